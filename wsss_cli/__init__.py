@@ -1,0 +1,3 @@
+"""wsss: weakly supervised semantic segmentation as composable command-line tools."""
+
+__version__ = "0.1.0"

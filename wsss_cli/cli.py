@@ -1,0 +1,151 @@
+"""The ``wsss`` command: a group that loads a tool only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsss_cli import __version__
+
+# Name and first line of the help of each tool; the module is the name with underscores.
+# Kept here so that `wsss --help` imports no tool; a test compares them with the tools' own.
+COMMANDS: dict[str, str] = {
+    "index": "Print the records of a data set on disk.",
+    "toy": "Make a small made-up data set in VOC's layout.",
+    "train-cam": "Train a classifier on image-level labels.",
+    "make-cam": "Write class activation maps.",
+    "make-aff-labels": "Write the confident regions of CAMs as label maps.",
+    "train-aff": "Train AffinityNet on confident regions.",
+    "random-walk": "Spread CAMs along semantic affinities into pseudo-masks.",
+    "crf": "Refine CAMs, scores or label maps with a dense CRF.",
+    "train-seg": "Train a DeepLab segmentation network.",
+    "predict": "Write label maps predicted by a segmentation network.",
+    "eval": "Measure label maps or CAMs against true masks.",
+    "view": "Draw images, maps and masks side by side.",
+    "config": "Print the settings in force and where each came from.",
+}
+
+SETTINGS_FILE = "wsss.toml"
+
+
+class LazyGroup(click.Group):
+    """Finds a tool by name, imports it on use, and ends the process as the contract says."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"wsss_cli.commands.{name.replace('-', '_')}")
+        found: click.Command = module.command
+        return found
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else "'wsss --help' lists the commands"
+            raise click.UsageError(f"no command '{args[0]}'; {hint}")
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run and exit: 0 well, 1 failures, 2 usage, 130 interrupted; a closed pipe is quiet."""
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+            sys.stdout.flush()
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context else "wsss"
+            hint = f" ('{path} --help' lists the options)" if error.exit_code == 2 else ""
+            print(f"{path}: {' '.join(error.format_message().split())}{hint}", file=sys.stderr)
+            code = error.exit_code
+        except (KeyboardInterrupt, click.Abort):
+            code = 130
+        except BrokenPipeError:
+            # Whoever read us has seen enough. What is still buffered must not raise at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False,
+    invoke_without_command=True,
+)  # fmt: skip
+@click.option(
+    "--config", "settings", metavar="FILE", envvar="WSSS_CONFIG",
+    type=click.Path(dir_okay=False), help=f"Settings file.  [default: {SETTINGS_FILE}, if there]",
+)  # fmt: skip
+@click.version_option(__version__, prog_name="wsss", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context, settings: str | None) -> None:
+    """From photographs with image-level labels to pixel masks and a trained network.
+
+    Tools read records (one JSON object a line, one line an image) from files or stdin, write their
+    files under --out, and print the records with what they made added:
+
+    \b
+      wsss index voc VOC2012 --split train |
+        wsss make-cam -c cam.pt -o out/cam |
+        wsss random-walk -c aff.pt -o out/pseudo |
+        wsss eval --key pseudo
+
+    An option can also be set in the environment (WSSS_MAKE_CAM_OUT=...) or in wsss.toml, one table
+    per command.
+    """
+    context.obj = {"settings": settings}
+    context.default_map = load_settings(settings)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def load_settings(name: str | None) -> dict[str, Any]:
+    """Options by command from the settings file, names as click's parameters.
+
+    Args:
+        name: the file, or None for ``wsss.toml`` in the working directory if there is one.
+    """
+    path = Path(name or SETTINGS_FILE)
+    if name is None and not path.exists():
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{path}: {error}") from error
+    for table, options in tables.items():
+        if table not in COMMANDS:
+            near = get_close_matches(table, COMMANDS, n=1)
+            hint = f"; did you mean [{near[0]}]?" if near else ""
+            raise click.UsageError(f"{path}: no command '{table}'{hint}")
+        if not isinstance(options, dict):
+            raise click.UsageError(f"{path}: '{table}' is not a table; write [{table}]")
+    return {table: _names(options) for table, options in tables.items()}
+
+
+def _names(options: dict[str, Any]) -> dict[str, Any]:
+    """Keys as parameter names; a table within is that of a subcommand."""
+    return {
+        key.replace("-", "_"): _names(value) if isinstance(value, dict) else value
+        for key, value in options.items()
+    }
+
+
+def main() -> None:
+    """Entry point of the ``wsss`` script."""
+    cli(auto_envvar_prefix="WSSS")

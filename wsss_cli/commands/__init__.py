@@ -1,0 +1,1 @@
+"""One module a tool: options in, library call, records out. No command imports another."""

@@ -1,0 +1,239 @@
+"""Options that two or more commands share, and the frame that every command stands in."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import click
+
+from wsss_cli import console
+from wsss_cli.errors import WsssError, describe
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+
+# ---- the frame -----------------------------------------------------------------------------------
+
+
+class Command(click.Command):
+    """A command with ``-q``, ``-v`` and ``--debug`` that tells errors in one line.
+
+    Exit codes: what the error says (1, or 2 for configuration), 130 when interrupted.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += [
+            click.Option(["-q", "--quiet"], is_flag=True, help="Only warnings and errors."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Explain what is done."),
+            click.Option(["--debug"], is_flag=True, help="Show tracebacks."),
+        ]
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        check_settings(self, info_name or "", parent)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, context: click.Context) -> Any:
+        tool = context.command_path.partition(" ")[2] or str(context.info_name)
+        switches = {name: context.params.pop(name) for name in ("quiet", "verbose", "debug")}
+        console.configure(**switches)
+        try:
+            return super().invoke(context)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError, SystemExit):
+            raise
+        except KeyboardInterrupt:
+            console.warn(tool, "interrupted; what is finished is safe")
+            sys.exit(130)
+        except Exception as error:
+            if switches["debug"]:
+                raise
+            if isinstance(error, WsssError):
+                console.warn(tool, describe(error))
+                sys.exit(error.exit_code)
+            if isinstance(error, OSError):
+                console.warn(tool, describe(error))
+            else:
+                console.warn(tool, f"internal error: {error!r} (--debug shows where)")
+            sys.exit(1)
+
+
+def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Declare a command of ``wsss``; its docstring is its help text."""
+    return click.command(name, cls=Command, **attributes)
+
+
+def check_settings(declared: click.Command, name: str, parent: click.Context | None) -> None:
+    """Raise UsageError if the settings file names an option that the command does not have."""
+    table = ((parent and parent.default_map) or {}).get(name, {})
+    known = {param.name for param in declared.params if param.name}
+    for key in table:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"wsss.toml: [{name}] has no option '{key}'{hint}")
+
+
+# ---- values --------------------------------------------------------------------------------------
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic only in new versions
+    """Numbers separated by commas; in wsss.toml a list of numbers.
+
+    Args:
+        count: how many there must be, or None.
+        kind: float or int.
+        low: the smallest allowed, exclusive, or None.
+    """
+
+    name = "numbers"
+
+    def __init__(
+        self, *, count: int | None = None, kind: type = float, low: float | None = None
+    ) -> None:
+        self.count, self.kind, self.low = count, kind, low
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return ",".join(["N"] * (self.count or 1)) + ("" if self.count else ",...")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        try:
+            numbers = tuple(self.kind(part) for part in parts)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is not a list of numbers separated by commas", param, ctx)
+        if self.count is not None and len(numbers) != self.count:
+            self.fail(f"{self.count} numbers are needed, {value!r} has {len(numbers)}", param, ctx)
+        if not numbers or (self.low is not None and min(numbers) <= self.low):
+            self.fail(f"{value!r}: each must be greater than {self.low}", param, ctx)
+        return numbers
+
+
+def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise click.BadParameter(f"{value!r}: auto, cpu, cuda, cuda:N or mps")
+    return value
+
+
+def _shard(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", value)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"{value!r}: K/N with K from 1 to N, such as 3/8")
+    return int(match[1]), int(match[2])
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+def _chain(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """One decorator from several, shown in the help in the order given."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+records_argument = click.argument("records", nargs=-1, type=click.Path(allow_dash=True))
+
+
+def out_option(default: str) -> Callable[[F], F]:
+    """``-o/--out DIR`` of a streaming tool."""
+    return click.option(
+        "-o", "--out", default=default, show_default=True, metavar="DIR",
+        type=click.Path(file_okay=False), help="Folder for the files made.",
+    )  # fmt: skip
+
+
+def model_out_option(default: str) -> Callable[[F], F]:
+    """``-o/--out FILE`` of a trainer."""
+    return click.option(
+        "-o", "--out", default=default, show_default=True, metavar="FILE",
+        type=click.Path(dir_okay=False), help="Checkpoint to write; log and plot lie beside it.",
+    )  # fmt: skip
+
+
+def checkpoint_option(*kinds: str) -> Callable[[F], F]:
+    """``-c/--checkpoint FILE`` holding a network of one of ``kinds``."""
+    return click.option(
+        "-c", "--checkpoint", required=True, metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        help=f"Trained network ({', '.join(kinds)}).",
+    )  # fmt: skip
+
+
+device_options = _chain(
+    click.option(
+        "--device", default="auto", show_default=True, callback=_device,
+        help="auto, cpu, cuda, cuda:N or mps.",
+    ),
+    click.option(
+        "--precision", default="auto", show_default=True,
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        help="Number format of the network; auto takes the fastest sound one.",
+    ),
+)  # fmt: skip
+
+workers_option = click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(min=0),
+    help="Helpers that read, write or compute beside the main process.",
+)  # fmt: skip
+
+seed_option = click.option(
+    "--seed", default=0, show_default=True, type=int, help="Seed of all chance."
+)
+
+stage_options = _chain(
+    click.option(
+        "--skip-existing", is_flag=True,
+        help="Keep files that the same tool, parameters and checkpoint made.",
+    ),
+    click.option("--strict", is_flag=True, help="Stop at the first record that fails."),
+    click.option(
+        "--shard", default=None, metavar="K/N", callback=_shard,
+        help="Work on the K-th of every N records only.",
+    ),
+)  # fmt: skip
+
+
+def classes_option(*, required: bool = False, help: str | None = None) -> Callable[[F], F]:
+    """``--classes LIST``: a name of a list or a file."""
+    return click.option(
+        "--classes",
+        required=required,
+        metavar="LIST",
+        help=help or "Class list: voc, coco, or a text file with one name a line.",
+    )
+
+
+def inference_options(default_scales: Sequence[float]) -> Callable[[F], F]:
+    """``--scales`` and ``--flip`` of the tools that run a network over whole images."""
+    return _chain(
+        click.option(
+            "--scales", default=",".join(f"{scale:g}" for scale in default_scales),
+            show_default=True, type=Numbers(low=0), help="Sizes the image is seen at, relative.",
+        ),
+        click.option(
+            "--flip/--no-flip", default=True, show_default=True,
+            help="See the mirrored image too.",
+        ),
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+"""``wsss config``: what is in force and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from wsss_cli.commands import _options
+
+_FROM = {
+    ParameterSource.ENVIRONMENT: "environment",
+    ParameterSource.DEFAULT_MAP: "file",
+    ParameterSource.DEFAULT: "default",
+}
+
+
+@_options.command("config")
+@click.argument("names", nargs=-1, metavar="[COMMAND]...")
+@click.option("--changed", is_flag=True, help="Only what differs from the defaults.")
+@click.pass_context
+def command(context: click.Context, names: tuple[str, ...], changed: bool) -> None:
+    """Print the settings in force and where each came from.
+
+    Reads no records. Prints one line an option: its table and name as in wsss.toml, its value, and
+    its source: environment, file or default. What is given on a command line overrides all three.
+
+    \b
+    Example:
+      WSSS_RANDOM_WALK_BETA=10 wsss config random-walk
+    """
+    top = context.find_root()
+    group = top.command
+    assert isinstance(group, click.Group)
+    for name in names or group.list_commands(top):
+        found = group.get_command(top, name)
+        if found is None:
+            raise click.UsageError(f"no command '{name}'; 'wsss --help' lists them")
+        for line in _lines(top, found, name, changed):
+            click.echo(line)
+
+
+def _lines(parent: click.Context, found: click.Command, name: str, changed: bool) -> Iterator[str]:
+    context = click.Context(found, parent=parent, info_name=name)
+    if isinstance(found, click.Group):
+        for sub in found.list_commands(context):
+            inner = found.get_command(context, sub)
+            assert inner is not None
+            yield from _lines(context, inner, sub, changed)
+        return
+    _options.check_settings(found, name, parent)
+    table = ".".join(context.command_path.split()[1:])
+    for param in found.params:
+        if isinstance(param, click.Option) and param.name not in ("quiet", "verbose", "debug"):
+            value, source = param.consume_value(context, {})
+            if not (changed and source is ParameterSource.DEFAULT):
+                yield f"{table}.{param.name} = {_shown(value)}  # {_FROM[source]}"
+
+
+def _shown(value: Any) -> str:
+    """The value as TOML would write it; an option that is not set shows as a dash."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_shown(item) for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else "-"

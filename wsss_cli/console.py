@@ -1,0 +1,140 @@
+"""Everything that is meant for people. It goes to stderr; stdout carries results only.
+
+The switches of every command, ``-q``, ``-v`` and ``--debug``, are set once by :func:`configure` and
+apply to the whole process.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+_LOG_INTERVAL = 30.0  # seconds between progress lines when stderr is not a terminal
+
+_level = 0  # -1 quiet, 0 normal, 1 verbose
+_debug = False
+
+
+def configure(*, quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
+    """Set how much is said for the rest of the process."""
+    global _level, _debug
+    _level = 1 if verbose else -1 if quiet else 0
+    _debug = debug
+
+
+def quiet() -> bool:
+    """Whether only warnings and errors may be printed."""
+    return _level < 0
+
+
+def verbose() -> bool:
+    """Whether explanations were asked for."""
+    return _level > 0
+
+
+def debugging() -> bool:
+    """Whether tracebacks were asked for."""
+    return _debug
+
+
+def warn(tool: str, text: str) -> None:
+    """Say what went wrong; never silenced, because a lost record must be named."""
+    _print(f"wsss {tool}: {text}")
+
+
+def note(tool: str, text: str) -> None:
+    """Say what a user usually wants to know; silent with ``-q``."""
+    if not quiet():
+        _print(f"wsss {tool}: {text}")
+
+
+def detail(tool: str, text: str) -> None:
+    """Explain; printed only with ``-v``."""
+    if verbose():
+        _print(f"wsss {tool}: {text}")
+
+
+def _print(line: str) -> None:
+    """One whole line at once, above a progress bar if one is drawn."""
+    if "tqdm" in sys.modules:
+        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+    else:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+class Progress(Protocol):
+    """What :func:`progress` gives: ``update(n, loss=0.3)`` counts and shows."""
+
+    def update(self, count: int = 1, **shown: Any) -> None: ...
+
+
+@contextmanager
+def progress(
+    tool: str, *, total: int | None = None, unit: str = "image", initial: int = 0
+) -> Iterator[Progress]:
+    """Progress of long work: a bar on a terminal, a line now and then in a log, or nothing.
+
+    Args:
+        tool: name shown in front.
+        total: expected count, or None when it is unknown (a stream).
+        unit: what is counted, singular.
+        initial: count already done, when a run is resumed.
+    """
+    if quiet():
+        yield _Silent()
+    elif sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(
+            total=total,
+            unit=unit,
+            desc=tool,
+            initial=initial,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            leave=False,
+        ) as bar:
+            yield _Bar(bar)
+    else:
+        lines = _Lines(tool, total, unit, initial)
+        yield lines
+
+
+class _Silent:
+    def update(self, count: int = 1, **shown: Any) -> None:
+        pass
+
+
+class _Bar:
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def update(self, count: int = 1, **shown: Any) -> None:
+        if shown:
+            self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(count)
+
+
+class _Lines:
+    def __init__(self, tool: str, total: int | None, unit: str, initial: int) -> None:
+        self._tool, self._total, self._unit = tool, total, unit
+        self._initial, self._done = initial, initial
+        self._started = self._last = time.monotonic()
+
+    def update(self, count: int = 1, **shown: Any) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._last < _LOG_INTERVAL:
+            return
+        self._last = now
+        rate = (self._done - self._initial) / max(now - self._started, 1e-9)
+        parts = [f"{self._done}" + (f"/{self._total}" if self._total else "") + f" {self._unit}s"]
+        parts.append(f"{rate:.2f}/s")
+        if self._total and rate > 0:
+            parts.append(f"{(self._total - self._done) / rate:.0f} s left")
+        parts += [f"{key} {value}" for key, value in shown.items()]
+        note(self._tool, ", ".join(parts))

@@ -1,0 +1,439 @@
+"""The files that tools exchange: photographs, label maps, activation maps, checkpoints.
+
+Every write goes to a temporary name in the same folder and is renamed, so a file that exists is
+whole. What made a file (tool, version, parameters, checkpoint digest, and the same of the files it
+was made from) is stored inside it: its *provenance*. Nothing is ever unpickled.
+
+Torch is imported only by the two checkpoint functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import pickle
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+from wsss_cli import __version__
+from wsss_cli.classes import palette
+from wsss_cli.errors import ConfigurationError, WsssError, describe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORE = 255
+Meta = dict[str, Any]
+
+_PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
+_CHECKPOINT_FORMAT = "wsss-checkpoint-1"
+_CANNOT_READ = (OSError, ValueError, SyntaxError, EOFError, zlib.error, zipfile.BadZipFile)
+
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice that size is refused
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name when the block ends without an error.
+
+    The folder is made if need be, the content is flushed to the disk before the renaming, and after
+    an error nothing is left behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".wsss-{os.getpid()}-{next(_COUNTER)}.tmp"
+    try:
+        yield temporary
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+_COUNTER = itertools.count()  # two threads of one process never share a temporary name
+
+
+# ---- provenance ----------------------------------------------------------------------------------
+
+
+def provenance(
+    tool: str,
+    params: Mapping[str, Any],
+    *,
+    checkpoint: str | None = None,
+    sources: Mapping[str, Meta | None] | None = None,
+) -> Meta:
+    """What made a file, as plain JSON data.
+
+    Args:
+        tool: the command's name.
+        params: the parameters that change the result (not devices or numbers of workers).
+        checkpoint: digest of the checkpoint used.
+        sources: provenance of the files the tool read, by record key.
+    """
+    meta: Meta = {"tool": tool, "version": __version__, "params": dict(params)}
+    if checkpoint:
+        meta["checkpoint"] = checkpoint
+    if known := {key: value for key, value in (sources or {}).items() if value}:
+        meta["from"] = known
+    plain: Meta = json.loads(json.dumps(meta))  # tuples become lists, as they will be when read
+    return plain
+
+
+def read_meta(path: str | Path) -> Meta | None:
+    """The provenance stored in an NPZ or PNG, or None where there is no such file or none in it."""
+    try:
+        if Path(path).suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                text = str(archive["meta"])
+        else:
+            with Image.open(path) as image:
+                text = image.info[_PNG_KEY]
+        meta = json.loads(text)
+    except (*_CANNOT_READ, KeyError, Image.DecompressionBombError):
+        return None
+    return meta if isinstance(meta, dict) else None
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def _open_image(path: str | Path, what: str) -> Image.Image:
+    """The decoded picture, or a WsssError that names it."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except Image.DecompressionBombError as error:
+        raise WsssError(f"cannot read {what}: {path}: too large; make it smaller first") from error
+    except FileNotFoundError as error:
+        raise WsssError(f"cannot read {what}: {path}: no such file") from error
+    except UnidentifiedImageError as error:
+        empty = Path(path).stat().st_size == 0
+        why = "empty file" if empty else "not a picture in a known format"
+        raise WsssError(f"cannot read {what}: {path}: {why}") from error
+    except _CANNOT_READ as error:
+        why = describe(error)
+        if "truncated" in why or "broken data stream" in why:
+            why = "truncated file"
+        prefix = "" if str(path) in why else f"{path}: "
+        raise WsssError(f"cannot read {what}: {prefix}{why}") from error
+
+
+def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
+    """A photograph as RGB, uint8 of shape (H, W, 3), C-contiguous and writable.
+
+    Grey, palette, CMYK, 16-bit and transparent pictures are converted; the EXIF orientation is
+    applied, so that the pixels lie as viewers and annotation programs show them.
+
+    Raises:
+        WsssError: missing, empty, truncated, too large, or not a picture.
+    """
+    return np.array(open_rgb(path))
+
+
+def open_rgb(path: str | Path, *, at_least: int | None = None) -> Image.Image:
+    """:func:`read_image` as a Pillow picture.
+
+    Args:
+        path: the file.
+        at_least: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its
+            long side stays at least this many pixels; much faster where it is shrunk anyway.
+    """
+    try:
+        with Image.open(path) as image:
+            if at_least is not None:
+                scale = at_least / max(image.size)
+                image.draft("RGB", (int(image.width * scale) + 1, int(image.height * scale) + 1))
+            image.load()
+            return _to_rgb(image)
+    except (*_CANNOT_READ, Image.DecompressionBombError):
+        return _to_rgb(_open_image(path, "image"))  # decodes again to say what is wrong
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip to 255 instead of scaling
+        deep = np.asarray(image).astype(np.float64)
+        image = Image.fromarray((deep / 257).clip(0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) of a photograph as :func:`read_image` gives it, without decoding it."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return image.size if turned else (image.height, image.width)
+    except (*_CANNOT_READ, Image.DecompressionBombError):
+        opened = _open_image(path, "image")
+        return opened.height, opened.width
+
+
+def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
+    """A grey map such as saliency: float32 (H, W) in [0, 1]; 8-bit 255 or 16-bit 65535 is 1.
+
+    Args:
+        path: the file; a coloured one is refused.
+        size: (H, W) to resize to (bilinear) where the map has another size.
+
+    Raises:
+        WsssError: unreadable, or a coloured picture.
+    """
+    image = _open_image(path, "grey map")
+    if image.mode not in ("L", "1", "I", "I;16", "I;16B", "LA"):
+        raise WsssError(f"{path}: a grey map is needed, this is {image.mode}")
+    top = 65535.0 if image.mode.startswith("I") else 255.0
+    if image.mode in ("1", "LA"):
+        image = image.convert("L")
+    values = np.asarray(image).astype(np.float32) / top
+    if size is not None and values.shape != tuple(size):
+        resized = Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        values = np.array(resized)
+    return values.clip(0, 1)
+
+
+def write_image(
+    path: str | Path, pixels: npt.NDArray[np.uint8] | Image.Image, meta: Meta | None = None
+) -> None:
+    """Write a picture (uint8 (H, W, 3) or (H, W), or a Pillow picture) as PNG with provenance."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    info = PngImagePlugin.PngInfo()
+    if meta is not None:
+        info.add_text(_PNG_KEY, json.dumps(meta))
+    with atomic(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=info)
+
+
+# ---- label maps ----------------------------------------------------------------------------------
+
+
+def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+    """A label map, uint8 of shape (H, W): 0 background, class numbers from 1, 255 ignore.
+
+    Args:
+        path: an 8-bit palette or grey PNG.
+        size: (H, W) that it must have, if given.
+
+    Raises:
+        WsssError: unreadable, coloured instead of numbered, or of another size.
+    """
+    image = _open_image(path, "label map")
+    if image.mode not in ("P", "L"):
+        raise WsssError(
+            f"{path}: a label map holds class numbers in an 8-bit palette or grey PNG, "
+            f"this is {image.mode}; convert its colours to numbers first"
+        )
+    labels = np.array(image)
+    if size is not None and labels.shape != tuple(size):
+        raise WsssError(
+            f"{path}: label map is {labels.shape[1]}x{labels.shape[0]}, "
+            f"its image {size[1]}x{size[0]}"
+        )
+    return labels
+
+
+def write_label_map(
+    path: str | Path, labels: npt.NDArray[np.uint8], meta: Meta | None = None
+) -> None:
+    """Write class numbers, uint8 (H, W), as palette PNG in the VOC colours, with provenance."""
+    if labels.dtype != np.uint8 or labels.ndim != 2:
+        raise ValueError(f"label map must be uint8 (H, W), not {labels.dtype} {labels.shape}")
+    image = Image.fromarray(labels)
+    image.putpalette(palette().tobytes())
+    write_image(path, image, meta)
+
+
+# ---- activation maps -----------------------------------------------------------------------------
+
+
+class Maps(NamedTuple):
+    """Activation or score maps of one image.
+
+    Attributes:
+        cam: float16 (K, h, w) in [0, 1]; K is 0 for an image without labels.
+        classes: the K class names; ``background`` first where the method has one.
+        size: (H, W) of the image.
+        meta: provenance; ``meta["classes"]`` is the whole class list of the checkpoint.
+    """
+
+    cam: npt.NDArray[np.float16]
+    classes: tuple[str, ...]
+    size: tuple[int, int]
+    meta: Meta
+
+
+def read_maps(path: str | Path) -> Maps:
+    """Activation maps from an NPZ.
+
+    Raises:
+        WsssError: unreadable or truncated, pickled, or values outside [0, 1] (NaN included).
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            cam = archive["cam"]
+            classes = tuple(str(name) for name in archive["classes"])
+            size = tuple(int(side) for side in archive["size"])
+            meta = json.loads(str(archive["meta"]))
+    except FileNotFoundError as error:
+        raise WsssError(f"cannot read maps: {path}: no such file") from error
+    except KeyError as error:
+        raise WsssError(f"cannot read maps: {path}: no array {describe(error)} in it") from error
+    except AttributeError as error:  # a bare .npy: np.load gives an array
+        raise WsssError(f"cannot read maps: {path}: not an NPZ archive") from error
+    except _CANNOT_READ as error:
+        raise WsssError(f"cannot read maps: {path}: truncated or not an NPZ of wsss") from error
+    if cam.ndim != 3 or len(cam) != len(classes) or len(size) != 2 or min(size) < 1:
+        raise WsssError(f"{path}: {len(classes)} classes, image size {size}, maps {cam.shape}")
+    if len(cam) and not cam.size:
+        raise WsssError(f"{path}: maps without pixels, shape {cam.shape}")
+    if cam.dtype.kind != "f" or not isinstance(meta, dict):
+        raise WsssError(f"{path}: maps must be floating point, not {cam.dtype}, with JSON meta")
+    if cam.size and not (cam.min() >= 0 and cam.max() <= 1):  # false for NaN too
+        raise WsssError(f"{path}: maps hold NaN or values outside 0 to 1; make them again")
+    return Maps(cam.astype(np.float16, copy=False), classes, (size[0], size[1]), meta)
+
+
+def write_maps(
+    path: str | Path,
+    cam: npt.NDArray[Any],
+    classes: Sequence[str],
+    size: tuple[int, int],
+    meta: Meta,
+) -> None:
+    """Write activation maps, shape (K, h, w) in [0, 1], as NPZ without pickles."""
+    if cam.ndim != 3 or len(cam) != len(classes):
+        raise ValueError(f"{len(classes)} classes for maps of shape {cam.shape}")
+    if cam.size and not np.isfinite(cam).all():
+        raise WsssError("the activation maps hold NaN or infinite values; is the checkpoint good?")
+    with atomic(path) as temporary, open(temporary, "wb") as stream:
+        np.savez(
+            stream,
+            cam=np.clip(cam, 0, 1).astype(np.float16),
+            classes=np.array(list(classes), dtype=np.str_),
+            size=np.array(size, dtype=np.int32),
+            meta=np.array(json.dumps(meta)),
+        )
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network that describes itself.
+
+    Attributes:
+        kind: cam, affinity, eps, sipe or segmentation.
+        backbone: name of the backbone.
+        classes: class names, without background.
+        config: plain data from which the network is rebuilt, and how it was trained.
+        state_dict: its weights.
+        digest: first 16 hexadecimal digits of the file's SHA-256.
+    """
+
+    kind: str
+    backbone: str
+    classes: tuple[str, ...]
+    config: dict[str, Any]
+    state_dict: dict[str, Tensor]
+    digest: str
+
+
+def save_checkpoint(
+    path: str | Path,
+    *,
+    kind: str,
+    backbone: str,
+    classes: Sequence[str],
+    config: Mapping[str, Any],
+    state_dict: Mapping[str, Tensor],
+) -> None:
+    """Write a checkpoint that ``torch.load(weights_only=True)`` reads; see :class:`Checkpoint`."""
+    save_tensors(
+        path,
+        {
+            "format": _CHECKPOINT_FORMAT,
+            "kind": kind,
+            "backbone": backbone,
+            "classes": list(classes),
+            "config": dict(config),
+            "state_dict": {key: value.detach().cpu() for key, value in state_dict.items()},
+        },
+    )
+
+
+def load_checkpoint(path: str | Path, *kinds: str) -> Checkpoint:
+    """A checkpoint of one of ``kinds`` (any kind if none is named), on the CPU.
+
+    Raises:
+        ConfigurationError: missing, truncated, no wsss checkpoint, holding code, or another kind.
+    """
+    data = load_tensors(path, "checkpoint")
+    if data.get("format") != _CHECKPOINT_FORMAT:
+        raise ConfigurationError(f"{path}: not a wsss checkpoint (train one with 'wsss train-cam')")
+    if kinds and data["kind"] not in kinds:
+        raise ConfigurationError(f"{path}: a checkpoint of kind {' or '.join(kinds)} is needed, "
+                        f"this is of kind {data['kind']}")  # fmt: skip
+    with open(path, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    return Checkpoint(
+        data["kind"], data["backbone"], tuple(data["classes"]), data["config"],
+        data["state_dict"], digest,
+    )  # fmt: skip
+
+
+def save_tensors(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Write a dict of tensors and plain data."""
+    import torch
+
+    with atomic(path) as temporary:
+        try:
+            torch.save(dict(data), temporary)
+        except RuntimeError as error:  # torch reports a full disk so
+            raise WsssError(f"cannot write {path}: {describe(error)}") from error
+
+
+def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
+    """A dict of tensors and plain data, on the CPU; pickles with anything else are refused.
+
+    Raises:
+        ConfigurationError: missing, truncated, or holding code; ``what`` names it in the message.
+    """
+    import torch
+
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
+    except pickle.UnpicklingError as error:
+        raise ConfigurationError(
+            f"cannot read {what}: {path}: refused, it holds more than tensors and plain data "
+            "or is no PyTorch file"
+        ) from error
+    except (RuntimeError, *_CANNOT_READ) as error:
+        raise ConfigurationError(
+            f"cannot read {what}: {path}: truncated or no PyTorch file"
+        ) from error
+    if not isinstance(data, dict):
+        raise ConfigurationError(f"cannot read {what}: {path}: not a dict of tensors")
+    return data

@@ -1,0 +1,187 @@
+"""The record stream: one JSON object a line, one line an image.
+
+Nothing else in the package parses or prints records. Keys a tool does not know pass through
+untouched and in order.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from wsss_cli.errors import ConfigurationError, WsssError, describe
+
+Record = dict[str, Any]
+
+STDIN = "-"
+_PATH_KEYS = ("image", "mask", "saliency", "cam", "aff_label", "pseudo", "erased", "mined", "pred")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class RecordError(WsssError):
+    """A record that cannot be used: wrong JSON, an unsafe id, a missing key."""
+
+
+def read(sources: Sequence[str], on_error: Callable[[str], None]) -> Iterator[Record]:
+    """Records from the files ``sources``, one after another, or from stdin if there are none.
+
+    Args:
+        sources: JSON-lines files; ``-`` is stdin.
+        on_error: called with ``source:line: what is wrong`` for each line that is no good record;
+            the lines after it are still read.
+
+    Raises:
+        ConfigurationError: a file cannot be opened, or stdin is a terminal.
+    """
+    for source in sources or [STDIN]:
+        with _open(source) as stream:
+            name = "stdin" if source == STDIN else source
+            for number, line in enumerate(stream, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    yield parse(line)
+                except RecordError as error:
+                    on_error(f"{name}:{number}: {error}")
+
+
+def _open(source: str) -> BinaryIO:
+    if source == STDIN and (sys.stdin is None or sys.stdin.isatty()):
+        raise ConfigurationError(
+            "no records: pipe them in or name a file "
+            "(make them with 'wsss index voc ROOT' or 'wsss index folder ROOT')"
+        )
+    try:
+        # Stdin is opened anew: a thread may be reading it when the interpreter shuts down.
+        if source == STDIN:
+            return open(sys.stdin.fileno(), "rb", closefd=False)
+        return open(source, "rb")
+    except OSError as error:
+        raise ConfigurationError(f"cannot read records: {describe(error)}") from error
+
+
+def read_all(
+    sources: Sequence[str], needs: Sequence[str], on_error: Callable[[str], None]
+) -> list[Record]:
+    """All records that have the keys ``needs``, for tools that go over the data many times.
+
+    Args:
+        sources: as in :func:`read`.
+        needs: keys each must have.
+        on_error: called for each record left out.
+
+    Raises:
+        ConfigurationError: nothing is left.
+    """
+    kept = []
+    for record in read(sources, on_error):
+        try:
+            need(record, needs)
+        except RecordError as error:
+            on_error(f"{record['id']}: {error}")
+        else:
+            kept.append(record)
+    if not kept:
+        raise ConfigurationError(f"no usable records: none has {' and '.join(needs)}")
+    return kept
+
+
+def parse(line: str | bytes) -> Record:
+    """The record on one line.
+
+    Raises:
+        RecordError: not a JSON object, or a known key whose value cannot be right.
+    """
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RecordError("not a JSON object: is this the output of a wsss tool?") from error
+    if not isinstance(record, dict):
+        raise RecordError(f"not a JSON object but a {type(record).__name__}")
+    if "id" not in record:
+        raise RecordError("no 'id'")
+    check_id(record["id"])
+    for key in _PATH_KEYS:
+        value = record.get(key, "x")
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise RecordError(f"{record['id']}: '{key}' is not a path but {json.dumps(value)}")
+    labels(record)
+    return record
+
+
+def check_id(value: Any) -> None:
+    """Raise RecordError unless ``value`` can name a file below an output folder."""
+    if not isinstance(value, str) or not value:
+        raise RecordError(f"'id' is not a text: {json.dumps(value)}")
+    shown = json.dumps(value, ensure_ascii=False)
+    path = PurePosixPath(value)
+    if path.is_absolute() or "\\" in value or re.match(r"[A-Za-z]:", value):
+        raise RecordError(f"unsafe id {shown}: it must be a relative name")
+    if any(part in ("..", ".", "") for part in value.split("/")):
+        raise RecordError(f"unsafe id {shown}: no empty part, '.' or '..' allowed")
+    if _CONTROL.search(value) or not _encodable(value):
+        raise RecordError(f"unsafe id {shown}: control or broken characters")
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate, which no file system takes
+        return False
+    return True
+
+
+def labels(record: Record) -> list[str] | None:
+    """The image-level labels, each once, or None if the image is unlabelled."""
+    value = record.get("labels")
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise RecordError(f"{record['id']}: 'labels' is not a list of class names")
+    return list(dict.fromkeys(value))
+
+
+def need(record: Record, keys: Iterable[str]) -> None:
+    """Raise RecordError naming the keys that ``record`` lacks and who makes them."""
+    if missing := [key for key in keys if record.get(key) is None]:
+        made_by = [f"'{key}' (made by {_MADE_BY.get(key, 'index')})" for key in missing]
+        raise RecordError(f"record has no {', no '.join(made_by)}")
+
+
+_MADE_BY = {
+    "cam": "make-cam",
+    "aff_label": "make-aff-labels",
+    "pseudo": "random-walk or crf",
+    "pred": "predict",
+}
+
+
+def write(record: Record) -> None:
+    """Print ``record`` on stdout as one line, at once.
+
+    Raises:
+        BrokenPipeError: whoever read the stream has gone.
+    """
+    try:
+        line = json.dumps(record, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:  # a path whose bytes are no UTF-8; escaped, it reads back the same
+        line = json.dumps(record).encode("ascii")
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def safe_path(out: Path, record_id: str, suffix: str) -> Path:
+    """``out/record_id + suffix``, guaranteed to lie inside ``out``.
+
+    Raises:
+        RecordError: the id is unsafe, or a link in ``out`` leads out of it.
+    """
+    check_id(record_id)
+    path = out / (record_id + suffix)
+    if "/" in record_id and not path.parent.resolve().is_relative_to(out.resolve()):
+        raise RecordError(f"'{record_id}' leads out of {out}")
+    return path

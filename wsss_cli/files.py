@@ -107,7 +107,7 @@ def read_meta(path: str | Path) -> Meta | None:
             with Image.open(path) as image:
                 text = image.info[_PNG_KEY]
         meta = json.loads(text)
-    except (*_CANNOT_READ, KeyError, Image.DecompressionBombError):
+    except (*_CANNOT_READ, KeyError, TypeError, Image.DecompressionBombError):
         return None
     return meta if isinstance(meta, dict) else None
 
@@ -298,7 +298,7 @@ def read_maps(path: str | Path) -> Maps:
         raise WsssError(f"cannot read maps: {path}: no such file") from error
     except KeyError as error:
         raise WsssError(f"cannot read maps: {path}: no array {describe(error)} in it") from error
-    except AttributeError as error:  # a bare .npy: np.load gives an array
+    except TypeError as error:  # a bare .npy: np.load gives an array
         raise WsssError(f"cannot read maps: {path}: not an NPZ archive") from error
     except _CANNOT_READ as error:
         raise WsssError(f"cannot read maps: {path}: truncated or not an NPZ of wsss") from error
@@ -430,7 +430,7 @@ def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
             f"cannot read {what}: {path}: refused, it holds more than tensors and plain data "
             "or is no PyTorch file"
         ) from error
-    except (RuntimeError, *_CANNOT_READ) as error:
+    except Exception as error:  # garbage fails anywhere in the unpickler
         raise ConfigurationError(
             f"cannot read {what}: {path}: truncated or no PyTorch file"
         ) from error

@@ -1,0 +1,106 @@
+"""Shared by all tests: real processes, and small data made on the spot."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side on the cores there are
+
+
+class Result(NamedTuple):
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and an environment without settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("WSSS_"):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture
+def run(workdir: Path) -> Run:
+    """``run("make-cam", "-c", "cam.pt", input=records)``: the command in a process of its own."""
+
+    def call(*args: str | Path, input: Any = "", check: int | None = None, **kwargs: Any) -> Result:
+        if not isinstance(input, str):
+            input = as_lines(input)
+        done = subprocess.run(
+            [sys.executable, "-m", "wsss_cli", *map(str, args)],
+            input=input, capture_output=True, text=True, timeout=120, **kwargs,
+        )  # fmt: skip
+        if check is not None:
+            assert done.returncode == check, done.stderr
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def shell(workdir: Path) -> Run:
+    """``shell("wsss index … | head -1")``: a bash pipeline with ``pipefail``."""
+
+    def call(script: str, check: int | None = None, timeout: float = 120) -> Result:
+        command = f"set -uo pipefail\nwsss() {{ '{sys.executable}' -m wsss_cli \"$@\"; }}\n{script}"
+        done = subprocess.run(
+            ["bash", "-c", command], capture_output=True, text=True, timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if check is not None:
+            assert done.returncode == check, done.stderr
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+def as_lines(records: Any) -> str:
+    """Records as the text of a stream."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+@pytest.fixture
+def photographs(workdir: Path) -> list[dict[str, Any]]:
+    """Records of four small photographs of two sizes, labelled cat and dog."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number, (height, width) in enumerate([(48, 64), (48, 64), (64, 48), (48, 64)]):
+        name = f"photo {number} é.png"
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(name)
+        labels = [["cat"], ["dog"], ["cat", "dog"], []][number]
+        made.append({"id": f"photo {number} é", "image": name, "labels": labels})
+    return made
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A toy data set of 24 training and 8 validation images."""
+    from wsss_cli.datasets.toy import make_toy
+
+    root = tmp_path_factory.mktemp("toy") / "toy"
+    make_toy(root, train=24, val=8, seed=0)
+    yield root

@@ -1,0 +1,64 @@
+"""Class lists and colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wsss_cli import classes
+from wsss_cli.errors import ConfigurationError, WsssError
+
+
+def test_named_lists() -> None:
+    assert len(classes.load_classes("voc")) == 20
+    assert len(classes.load_classes("coco")) == 80
+    assert classes.numbers(["cat", "cow", "dog", "horse", "person", "sheep"], classes.VOC) == [
+        8, 10, 12, 13, 15, 17,
+    ]  # fmt: skip
+
+
+def test_a_file_with_one_name_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "c.txt"
+    path.write_text("\ufeff# animals\ncat\n\n  grey wolf \n", encoding="utf-8")
+    assert classes.load_classes(str(path)) == ("cat", "grey wolf")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the class list is empty"),
+        ("a\nb\na\n", "class named twice: a"),
+        ("cat\nbackground\n", "always class 0"),
+        ("\n".join(map(str, range(255))), "an 8-bit label map holds 254"),
+    ],
+)
+def test_wrong_lists(text: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.txt"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        classes.load_classes(str(path))
+    assert problem in str(caught.value)
+
+
+def test_a_missing_or_binary_list(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"\xff\xfe\x00")
+    for name in (tmp_path / "none", tmp_path / "b", tmp_path):
+        with pytest.raises(ConfigurationError, match="not voc, coco or a readable text file"):
+            classes.load_classes(str(name))
+
+
+def test_an_unknown_label_names_near_misses() -> None:
+    with pytest.raises(WsssError, match="label 'persn' is not in the class list; did you mean per"):
+        classes.numbers(["cat", "persn"], classes.VOC)
+
+
+def test_palette_is_that_of_voc() -> None:
+    colours = classes.palette().tolist()
+    assert colours[0] == [0, 0, 0]
+    assert colours[1] == [128, 0, 0]  # aeroplane
+    assert colours[8] == [64, 0, 0]  # cat
+    assert colours[15] == [192, 128, 128]  # person
+    assert colours[20] == [0, 64, 128]  # tvmonitor
+    assert colours[255] == [224, 224, 192]  # ignore
+    assert len({tuple(colour) for colour in colours}) == 256

@@ -1,0 +1,289 @@
+"""Files: round trips, refusals in one line, whole files only."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsss_cli import files
+from wsss_cli.errors import ConfigurationError, WsssError
+
+META = {"tool": "t", "version": "1", "params": {"a": [1, 2.5]}}
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+# ---- writing ----
+
+
+def test_atomic_leaves_the_old_file_and_no_debris_when_it_fails(tmp_path: Path) -> None:
+    target = tmp_path / "sub" / "x.txt"
+    with files.atomic(target) as temporary:
+        temporary.write_text("old")
+    with pytest.raises(RuntimeError), files.atomic(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert os.listdir(target.parent) == ["x.txt"]
+
+
+def test_written_files_are_readable_by_others(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        files.write_label_map(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o644
+
+
+# ---- photographs ----
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [("L", "a.png"), ("P", "a.png"), ("RGBA", "a.png"), ("LA", "a.png"), ("1", "a.png"),
+     ("CMYK", "a.jpg"), ("L", "a.jpg"), ("RGB", "a.webp")],
+)  # fmt: skip
+def test_every_kind_of_photograph_becomes_rgb(mode: str, name: str, tmp_path: Path) -> None:
+    Image.fromarray(noise(10, 20, 3)).convert(mode).save(tmp_path / name)
+    pixels = files.read_image(tmp_path / name)
+    assert pixels.shape == (10, 20, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert pixels.flags.writeable
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    deep = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    assert files.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert files.read_grey(tmp_path / "a.png")[0, 3] == 1.0
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    upright = Image.fromarray(noise(10, 20, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees
+    upright.save(tmp_path / "a.png", exif=exif)
+    turned = np.asarray(upright.transpose(Image.Transpose.ROTATE_270))
+    assert np.array_equal(files.read_image(tmp_path / "a.png"), turned)
+    assert files.image_size(tmp_path / "a.png") == (20, 10)
+
+
+def test_draft_decoding_keeps_the_asked_size(tmp_path: Path) -> None:
+    Image.fromarray(noise(400, 600, 3)).save(tmp_path / "a.jpg")
+    image = files.open_rgb(tmp_path / "a.jpg", at_least=200)
+    assert 200 <= max(image.size) < 600
+    assert image.mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"", "empty file"), (b"hello", "not a picture in a known format"), (None, "no such file")],
+)
+def test_unreadable_photographs_say_why(
+    content: bytes | None, problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a b.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(WsssError) as caught:
+        files.read_image(path)
+    assert str(caught.value) == f"cannot read image: {path}: {problem}"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_truncated_photographs_are_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(noise(64, 64, 3)).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(WsssError, match=r"cannot read image: .*: truncated file"):
+        files.read_image(path)
+
+
+def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(noise(64, 64, 3)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for read in (files.read_image, files.image_size):
+        with pytest.raises(WsssError, match="too large"):
+            read(tmp_path / "a.png")
+
+
+def test_a_wide_photograph_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (20_000, 8)).save(tmp_path / "a.png")
+    assert files.read_image(tmp_path / "a.png").shape == (8, 20_000, 3)
+
+
+def test_grey_maps_are_resized_and_colour_is_refused(tmp_path: Path) -> None:
+    files.write_image(tmp_path / "a.png", np.full((4, 4), 255, np.uint8))
+    assert files.read_grey(tmp_path / "a.png", (6, 8)).shape == (6, 8)
+    files.write_image(tmp_path / "c.png", noise(4, 4, 3))
+    with pytest.raises(WsssError, match="a grey map is needed, this is RGB"):
+        files.read_grey(tmp_path / "c.png")
+
+
+# ---- label maps ----
+
+
+def test_label_map_round_trip_with_voc_colours_and_provenance(tmp_path: Path) -> None:
+    labels = noise(5, 7)
+    files.write_label_map(tmp_path / "a.png", labels, META)
+    assert np.array_equal(files.read_label_map(tmp_path / "a.png", (5, 7)), labels)
+    assert files.read_meta(tmp_path / "a.png") == META
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P"
+        assert image.getpalette()[3:6] == [128, 0, 0]  # type: ignore[index]
+        assert image.getpalette()[-3:] == [224, 224, 192]  # type: ignore[index]
+
+
+def test_label_maps_in_colour_or_of_another_size_are_refused(tmp_path: Path) -> None:
+    files.write_image(tmp_path / "rgb.png", noise(4, 4, 3))
+    with pytest.raises(WsssError, match="this is RGB; convert its colours to numbers first"):
+        files.read_label_map(tmp_path / "rgb.png")
+    files.write_label_map(tmp_path / "a.png", noise(5, 7))
+    with pytest.raises(WsssError, match="label map is 7x5, its image 5x7"):
+        files.read_label_map(tmp_path / "a.png", (7, 5))
+
+
+# ---- activation maps ----
+
+
+def write_some(path: Path, **changes: object) -> None:
+    arrays = {
+        "cam": np.zeros((1, 2, 2), np.float16), "classes": np.array(["cat"]),
+        "size": np.array([8, 8], np.int32), "meta": np.array("{}"), **changes,
+    }  # fmt: skip
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+
+
+def test_maps_round_trip(tmp_path: Path) -> None:
+    cam = np.random.default_rng(0).random((2, 3, 4), dtype=np.float32)
+    files.write_maps(tmp_path / "a.npz", cam, ["cat", "dog"], (12, 16), META)
+    maps = files.read_maps(tmp_path / "a.npz")
+    assert maps.cam.dtype == np.float16
+    assert np.abs(maps.cam - cam).max() < 1e-3
+    assert (maps.classes, maps.size, maps.meta) == (("cat", "dog"), (12, 16), META)
+    assert files.read_meta(tmp_path / "a.npz") == META
+
+
+def test_maps_of_an_unlabelled_image_are_empty(tmp_path: Path) -> None:
+    files.write_maps(tmp_path / "a.npz", np.zeros((0, 3, 4)), [], (12, 16), META)
+    maps = files.read_maps(tmp_path / "a.npz")
+    assert maps.cam.shape == (0, 3, 4)
+    assert maps.classes == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"cam": np.full((1, 2, 2), np.nan)}, "NaN or values outside"),
+        ({"cam": np.full((1, 2, 2), 1.5)}, "NaN or values outside"),
+        ({"cam": np.zeros((1, 0, 2))}, "maps without pixels"),
+        ({"cam": np.zeros((1, 2, 2), int)}, "floating point"),
+        ({"cam": np.zeros((2, 2))}, "1 classes"),
+        ({"classes": np.array(["a", "b"])}, "2 classes"),
+        ({"size": np.array([0, 4])}, "image size"),
+        ({"meta": None}, "no array"),
+        ({"meta": np.array("[]")}, "JSON meta"),
+        ({"meta": np.array("{")}, "truncated or not an NPZ"),
+        ({"classes": np.array([["cat"], {}], object)}, "truncated or not an NPZ"),
+    ],
+)
+def test_wrong_maps_are_refused(changes: dict[str, object], problem: str, tmp_path: Path) -> None:
+    write_some(tmp_path / "a.npz", **changes)
+    with pytest.raises(WsssError) as caught:
+        files.read_maps(tmp_path / "a.npz")
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_missing_and_foreign_archives(tmp_path: Path) -> None:
+    write_some(tmp_path / "a.npz")
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(whole[: len(whole) // 2])
+    np.save(tmp_path / "b.npy", np.zeros(3))
+    (tmp_path / "empty.npz").write_bytes(b"")
+    for name in ("a.npz", "b.npy", "empty.npz", "none.npz"):
+        with pytest.raises(WsssError, match="cannot read maps"):
+            files.read_maps(tmp_path / name)
+        assert files.read_meta(tmp_path / name) is None
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(WsssError, match="NaN"):
+        files.write_maps(tmp_path / "a.npz", np.full((1, 2, 2), np.nan), ["cat"], (8, 8), META)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- provenance ----
+
+
+def test_provenance_chains_and_is_plain_json() -> None:
+    made = files.provenance("t", {"scales": (1, 2)}, checkpoint="ab", sources={"cam": META, "x": None})
+    assert made["params"] == {"scales": [1, 2]}
+    assert made["checkpoint"] == "ab"
+    assert made["from"] == {"cam": META}
+
+
+# ---- checkpoints ----
+
+
+class Evil:
+    """Unpickling this would run code."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch evil-ran",)
+
+
+def save(path: Path, kind: str = "cam") -> None:
+    import torch
+
+    files.save_checkpoint(
+        path, kind=kind, backbone="resnet50", classes=["cat"], config={"a": 1},
+        state_dict={"w": torch.ones(2)},
+    )  # fmt: skip
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    save(tmp_path / "a.pt")
+    loaded = files.load_checkpoint(tmp_path / "a.pt", "cam", "eps")
+    assert (loaded.kind, loaded.backbone, loaded.classes) == ("cam", "resnet50", ("cat",))
+    assert loaded.config == {"a": 1}
+    assert loaded.state_dict["w"].tolist() == [1, 1]
+    assert len(loaded.digest) == 16
+    save(tmp_path / "b.pt", kind="affinity")
+    assert files.load_checkpoint(tmp_path / "b.pt").digest != loaded.digest
+
+
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a.pt")
+    with pytest.raises(ConfigurationError, match="of kind affinity is needed, this is of kind cam"):
+        files.load_checkpoint(tmp_path / "a.pt", "affinity")
+
+
+def test_broken_and_evil_checkpoints_are_refused(workdir: Path) -> None:
+    import torch
+
+    save(workdir / "a.pt")
+    whole = Path("a.pt").read_bytes()
+    Path("half.pt").write_bytes(whole[: len(whole) // 2])
+    Path("empty.pt").write_bytes(b"")
+    Path("text.pt").write_text("hello")
+    Path("pickle.pt").write_bytes(pickle.dumps(Evil()))
+    torch.save({"format": Evil()}, "evil.pt")
+    torch.save({"w": torch.ones(1)}, "weights.pt")
+    torch.save([1], "list.pt")
+    names = ["half", "empty", "text", "pickle", "evil", "weights", "list", "none"]
+    for name in names:
+        with pytest.raises(ConfigurationError) as caught:
+            files.load_checkpoint(f"{name}.pt")
+        assert f"{name}.pt" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not Path("evil-ran").exists()

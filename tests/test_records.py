@@ -1,0 +1,105 @@
+"""The record stream: what is read, what is refused, what passes through."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from wsss_cli import records
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.records import RecordError
+
+
+def test_reads_files_in_order_and_goes_on_after_bad_lines(workdir: Path) -> None:
+    Path("a.jsonl").write_text('{"id": "1", "x": [1, null]}\n\nnot json\n[1]\n{"no": "id"}\n')
+    Path("b é.jsonl").write_text('{"id": "2"}')
+    problems: list[str] = []
+    found = list(records.read(["a.jsonl", "b é.jsonl"], problems.append))
+    assert found == [{"id": "1", "x": [1, None]}, {"id": "2"}]
+    assert problems == [
+        "a.jsonl:3: not a JSON object: is this the output of a wsss tool?",
+        "a.jsonl:4: not a JSON object but a list",
+        "a.jsonl:5: no 'id'",
+    ]
+
+
+def test_missing_file_is_a_configuration_error(workdir: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot read records: x\.jsonl: No such file"):
+        list(records.read(["x.jsonl"], print))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["..", "../x", "a/../../x", "/etc/x", "a//b", "a/", "./a", "", "a\nb", "a\0b", "a\x7f", "\\x",
+     "C:x", 7, None, ["a"], "\ud800"],
+)  # fmt: skip
+def test_unsafe_ids_are_refused(value: object) -> None:
+    with pytest.raises(RecordError, match="id"):
+        records.check_id(value)
+
+
+@pytest.mark.parametrize("value", ["2007_000032", "a/b", "a b", "größe", "..a", "a..b", "猫"])
+def test_safe_ids_give_a_path_inside_out(value: str, tmp_path: Path) -> None:
+    path = records.safe_path(tmp_path / "out", value, ".png")
+    assert path.resolve().is_relative_to((tmp_path / "out").resolve())
+    assert path.name.endswith(".png")
+
+
+def test_a_link_cannot_lead_out(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path)
+    with pytest.raises(RecordError, match="leads out of"):
+        records.safe_path(tmp_path / "out", "link/x", ".png")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"id": "a", "image": 5}', "'image' is not a path but 5"),
+        ('{"id": "a", "cam": ""}', "'cam' is not a path"),
+        ('{"id": "a", "labels": "cat"}', "'labels' is not a list of class names"),
+        ('{"id": "a", "labels": [1]}', "'labels' is not a list of class names"),
+        ('{"id": "../a"}', 'unsafe id "../a"'),
+        ("[" * 100_000, "not a JSON object"),
+    ],
+)
+def test_wrong_values_are_named(line: str, problem: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        records.parse(line)
+    assert problem in str(caught.value)
+
+
+def test_labels_are_none_when_absent_and_unique_when_there() -> None:
+    assert records.labels({"id": "a"}) is None
+    assert records.labels({"id": "a", "labels": ["b", "a", "b"]}) == ["b", "a"]
+
+
+def test_need_says_who_makes_what_is_missing() -> None:
+    with pytest.raises(RecordError, match=r"no 'cam' \(made by make-cam\)"):
+        records.need({"id": "a", "image": "b"}, ("image", "cam"))
+
+
+def test_written_lines_read_back_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(buffer, encoding="ascii"))
+    written = {"id": "größe", "image": "猫 \udcff.jpg", "x": {"b": 1, "a": [None, 1.5]}}
+    plain = {"id": "größe", "z": 1, "a": 2}
+    records.write(written)
+    records.write(plain)
+    lines = buffer.getvalue().splitlines()
+    assert json.loads(lines[0]) == written
+    assert list(json.loads(lines[1])) == ["id", "z", "a"]
+    assert "größe".encode() in lines[1]
+
+
+def test_read_all_leaves_out_what_lacks_a_key(workdir: Path) -> None:
+    Path("a.jsonl").write_text('{"id": "1", "image": "x"}\n{"id": "2"}\n')
+    problems: list[str] = []
+    kept = records.read_all(["a.jsonl"], ("image",), problems.append)
+    assert [record["id"] for record in kept] == ["1"]
+    assert problems == ["2: record has no 'image' (made by index)"]
+    with pytest.raises(ConfigurationError, match="no usable records: none has image and cam"):
+        records.read_all(["a.jsonl"], ("image", "cam"), problems.append)

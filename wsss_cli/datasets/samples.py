@@ -1,0 +1,241 @@
+"""Records as training samples, in a random order that can be entered anywhere.
+
+All chance in a sample comes from (seed, epoch, index of its record) and the order of an epoch from
+(seed, epoch). So neither the number of workers, nor timing, nor having been interrupted changes
+what a training step sees.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsss_cli import files
+from wsss_cli.classes import numbers
+from wsss_cli.datasets.augment import Jitter, View, take_grey, take_image, take_labels
+from wsss_cli.errors import WsssError, describe
+from wsss_cli.records import Record, RecordError
+
+
+class ChooseView(Protocol):
+    """How a view is chosen: `augment.random_view` or `augment.whole_view` with their settings."""
+
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator) -> View: ...
+
+
+class Draw(NamedTuple):
+    """Which record, and in which pass over the records."""
+
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample, or why there is none.
+
+    Attributes:
+        record: what it was made from.
+        image: uint8 [h, w, 3], RGB.
+        valid: (top, left, bottom, right) of the part that is photograph, not padding.
+        labels: float32 [C], 1 for the classes in the photograph; None without a class list.
+        label_map: uint8 [h, w], 255 in the padding; None where no label map was asked for.
+        grey: float32 [h, w] in [0, 1], 0 in the padding; None where none was asked for.
+        error: why the record could not be read, or empty. The image is then one colour, the label
+            map 255 all over, and the sample must not count.
+    """
+
+    record: Record
+    image: NDArray[np.uint8]
+    valid: tuple[int, int, int, int]
+    labels: NDArray[np.float32] | None = None
+    label_map: NDArray[np.uint8] | None = None
+    grey: NDArray[np.float32] | None = None
+    error: str = ""
+
+
+class Samples:
+    """Samples made from records on demand.
+
+    Args:
+        records: the records; they must have what the keys below name.
+        view: chooses the view of a photograph.
+        image_key: key of the photograph.
+        classes: class names; given, samples carry their record's labels as a vector.
+        label_map_keys: keys of the label map, the first that a record has is used; given, samples
+            carry a label map.
+        highest_label: label maps with a number above this (other than 255) are refused.
+        grey_key: key of a saliency map; given, samples carry it.
+        jitter: how far colours are changed; None leaves them.
+        fill: red, green and blue of the padding, 0 to 255.
+        seed: seed of all chance.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        *,
+        view: ChooseView,
+        image_key: str = "image",
+        classes: Sequence[str] | None = None,
+        label_map_keys: Sequence[str] = (),
+        highest_label: int = files.IGNORE,
+        grey_key: str | None = None,
+        jitter: Jitter | None = None,
+        fill: Sequence[int] = (124, 116, 104),
+        seed: int = 0,
+    ) -> None:
+        self.records = records
+        self._view = view
+        self._image_key = image_key
+        self._classes = classes
+        self._label_map_keys = label_map_keys
+        self._highest_label = highest_label
+        self._grey_key = grey_key
+        self._jitter = jitter
+        self._fill = fill
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        record = self.records[draw.index]
+        rng = np.random.default_rng([self._seed, draw.epoch, draw.index])
+        try:
+            return self._load(record, rng)
+        except (WsssError, OSError) as error:
+            return self._blank(record, rng, describe(error))
+
+    def _load(self, record: Record, rng: np.random.Generator) -> Sample:
+        path = record[self._image_key]
+        size = files.image_size(path)
+        view = self._view(size, rng)
+        label_map = grey = None
+        if self._label_map_keys:
+            label_map = take_labels(self._read_label_map(record, size), view)
+        if self._grey_key:
+            grey = take_grey(files.read_grey(record[self._grey_key], size), view)
+        return Sample(
+            record,
+            take_image(
+                files.open_rgb(path, at_least=view.long_side),
+                view,
+                fill=self._fill,
+                colours=(self._jitter, rng) if self._jitter else None,
+            ),
+            view.area,
+            self._label_vector(record),
+            label_map,
+            grey,
+        )
+
+    def _blank(self, record: Record, rng: np.random.Generator, error: str) -> Sample:
+        view = self._view((1, 1), rng)
+        return Sample(
+            record,
+            np.zeros((*view.crop, 3), np.uint8),
+            (0, 0, 0, 0),
+            self._label_vector(record),
+            np.full(view.crop, files.IGNORE, np.uint8) if self._label_map_keys else None,
+            np.zeros(view.crop, np.float32) if self._grey_key else None,
+            error,
+        )
+
+    def _read_label_map(self, record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
+        path = record[next(key for key in self._label_map_keys if key in record)]
+        labels = files.read_label_map(path, size)
+        highest = max((int(n) for n in np.unique(labels) if n != files.IGNORE), default=0)
+        if highest > self._highest_label:
+            raise RecordError(
+                f"{path}: class number {highest}, but the class list ends at {self._highest_label}"
+            )
+        return labels
+
+    def _label_vector(self, record: Record) -> NDArray[np.float32] | None:
+        if self._classes is None:
+            return None
+        vector = np.zeros(len(self._classes), np.float32)
+        for number in numbers(record.get("labels") or (), self._classes):
+            vector[number - 1] = 1
+        return vector
+
+
+def shuffled(
+    length: int,
+    *,
+    batch: int,
+    steps: int,
+    start: int = 0,
+    seed: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[list[Draw]]:
+    """Draws of each training step, every epoch in another random order.
+
+    The epochs follow one another without a gap: a batch may hold the end of one and the start of
+    the next, so that no record is left out however the numbers divide.
+
+    Args:
+        length: number of records, at least 1.
+        batch: samples a step, on each process.
+        steps: number of the step to end before.
+        start: number of the step to begin with.
+        seed: seed of the order.
+        rank: number of this process; the processes share out each step's samples.
+        world: number of processes.
+    """
+    epoch, order = -1, np.empty(0, int)
+    for step in range(start, steps):
+        draws = []
+        for position in range(step * batch * world + rank, (step + 1) * batch * world, world):
+            if position // length != epoch:
+                epoch = position // length
+                order = np.random.default_rng([seed, epoch]).permutation(length)
+            draws.append(Draw(epoch, int(order[position % length])))
+        yield draws
+
+
+def in_order(length: int, *, batch: int, rank: int = 0, world: int = 1) -> Iterator[list[Draw]]:
+    """Draws that go once through every ``world``-th record in order, for validation."""
+    indices = range(rank, length, world)
+    for start in range(0, len(indices), batch):
+        yield [Draw(0, index) for index in indices[start : start + batch]]
+
+
+def batches(
+    samples: Samples, draws: Iterator[list[Draw]], *, workers: int = 1, ahead: int = 2
+) -> Iterator[list[Sample]]:
+    """The samples of each list of draws, made by threads while the caller works.
+
+    Decoding and resampling release Python's lock, so threads do the work of processes, without
+    shared memory to run out of and without anything left behind by a kill.
+
+    Args:
+        samples: makes the samples.
+        draws: which ones; not consumed further ahead than needed.
+        workers: number of threads, at least 1.
+        ahead: lists prepared in advance.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="wsss-load")
+    try:
+        waiting: deque[list[Future[Sample]]] = deque()
+
+        def prepare(count: int) -> None:
+            for wanted in islice(draws, count):
+                waiting.append([pool.submit(samples.__getitem__, draw) for draw in wanted])
+
+        prepare(ahead + 1)
+        while waiting:
+            ready = [future.result() for future in waiting.popleft()]
+            prepare(1)
+            yield ready
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

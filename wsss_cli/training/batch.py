@@ -1,0 +1,75 @@
+"""Samples as tensors on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsss_cli.datasets.samples import Sample
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of N samples.
+
+    Attributes:
+        images: float32 [N, 3, h, w] in channels-last order, mean and deviation of the backbone.
+        weights: float32 [N], 1, or 0 for a sample that could not be read and must not count.
+        valid: int64 [N, 4]: top, left, bottom, right of the part that is no padding.
+        labels: float32 [N, C] of 0 and 1, if the samples have them.
+        label_maps: int64 [N, h, w], 255 ignored, if the samples have them.
+        grey: float32 [N, 1, h, w] in [0, 1], if the samples have them.
+    """
+
+    images: Tensor
+    weights: Tensor
+    valid: Tensor
+    labels: Tensor | None = None
+    label_maps: Tensor | None = None
+    grey: Tensor | None = None
+
+
+def collate(
+    samples: Sequence[Sample],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+) -> Batch:
+    """One batch of samples of like size.
+
+    Args:
+        samples: at least one.
+        mean: mean of red, green and blue, in 0 to 1, that the backbone expects.
+        std: their deviation.
+        device: where the batch goes.
+    """
+
+    def stack(arrays: list[np.ndarray | None]) -> Tensor | None:
+        known = [array for array in arrays if array is not None]
+        if not known:
+            return None
+        tensor = torch.from_numpy(np.stack(known))
+        if device.type == "cuda":
+            return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.to(device)
+
+    pixels = stack([sample.image for sample in samples])
+    assert pixels is not None
+    label_maps = stack([sample.label_map for sample in samples])
+    grey = stack([sample.grey for sample in samples])
+    # Bytes travel to the device and are normalised there; [N, h, w, 3] is channels-last already.
+    centre = torch.tensor(mean, device=device) * 255
+    scale = 1 / (torch.tensor(std, device=device) * 255)
+    return Batch(
+        ((pixels.float() - centre) * scale).permute(0, 3, 1, 2),
+        torch.tensor([0.0 if sample.error else 1.0 for sample in samples], device=device),
+        torch.tensor([sample.valid for sample in samples], device=device),
+        stack([sample.labels for sample in samples]),
+        None if label_maps is None else label_maps.long(),
+        None if grey is None else grey.unsqueeze(1),
+    )

@@ -1,0 +1,75 @@
+"""Training a classifier on image-level labels, whose maps become CAMs (Zhou 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional
+
+from wsss_cli.datasets.samples import Samples, batches, in_order
+from wsss_cli.models.networks import CamNetwork
+from wsss_cli.training.batch import Batch, collate
+from wsss_cli.training.distributed import Group
+from wsss_cli.training.loop import Loss, Validate
+from wsss_cli.training.multilabel import f1, mean_average_precision
+from wsss_cli.training.precision import Compute
+
+
+def multilabel_loss(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Multi-label soft margin loss, the mean over classes and weighted samples.
+
+    - mean_c [ y_c log s(x_c) + (1 - y_c) log(1 - s(x_c)) ], s the logistic function.
+
+    Args:
+        scores: logits x, shape (N, C).
+        labels: 0 or 1, shape (N, C).
+        weights: at least 0, shape (N,); if all are 0, so is the loss.
+    """
+    each = functional.multilabel_soft_margin_loss(scores.float(), labels, reduction="none")
+    return (each * weights).sum() / weights.sum().clamp(min=1)
+
+
+def classification_loss(network: CamNetwork) -> Loss:
+    """The loss of a batch with labels under ``network``."""
+
+    def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        return multilabel_loss(network.scores(forward(batch.images)), batch.labels, batch.weights)
+
+    return loss
+
+
+def classification_scores(
+    network: CamNetwork,
+    samples: Samples,
+    *,
+    batch: int,
+    workers: int,
+    compute: Compute,
+    group: Group,
+) -> Validate:
+    """Measures ``network`` on samples with labels: mean average precision and F1."""
+
+    def measure() -> dict[str, float]:
+        scores: list[np.ndarray] = []
+        truth: list[np.ndarray] = []
+        draws = in_order(len(samples), batch=batch, rank=group.rank, world=group.world)
+        for loaded in batches(samples, draws, workers=workers):
+            seen = [sample for sample in loaded if not sample.error]
+            if seen:
+                data = collate(
+                    seen, mean=network.backbone.mean, std=network.backbone.std,
+                    device=compute.device,
+                )  # fmt: skip
+                assert data.labels is not None
+                scores.append(network.scores(network(data.images)).float().cpu().numpy())
+                truth.append(data.labels.cpu().numpy() > 0)
+        rows = [row for part in group.gather((scores, truth)) for row in zip(*part, strict=True)]
+        if not rows:
+            return {}
+        found, there = (np.concatenate(columns) for columns in zip(*rows, strict=True))
+        return {"val_map": mean_average_precision(found, there), "val_f1": f1(found, there)}
+
+    return measure

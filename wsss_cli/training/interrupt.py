@@ -1,0 +1,52 @@
+"""Ctrl-C and SIGTERM (what a cluster sends before it kills) end training with its state saved."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+
+class Interrupt:
+    """Whether training was asked to stop.
+
+    Attributes:
+        asked: the first signal received, or None.
+        at_once: raise KeyboardInterrupt where the signal strikes, as nothing can be left half done.
+        insisted: Ctrl-C was pressed again; what was under way may be half done.
+    """
+
+    asked: int | None = None
+    at_once: bool = False
+    insisted: bool = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        # torchrun passes Ctrl-C on as SIGTERM too; that is not the user insisting.
+        self.insisted = number == self.asked == signal.SIGINT
+        self.asked = self.asked or number
+        if self.at_once or self.insisted:
+            raise KeyboardInterrupt
+
+    def leave(self) -> NoReturn:
+        """End with the exit code of the signal: 130 or 143."""
+        sys.exit(128 + (self.asked or signal.SIGINT))
+
+
+@contextmanager
+def postponed() -> Iterator[Interrupt]:
+    """Within the block, the first signal is only noted, so that a step can be finished."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    caught = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupt) for number in caught}
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

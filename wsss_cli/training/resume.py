@@ -1,0 +1,78 @@
+"""The state of an interrupted training run, kept beside the checkpoint that is to come.
+
+It says what run it belongs to: only the same command on the same records takes it up again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wsss_cli import files
+from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.records import Record
+
+_FORMAT = "wsss-resume-1"
+
+
+def state_path(out: Path) -> Path:
+    """Where the state of the run that makes ``out`` lies."""
+    return out.with_name(out.stem + ".resume.pt")
+
+
+def identity(records: Sequence[Record], keys: Sequence[str], **settings: Any) -> dict[str, Any]:
+    """What a run must share with another to be the same run, as plain JSON data.
+
+    Args:
+        records: what is trained on; known by their ids and what they hold under ``keys``.
+        keys: the keys that training uses.
+        settings: everything else that changes the result.
+    """
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(json.dumps([record["id"], *(record.get(key) for key in keys)]).encode())
+    seen = {"records": len(records), "records_digest": digest.hexdigest()[:16]}
+    data: dict[str, Any] = json.loads(json.dumps(settings | seen))
+    return data
+
+
+def save(path: Path, run: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write a state: atomically, so that whenever it is killed a whole one is there."""
+    files.save_tensors(path, {"format": _FORMAT, "run": json.dumps(run), "state": dict(state)})
+
+
+def load(path: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The state at ``path``, or None if there is none.
+
+    Raises:
+        ConfigurationError: it belongs to another run.
+        WsssError: it cannot be read.
+    """
+    if not path.exists():
+        return None
+    data = files.load_tensors(path, "state to resume")
+    if data.get("format") != _FORMAT:
+        raise WsssError(f"{path}: no state of a training run; remove it")
+    check_same(json.loads(data["run"]), run, str(path))
+    state: dict[str, Any] = data["state"]
+    return state
+
+
+def check_same(then: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigurationError naming what differs between two runs."""
+    changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    if changed == ["records_digest"]:
+        raise ConfigurationError(f"{where} was trained on other records; give another --out")
+    shown = [
+        f"{key} {json.dumps(then.get(key))}, now {json.dumps(now.get(key))}"
+        for key in changed
+        if key != "records_digest"
+    ]
+    if shown:
+        raise ConfigurationError(
+            f"{where} is of another run ({'; '.join(shown)}): repeat its settings, "
+            "give another --out, or leave out --resume"
+        )

@@ -1,0 +1,189 @@
+"""What every trainer does around the loop: join its processes, read and check, plot, report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from wsss_cli import console, records
+from wsss_cli.datasets.samples import Samples
+from wsss_cli.errors import WsssError, describe
+from wsss_cli.records import Record
+from wsss_cli.training import resume
+from wsss_cli.training.distributed import Group, group, local_rank
+from wsss_cli.training.loop import Loss, Plan, Trainer, Validate
+from wsss_cli.training.precision import Compute, choose
+
+_SHOWN = 20  # problems named one by one before the rest is only counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the options shared by all trainers say; see `commands/_training.py`."""
+
+    out: str
+    epochs: int
+    batch_size: int
+    crop: int
+    lr: float
+    new_lr: float
+    weight_decay: float
+    warmup: int
+    freeze_bn: bool
+    val: str | None
+    resume: bool
+    save_every: int
+    strict: bool
+    image_key: str
+    seed: int
+    workers: int
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """A trainer's surroundings.
+
+    Attributes:
+        tool: name of the command, for messages.
+        options: what it was told.
+        group: the processes that train together.
+        compute: device and precision of this one.
+    """
+
+    tool: str
+    options: Options
+    group: Group
+    compute: Compute
+
+    def read(
+        self,
+        sources: Sequence[str],
+        *,
+        either: Sequence[str] = (),
+        check: Callable[[Record], object] = lambda record: None,
+    ) -> list[Record]:
+        """All records, each found good before hours of work begin.
+
+        Args:
+            sources: files of records; none means stdin.
+            either: keys of files beside the image, of which each record must have one; the first
+                that it has is the one used.
+            check: raises WsssError if a record cannot be used for another reason.
+
+        Raises:
+            WsssError: there are none, or some are no good; each is named on stderr before.
+        """
+        return self.group.on_main(lambda: self._read(sources, either, check))
+
+    def _read(
+        self, sources: Sequence[str], either: Sequence[str], check: Callable[[Record], object]
+    ) -> list[Record]:
+        problems: list[str] = []
+        good: list[Record] = []
+        for record in records.read(sources, problems.append):
+            try:
+                keys = [self.options.image_key]
+                if either:
+                    keys.append(next((key for key in either if record.get(key)), either[0]))
+                records.need(record, keys)
+                for key in keys:
+                    os.stat(record[key])
+                check(record)
+                good.append(record)
+            except (WsssError, OSError) as error:
+                problems.append(f"{record['id']}: {describe(error)}")
+        for problem in problems[:_SHOWN]:
+            console.warn(self.tool, problem)
+        if problems:
+            rest = len(problems) - _SHOWN
+            shown = f" ({rest} of them not shown)" if rest > 0 else ""
+            raise WsssError(f"{len(problems)} records cannot be used{shown}; nothing was trained")
+        if not good:
+            raise WsssError("no records to train on: the stream is empty")
+        return good
+
+    def train(
+        self,
+        *,
+        kind: str,
+        network: nn.Module,
+        classes: Sequence[str],
+        config: dict[str, Any],
+        samples: Samples,
+        keys: Sequence[str],
+        loss: Loss,
+        validate: Validate | None = None,
+        **settings: Any,
+    ) -> None:
+        """Run the loop as the options say, plot its log, and end with exit code 1 on lost records.
+
+        Args:
+            kind: kind of the checkpoint.
+            network: what is trained.
+            classes: class names of the checkpoint.
+            config: what the network is rebuilt from.
+            samples: what it is trained on.
+            keys: record keys that training uses beside the image.
+            loss: the loss of a batch.
+            validate: measures the network.
+            settings: whatever else changes the result.
+        """
+        options = self.options
+        run = resume.identity(
+            samples.records, [options.image_key, *keys], backbone=network.backbone.name, **config,
+            **settings, classes=list(classes), crop=options.crop, precision=self.compute.precision,
+        )  # fmt: skip
+        shared = {key: value for key, value in asdict(options).items() if key in _PLAN}
+        trainer = Trainer(
+            self.tool,
+            network=network,
+            samples=samples,
+            loss=loss,
+            plan=Plan(**shared),
+            compute=self.compute,
+            group=self.group,
+            out=Path(options.out),
+            checkpoint={
+                "kind": kind, "backbone": network.backbone.name, "classes": classes,
+                "config": config,
+            },
+            run=run,
+            workers=options.workers,
+            validate=validate,
+            save_every=options.save_every,
+            strict=options.strict,
+        )  # fmt: skip
+        unreadable = trainer.run(resume=options.resume)
+        if unreadable:
+            console.warn(self.tool, f"left out {len(unreadable)} records that cannot be read")
+            sys.exit(1)
+
+
+_PLAN = set(Plan.__dataclass_fields__)
+
+
+@contextmanager
+def session(tool: str, **options: Any) -> Iterator[Session]:
+    """Join the processes that torchrun started, if it did, and choose the device.
+
+    Args:
+        tool: name of the command.
+        options: the fields of :class:`Options`.
+
+    Raises:
+        ConfigurationError: there is no such device, or it lacks the precision.
+    """
+    said = Options(**options)
+    compute = choose(said.device, said.precision, local_rank=local_rank())
+    with group(compute.device.type) as joined:
+        console.detail(tool, f"computing on {compute.device} in {compute.precision}")
+        yield Session(tool, said, joined, compute)

@@ -69,6 +69,7 @@ class _State:
     validated: int = 0  # epochs whose end has been dealt with
     loss_sum: float = 0.0  # since the last line of the log
     loss_count: int = 0
+    last_loss: float = math.nan  # the last line's
     log_position: int = 0
     unreadable: list[str] = field(default_factory=list)  # ids
 
@@ -186,8 +187,8 @@ class Trainer:
             ) as bar,
             closing(batches(self.samples, draws, workers=self.workers)) as loading,
         ):
-            self._end_epochs(log, interrupt)
             self._training_mode()
+            self._end_epochs(log, interrupt)
             started, first = time.monotonic(), state.step
             for loaded in loading:
                 self._name_unreadable(loaded)
@@ -203,7 +204,7 @@ class Trainer:
                     seconds = time.monotonic() - started
                     rate = (state.step - first) * self.step_size / seconds
                     self._log(log, loss=mean, lr=lr, images_per_second=rate)
-                    state.loss_sum, state.loss_count = 0.0, 0
+                    state.loss_sum, state.loss_count, state.last_loss = 0.0, 0, mean
                 ended = self._end_epochs(log, interrupt)
                 if interrupt.asked is not None:
                     self._leave(interrupt)
@@ -230,19 +231,21 @@ class Trainer:
 
     def _end_epochs(self, log: MetricsLog, interrupt: Interrupt) -> bool:
         """Measure the network if an epoch ended; whether one did."""
-        ended = self.state.step * self.step_size // len(self.samples)
+        ended = min(self.state.step * self.step_size // len(self.samples), self.plan.epochs)
         if ended <= self.state.validated:
             return False
+        scores = {"loss": self.state.last_loss}
         if self.validate is not None:
             self.network.eval()
             interrupt.at_once = True  # measuring changes nothing that is saved
             with torch.inference_mode(), self.compute.autocast():
-                scores = self.validate()
+                measured = self.validate()
             interrupt.at_once = False
             self._training_mode()
-            self._log(log, **scores)
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-            console.note(self.tool, f"epoch {ended}/{self.plan.epochs}: {shown}")
+            self._log(log, **measured)
+            scores |= measured
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        console.note(self.tool, f"epoch {ended}/{self.plan.epochs}: {shown}")
         self.state.validated = ended
         return True
 

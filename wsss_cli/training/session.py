@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from wsss_cli import console, records
@@ -183,6 +184,7 @@ def session(tool: str, **options: Any) -> Iterator[Session]:
         ConfigurationError: there is no such device, or it lacks the precision.
     """
     said = Options(**options)
+    torch.manual_seed(said.seed)  # the new layers' first weights
     compute = choose(said.device, said.precision, local_rank=local_rank())
     with group(compute.device.type) as joined:
         console.detail(tool, f"computing on {compute.device} in {compute.precision}")

@@ -1,0 +1,95 @@
+"""``wsss train-cam``: the classifier whose maps are the CAMs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+
+from wsss_cli.commands import _options, _training
+
+
+@_options.command("train-cam")
+@_options.records_argument
+@_options.model_out_option("cam.pt")
+@_options.classes_option(required=True)
+@_training.backbone_options(output_stride=16)
+@click.option(
+    "--resize", default="320,640", show_default=True,
+    type=_options.Numbers(count=2, kind=int, low=0),
+    help="Range of the long side that images are scaled to at random, in pixels.",
+)  # fmt: skip
+@_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
+def command(
+    records: tuple[str, ...],
+    out: str,
+    classes: str,
+    backbone: str,
+    output_stride: int,
+    weights: str,
+    resize: tuple[int, int],
+    **options: Any,
+) -> None:
+    """Train a classifier on image-level labels.
+
+    Reads records with `image` and `labels`. Writes the checkpoint OUT, its metrics OUT.log.jsonl
+    and their plot OUT.png; prints no records. Runs under torchrun as it is.
+
+    \b
+    Example:
+      wsss index voc VOC2012 --split train_aug | wsss train-cam --classes voc -o cam.pt
+    """
+    from wsss_cli.classes import load_classes, numbers
+    from wsss_cli.datasets.augment import Jitter, random_view, whole_view
+    from wsss_cli.datasets.samples import Samples
+    from wsss_cli.models.networks import build_network
+    from wsss_cli.models.weights import load_pretrained
+    from wsss_cli.records import need
+    from wsss_cli.training.classification import classification_loss, classification_scores
+    from wsss_cli.training.session import session
+
+    names = load_classes(classes)
+    if resize[0] > resize[1]:
+        raise click.BadParameter("MIN is larger than MAX", param_hint="--resize")
+
+    def check(record: dict[str, Any]) -> None:
+        need(record, ["labels"])
+        numbers(record["labels"], names)
+
+    with session("train-cam", out=out, **options) as here:
+        given = here.read(records, check=check)
+        held_out = here.read([options["val"]], check=check) if options["val"] else []
+        config = {"output_stride": output_stride}
+        network = build_network("cam", backbone, names, config)
+        load_pretrained(network.backbone, weights)
+        crop = options["crop"]
+        common: dict[str, Any] = {
+            "image_key": options["image_key"],
+            "classes": names,
+            "fill": [round(255 * value) for value in network.backbone.mean],
+            "seed": options["seed"],
+        }
+        random = partial(random_view, crop=crop, long_side=resize)
+        validate = None
+        if held_out:
+            validate = classification_scores(
+                network,
+                Samples(held_out, view=partial(whole_view, crop=crop), **common),
+                batch=options["batch_size"],
+                workers=options["workers"],
+                compute=here.compute,
+                group=here.group,
+            )
+        here.train(
+            kind="cam",
+            network=network,
+            classes=names,
+            config=config,
+            samples=Samples(given, view=random, jitter=Jitter(), **common),
+            keys=["labels"],
+            loss=classification_loss(network),
+            validate=validate,
+            weights=weights,
+            resize=resize,
+        )

@@ -42,7 +42,6 @@ def command(
     """
     from wsss_cli.classes import load_classes, numbers
     from wsss_cli.datasets.augment import Jitter, random_view, whole_view
-    from wsss_cli.datasets.samples import Samples
     from wsss_cli.models.networks import build_network
     from wsss_cli.models.weights import load_pretrained
     from wsss_cli.records import need
@@ -59,25 +58,19 @@ def command(
 
     with session("train-cam", out=out, **options) as here:
         given = here.read(records, check=check)
-        held_out = here.read([options["val"]], check=check) if options["val"] else []
+        held_out = here.read_held_out(check=check)
         config = {"output_stride": output_stride}
         network = build_network("cam", backbone, names, config)
         load_pretrained(network.backbone, weights)
-        crop = options["crop"]
-        common: dict[str, Any] = {
-            "image_key": options["image_key"],
-            "classes": names,
-            "fill": [round(255 * value) for value in network.backbone.mean],
-            "seed": options["seed"],
-        }
-        random = partial(random_view, crop=crop, long_side=resize)
+        random = partial(random_view, crop=here.options.crop, long_side=resize)
+        whole = partial(whole_view, crop=here.options.crop)
         validate = None
         if held_out:
             validate = classification_scores(
                 network,
-                Samples(held_out, view=partial(whole_view, crop=crop), **common),
-                batch=options["batch_size"],
-                workers=options["workers"],
+                here.samples(held_out, network.backbone, view=whole, classes=names),
+                batch=here.options.batch_size,
+                workers=here.options.workers,
                 compute=here.compute,
                 group=here.group,
             )
@@ -86,7 +79,9 @@ def command(
             network=network,
             classes=names,
             config=config,
-            samples=Samples(given, view=random, jitter=Jitter(), **common),
+            samples=here.samples(
+                given, network.backbone, view=random, classes=names, jitter=Jitter()
+            ),
             keys=["labels"],
             loss=classification_loss(network),
             validate=validate,

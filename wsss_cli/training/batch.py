@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wsss_cli.datasets.samples import Sample
+from wsss_cli.models.backbones import Backbone
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,12 @@ class Batch:
     grey: Tensor | None = None
 
 
-def collate(
-    samples: Sequence[Sample],
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    device: torch.device,
-) -> Batch:
+def collate(samples: Sequence[Sample], *, backbone: Backbone, device: torch.device) -> Batch:
     """One batch of samples of like size.
 
     Args:
         samples: at least one.
-        mean: mean of red, green and blue, in 0 to 1, that the backbone expects.
-        std: their deviation.
+        backbone: says which mean and deviation of the colours it expects.
         device: where the batch goes.
     """
 
@@ -63,8 +57,8 @@ def collate(
     label_maps = stack([sample.label_map for sample in samples])
     grey = stack([sample.grey for sample in samples])
     # Bytes travel to the device and are normalised there; [N, h, w, 3] is channels-last already.
-    centre = torch.tensor(mean, device=device) * 255
-    scale = 1 / (torch.tensor(std, device=device) * 255)
+    centre = torch.tensor(backbone.mean, device=device) * 255
+    scale = 1 / (torch.tensor(backbone.std, device=device) * 255)
     return Batch(
         ((pixels.float() - centre) * scale).permute(0, 3, 1, 2),
         torch.tensor([0.0 if sample.error else 1.0 for sample in samples], device=device),

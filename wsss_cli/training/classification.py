@@ -59,10 +59,7 @@ def classification_scores(
         for loaded in batches(samples, draws, workers=workers):
             seen = [sample for sample in loaded if not sample.error]
             if seen:
-                data = collate(
-                    seen, mean=network.backbone.mean, std=network.backbone.std,
-                    device=compute.device,
-                )  # fmt: skip
+                data = collate(seen, backbone=network.backbone, device=compute.device)
                 assert data.labels is not None
                 scores.append(network.scores(network(data.images)).float().cpu().numpy())
                 truth.append(data.labels.cpu().numpy() > 0)

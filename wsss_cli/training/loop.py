@@ -193,7 +193,7 @@ class Trainer:
             for loaded in loading:
                 self._name_unreadable(loaded)
                 lr = plan.lr * poly(state.step, self.steps, power=plan.power, warmup=plan.warmup)
-                state.loss_sum += self._step(network, self._collate(loaded), lr)
+                state.loss_sum += self._step(network, loaded, lr)
                 state.loss_count += 1
                 state.step += 1
                 if not math.isfinite(state.loss_sum):
@@ -211,13 +211,15 @@ class Trainer:
                 if ended or (self.save_every and state.step % self.save_every == 0):
                     self._save_state()
 
-    def _step(self, network: nn.Module, batch: Batch, lr: float) -> float:
+    def _step(self, network: nn.Module, loaded: list[Sample], lr: float) -> float:
         """One step of gradient descent; the loss, or NaN if its gradient is not finite."""
         # Dropout and the like depend on the step alone, so nothing of chance needs to be stored.
         chance = np.random.SeedSequence([self.plan.seed, self.state.step, self.group.rank])
         torch.manual_seed(int(chance.generate_state(1, np.uint64)[0]))
         for settings in self.optimizer.param_groups:
             settings["lr"] = lr * settings["times"]
+        backbone: Any = self.network.backbone
+        batch = collate(loaded, backbone=backbone, device=self.compute.device)
         with self.compute.autocast():
             loss = self.loss(network, batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -273,10 +275,6 @@ class Trainer:
         self.network.train()
         if self.plan.freeze_bn:
             freeze_batchnorm(self.network)
-
-    def _collate(self, loaded: list[Sample]) -> Batch:
-        backbone: Any = self.network.backbone
-        return collate(loaded, mean=backbone.mean, std=backbone.std, device=self.compute.device)
 
     def _name_unreadable(self, loaded: list[Sample]) -> None:
         """Name each record that cannot be read, once; it has no weight in the loss."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wsss_cli import console, records
-from wsss_cli.datasets.samples import Samples
+from wsss_cli.datasets.samples import ChooseView, Samples
 from wsss_cli.errors import WsssError, describe
+from wsss_cli.models.backbones import Backbone
 from wsss_cli.records import Record
 from wsss_cli.training import resume
 from wsss_cli.training.distributed import Group, group, local_rank
@@ -85,6 +86,13 @@ class Session:
         """
         return self.group.on_main(lambda: self._read(sources, either, check))
 
+    def read_held_out(
+        self, *, either: Sequence[str] = (), check: Callable[[Record], object] = lambda record: None
+    ) -> list[Record]:
+        """The records of ``--val``, read like the others; none without the option."""
+        val = self.options.val
+        return self.read([val], either=either, check=check) if val else []
+
     def _read(
         self, sources: Sequence[str], either: Sequence[str], check: Callable[[Record], object]
     ) -> list[Record]:
@@ -111,6 +119,14 @@ class Session:
         if not good:
             raise WsssError("no records to train on: the stream is empty")
         return good
+
+    def samples(
+        self, given: Sequence[Record], backbone: Backbone, *, view: ChooseView, **settings: Any
+    ) -> Samples:
+        """Samples of records as the options say, padded with the mean colour of the backbone."""
+        fill = [round(255 * value) for value in backbone.mean]
+        key, seed = self.options.image_key, self.options.seed
+        return Samples(given, view=view, image_key=key, fill=fill, seed=seed, **settings)
 
     def train(
         self,
@@ -189,3 +205,11 @@ def session(tool: str, **options: Any) -> Iterator[Session]:
     with group(compute.device.type) as joined:
         console.detail(tool, f"computing on {compute.device} in {compute.precision}")
         yield Session(tool, said, joined, compute)
+
+
+def part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The weights of the module ``name`` within a network's, by their names within the module."""
+    prefix = name + "."
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }

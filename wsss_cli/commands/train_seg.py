@@ -1,0 +1,128 @@
+"""``wsss train-seg``: the segmentation network."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+
+from wsss_cli.commands import _options, _training
+
+
+@_options.command("train-seg")
+@_options.records_argument
+@_options.model_out_option("seg.pt")
+@_options.classes_option(
+    help="Class list: voc, coco, or a text file with one name a line.  "
+    "[default: the one that the pseudo-masks were made with]"
+)
+@_training.backbone_options(output_stride=8)
+@click.option(
+    "--head",
+    default="aspp",
+    show_default=True,
+    type=click.Choice(["largefov", "aspp", "deeplabv3plus"]),
+    help="The DeepLab on top.",
+)
+@click.option(
+    "--target",
+    default="pseudo",
+    show_default=True,
+    metavar="KEY[,KEY]",
+    help="Record keys of the label map; each record's first that is there is used: pseudo, mask, "
+    "or mask,pseudo to take true masks where there are some.",
+)
+@click.option(
+    "--scale",
+    default="0.5,1.5",
+    show_default=True,
+    type=_options.Numbers(count=2, low=0),
+    help="Range of the factor that images are scaled by at random.",
+)
+@click.option(
+    "--loss-stride",
+    default=4,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Compare every N-th pixel each way with its label; 1 compares all, and takes longer.",
+)
+@_training.training_options(epochs=12, batch_size=16, crop=320, lr=0.02)
+def command(
+    records: tuple[str, ...],
+    out: str,
+    classes: str | None,
+    backbone: str,
+    output_stride: int,
+    weights: str,
+    head: str,
+    target: str,
+    scale: tuple[float, float],
+    loss_stride: int,
+    **options: Any,
+) -> None:
+    """Train a DeepLab segmentation network.
+
+    Reads records with `image` and a label map: `pseudo`, `mask`, or either (--target); pixels of
+    255 do not count. Writes the checkpoint OUT, its metrics OUT.log.jsonl and their plot OUT.png;
+    prints no records. Runs under torchrun as it is. With --val, mIoU against `mask` is measured.
+
+    \b
+    Example:
+      wsss random-walk -c aff.pt -o out/pseudo cam.jsonl | wsss train-seg -o seg.pt
+    """
+    from wsss_cli.datasets.augment import Jitter, random_view, whole_view
+    from wsss_cli.models.networks import build_network
+    from wsss_cli.models.weights import load_pretrained
+    from wsss_cli.training.segmentation import (
+        class_list,
+        segmentation_loss,
+        segmentation_scores,
+    )
+    from wsss_cli.training.session import session
+
+    keys = target.split(",")
+    with session("train-seg", out=out, **options) as here:
+        given = here.read(records, either=keys)
+        held_out = here.read_held_out(either=["mask"])
+        names = class_list(classes, given, keys)
+        config = {"output_stride": output_stride, "head": head}
+        network = build_network("segmentation", backbone, names, config)
+        load_pretrained(network.backbone, weights)
+        view = partial(random_view, crop=here.options.crop, scale=scale)
+        validate = None
+        if held_out:
+            validate = segmentation_scores(
+                network,
+                here.samples(
+                    held_out,
+                    network.backbone,
+                    view=whole_view,
+                    label_map_keys=["mask"],
+                    highest_label=len(names),
+                ),
+                num_classes=len(names) + 1,
+                workers=here.options.workers,
+                compute=here.compute,
+                group=here.group,
+            )
+        here.train(
+            kind="segmentation",
+            network=network,
+            classes=names,
+            config=config,
+            samples=here.samples(
+                given,
+                network.backbone,
+                view=view,
+                label_map_keys=keys,
+                highest_label=len(names),
+                jitter=Jitter(),
+            ),
+            keys=keys,
+            loss=segmentation_loss(loss_stride),
+            validate=validate,
+            weights=weights,
+            scale=scale,
+            loss_stride=loss_stride,
+        )

@@ -1,0 +1,123 @@
+"""Training a segmentation network on label maps (DeepLab; Chen 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wsss_cli import files
+from wsss_cli.classes import check_classes, load_classes
+from wsss_cli.datasets.samples import Samples, batches, in_order
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.files import IGNORE
+from wsss_cli.metrics import Confusion
+from wsss_cli.models.networks import SegmentationNetwork
+from wsss_cli.records import Record
+from wsss_cli.training.batch import Batch, collate
+from wsss_cli.training.distributed import Group
+from wsss_cli.training.loop import Loss, Validate
+from wsss_cli.training.precision import Compute
+
+
+def pixel_loss(logits: Tensor, labels: Tensor, *, stride: int = 1, ignore: int = IGNORE) -> Tensor:
+    """Cross entropy, the mean over the pixels that have a label.
+
+    With a stride, the logits are compared with the labels of every stride-th pixel each way: the
+    same in the mean, as neighbours are much alike, at a fraction of the work.
+
+    Args:
+        logits: shape (N, C, h, w), resized (bilinear) to the labels that are looked at.
+        labels: int64 (N, H, W): 0 to C - 1, or `ignore`.
+        stride: 1 looks at every label.
+        ignore: the label that does not count.
+
+    Returns:
+        The mean; 0 if no pixel has a label.
+    """
+    labels = labels[:, stride // 2 :: stride, stride // 2 :: stride]
+    size = (labels.shape[1], labels.shape[2])
+    logits = functional.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
+    total = functional.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
+    return total / (labels != ignore).sum().clamp(min=1)
+
+
+def segmentation_loss(stride: int) -> Loss:
+    """The loss of a batch with label maps, see :func:`pixel_loss`."""
+
+    def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        assert batch.label_maps is not None
+        return pixel_loss(forward(batch.images), batch.label_maps, stride=stride)
+
+    return loss
+
+
+def segmentation_scores(
+    network: SegmentationNetwork,
+    samples: Samples,
+    *,
+    num_classes: int,
+    workers: int,
+    compute: Compute,
+    group: Group,
+) -> Validate:
+    """Measures ``network`` on samples with label maps, each at its own size, at one scale: mIoU.
+
+    Args:
+        network: the network.
+        samples: whole photographs (`whole_view` without a crop).
+        num_classes: number of classes, background included.
+        workers: threads that load.
+        compute: device and precision.
+        group: the processes that share the work.
+    """
+
+    def measure() -> dict[str, float]:
+        confusion = Confusion(num_classes, ignore=IGNORE)
+        draws = in_order(len(samples), batch=1, rank=group.rank, world=group.world)
+        for loaded in batches(samples, draws, workers=workers, ahead=4):
+            sample = loaded[0]
+            if not sample.error and sample.label_map is not None:
+                images = collate(loaded, backbone=network.backbone, device=compute.device).images
+                logits = functional.interpolate(
+                    network(images).float(), images.shape[2:], mode="bilinear", align_corners=False
+                )
+                found = logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+                confusion.update(found, sample.label_map)
+        whole = Confusion(num_classes, ignore=IGNORE)
+        for part in group.gather(confusion):
+            whole.merge(part)
+        return {"val_miou": float(whole.miou())}
+
+    return measure
+
+
+def class_list(spec: str | None, given: Sequence[Record], keys: Sequence[str]) -> tuple[str, ...]:
+    """The class list to train with.
+
+    Args:
+        spec: what ``--classes`` says, or None.
+        given: records with label maps, whose provenance may say what they count.
+        keys: keys of the label map, the first that a record has is the one used.
+
+    Raises:
+        ConfigurationError: none is given and no label map names one.
+    """
+    if spec is not None:
+        return load_classes(spec)
+    for record in given:
+        meta = files.read_meta(record[next(key for key in keys if record.get(key))])
+        if meta and (names := _classes_in(meta)):
+            return check_classes(names, "the label maps")
+    raise ConfigurationError("the label maps do not name their classes: give --classes")
+
+
+def _classes_in(meta: Mapping[str, Any]) -> list[str] | None:
+    """The class list among the parameters of a tool, or of those that made what it read."""
+    found: list[str] | None = meta.get("params", {}).get("classes")
+    for earlier in meta.get("from", {}).values():
+        found = found or _classes_in(earlier)
+    return found

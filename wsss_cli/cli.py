@@ -61,12 +61,22 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def invoke(self, context: click.Context) -> Any:
+        """Run the tool; a closed pipe ends it quietly."""
+        try:
+            result = super().invoke(context)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read us has seen enough. What is still buffered must not raise at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return result
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run and exit: 0 well, 1 failures, 2 usage, 130 interrupted; a closed pipe is quiet."""
+        """Run and exit: 0 well, 1 failures, 2 usage or configuration, 130 interrupted."""
         kwargs["standalone_mode"] = False
         try:
             code = super().main(*args, **kwargs)
-            sys.stdout.flush()
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
             path = context.command_path if context else "wsss"
@@ -75,10 +85,6 @@ class LazyGroup(click.Group):
             code = error.exit_code
         except (KeyboardInterrupt, click.Abort):
             code = 130
-        except BrokenPipeError:
-            # Whoever read us has seen enough. What is still buffered must not raise at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
         sys.exit(code if isinstance(code, int) else 0)
 
 

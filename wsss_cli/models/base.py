@@ -1,0 +1,27 @@
+"""What every backbone offers."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """Turns normalised images (N, 3, H, W) into feature maps, low level to high.
+
+    Attributes:
+        name: as in ``wsss_cli.models.backbones.BACKBONES``.
+        channels, strides: of each feature map.
+        mean, std: statistics that RGB in [0, 1] is normalised with.
+        new_layers: prefixes of the keys that ImageNet weights do not hold.
+    """
+
+    name: str
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    new_layers: tuple[str, ...] = ()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """One map a level, shape (N, channels[i], about H / strides[i], about W / strides[i])."""
+        raise NotImplementedError

@@ -1,0 +1,137 @@
+"""The networks of the toolkit: a backbone and what is put on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.models.backbones import Backbone, build_backbone
+from wsss_cli.models.heads import build_head
+
+Groups = dict[str, list[nn.Parameter]]
+
+
+class Network(nn.Module):
+    """A backbone with new layers on it."""
+
+    backbone: Backbone
+
+    def parameter_groups(self) -> Groups:
+        """Parameters under ``backbone`` (they have ImageNet weights) and ``new`` (the rest)."""
+        groups: Groups = {"backbone": [], "new": []}
+        fresh = tuple(f"backbone.{prefix}." for prefix in self.backbone.new_layers)
+        for name, parameter in self.named_parameters():
+            old = name.startswith("backbone.") and not (fresh and name.startswith(fresh))
+            groups["backbone" if old else "new"].append(parameter)
+        return groups
+
+
+class CamNetwork(Network):
+    """Classifier with global average pooling, whose class maps are the CAMs (Zhou et al. 2016).
+
+    The 1×1 convolution has no bias, so that its maps, averaged, are the class scores (Ahn & Kwak
+    2018, eq. 1).
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classify = nn.Conv2d(backbone.channels[-1], num_classes, 1, bias=False)
+        nn.init.xavier_uniform_(self.classify.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class maps (logits), shape (N, C, h, w), of normalised images (N, 3, H, W)."""
+        maps: Tensor = self.classify(self.backbone(images)[-1])
+        return maps
+
+    def scores(self, maps: Tensor) -> Tensor:
+        """Class scores (logits), shape (N, C), of class maps (N, C, h, w)."""
+        return maps.mean((2, 3))
+
+
+class AffinityNetwork(Network):
+    """AffinityNet (Ahn & Kwak 2018, sec. 3.3): features f_aff from the three upper levels.
+
+    Each level is reduced by a 1×1 convolution (64, 128, 256 channels), brought to the grid of the
+    first (stride 8), and all are joined by one more 1×1 convolution (448 channels) and ELU.
+    """
+
+    widths = (64, 128, 256)
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.reduce = nn.ModuleList(
+            nn.Conv2d(channels, width, 1, bias=False)
+            for channels, width in zip(backbone.channels[1:], self.widths, strict=True)
+        )
+        self.join = nn.Conv2d(sum(self.widths), sum(self.widths), 1, bias=False)
+        for layer in self.reduce:
+            nn.init.kaiming_normal_(layer.weight)
+        nn.init.xavier_uniform_(self.join.weight, gain=4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """f_aff, shape (N, 448, h, w) at stride 8, of normalised images (N, 3, H, W)."""
+        maps = self.backbone(images)[1:]
+        grid = maps[0].shape[2:]
+        parts = []
+        for level, layer in zip(maps, self.reduce, strict=True):
+            part = functional.elu(layer(level))
+            if part.shape[2:] != grid:
+                part = functional.interpolate(part, grid, mode="bilinear", align_corners=False)
+            parts.append(part)
+        return functional.elu(self.join(torch.cat(parts, 1)))
+
+
+class SegmentationNetwork(Network):
+    """DeepLab: a dilated backbone and one of the heads in ``wsss_cli.models.heads``."""
+
+    def __init__(self, backbone: Backbone, num_classes: int, head: str) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = build_head(head, backbone.channels, backbone.strides, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, shape (N, C, h, w), background first, of normalised images (N, 3, H, W)."""
+        logits: Tensor = self.head(self.backbone(images), images.shape[2:])
+        return logits
+
+
+def build_network(
+    kind: str, backbone: str, classes: Sequence[str], config: Mapping[str, Any]
+) -> Any:
+    """The network that a checkpoint describes, with random weights.
+
+    Args:
+        kind: cam, affinity or segmentation.
+        backbone: name of the backbone.
+        classes: class names without background.
+        config: plain data: ``output_stride``, and ``head`` of a segmentation network.
+    """
+    body = build_backbone(backbone, output_stride=config.get("output_stride"))
+    if kind == "cam":
+        return CamNetwork(body, len(classes))
+    if kind == "affinity":
+        return AffinityNetwork(body)
+    if kind == "segmentation":
+        return SegmentationNetwork(body, len(classes) + 1, config["head"])
+    raise ConfigurationError(f"no network of kind '{kind}'")
+
+
+def freeze_batchnorm(module: nn.Module) -> None:
+    """Keep the statistics and the scale and shift of every batch normalisation in ``module``.
+
+    Survives ``train()``: the layers stay in evaluation mode. Meant for the pretrained backbone; new
+    layers have nothing to keep.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+            layer.train = lambda mode=True, layer=layer: layer  # type: ignore[method-assign, misc]
+            for parameter in layer.parameters():
+                parameter.requires_grad_(False)

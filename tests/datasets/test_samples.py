@@ -101,7 +101,7 @@ def test_every_epoch_shows_every_record_once(length: int, batch: int) -> None:
     assert len(draws) == 12 * batch
     counts = Counter(draws[: len(draws) // length * length])
     assert set(counts.values()) <= {1}
-    assert {draw.index for draw in draws[:length]} == set(range(length)) or batch * 12 < length
+    assert {draw.place for draw in draws[:length]} == set(range(length)) or batch * 12 < length
 
 
 def test_an_order_can_be_entered_anywhere() -> None:
@@ -118,7 +118,7 @@ def test_processes_share_out_the_batch_of_one() -> None:
 
 
 def test_in_order_covers_each_record_once() -> None:
-    draws = [draw.index for rank in range(2) for batch in in_order(7, batch=3, rank=rank, world=2)
+    draws = [draw.place for rank in range(2) for batch in in_order(7, batch=3, rank=rank, world=2)
              for draw in batch]  # fmt: skip
     assert sorted(draws) == list(range(7))
 

@@ -46,8 +46,9 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             help="Steps over which the learning rate grows at the start.",
         ),
         click.option(
-            "--freeze-bn/--no-freeze-bn", default=True, show_default=True,
-            help="Keep the statistics of batch normalisation; right for small batches.",
+            "--freeze-bn/--no-freeze-bn", default=None,
+            help="Keep the batch normalisation of the backbone as it is; right for small batches."
+            "  [default: --freeze-bn, but not with --weights none]",
         ),
         click.option(
             "--val", default=None, metavar="FILE",

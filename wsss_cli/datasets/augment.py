@@ -85,7 +85,7 @@ def random_view(
         mirror: mirror every second view.
     """
     if long_side is not None:
-        factor = rng.integers(long_side[0], long_side[1] + 1) / max(size)
+        factor = int(rng.integers(long_side[0], long_side[1] + 1)) / max(size)
     else:
         factor = rng.uniform(*scale)
     (top, bottom), rows = _stretch(size[0], factor, crop, rng)

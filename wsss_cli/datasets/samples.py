@@ -1,6 +1,6 @@
 """Records as training samples, in a random order that can be entered anywhere.
 
-All chance in a sample comes from (seed, epoch, index of its record) and the order of an epoch from
+All chance in a sample comes from (seed, epoch, place of its record) and the order of an epoch from
 (seed, epoch). So neither the number of workers, nor timing, nor having been interrupted changes
 what a training step sees.
 """
@@ -8,7 +8,7 @@ what a training step sees.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -34,7 +34,7 @@ class Draw(NamedTuple):
     """Which record, and in which pass over the records."""
 
     epoch: int
-    index: int
+    place: int
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Samples:
         return len(self.records)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        record = self.records[draw.index]
-        rng = np.random.default_rng([self._seed, draw.epoch, draw.index])
+        record = self.records[draw.place]
+        rng = np.random.default_rng([self._seed, draw.epoch, draw.place])
         try:
             return self._load(record, rng)
         except (WsssError, OSError) as error:
@@ -212,7 +212,7 @@ def in_order(length: int, *, batch: int, rank: int = 0, world: int = 1) -> Itera
 
 def batches(
     samples: Samples, draws: Iterator[list[Draw]], *, workers: int = 1, ahead: int = 2
-) -> Iterator[list[Sample]]:
+) -> Generator[list[Sample], None, None]:
     """The samples of each list of draws, made by threads while the caller works.
 
     Decoding and resampling release Python's lock, so threads do the work of processes, without

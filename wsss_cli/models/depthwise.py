@@ -38,7 +38,9 @@ def depthwise_conv2d(
             short = torch.get_autocast_dtype("cpu")
             input, weight = input.to(short), weight.to(short)
             bias = None if bias is None else bias.to(short)
-        output: Tensor = _Depthwise.apply(input, weight, bias, stride, padding, dilation)
+        output: Tensor = _Depthwise.apply(  # type: ignore[no-untyped-call]
+            input, weight, bias, stride, padding, dilation
+        )
         return output
     groups = weight.shape[0]
     return functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
@@ -55,7 +57,7 @@ class _Depthwise(torch.autograd.Function):
         return functional.conv2d(input, weight, bias, stride, padding, dilation, weight.shape[0])
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = context.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", enabled=False):

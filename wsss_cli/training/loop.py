@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from wsss_cli import console, files
 from wsss_cli.datasets.samples import Sample, Samples, batches, shuffled
 from wsss_cli.errors import WsssError
-from wsss_cli.models.networks import freeze_batchnorm
+from wsss_cli.models.networks import Network, freeze_batchnorm
 from wsss_cli.training import resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
@@ -44,7 +44,7 @@ class Plan:
         power: exponent of the poly schedule.
         warmup: steps over which the learning rate grows at the start.
         clip: longest gradient (2-norm over all weights) that is followed as it is.
-        freeze_bn: keep the statistics of batch normalisation as they are.
+        freeze_bn: keep the batch normalisation of the backbone as it is.
         seed: seed of all chance.
     """
 
@@ -79,7 +79,7 @@ class Trainer:
 
     Args:
         tool: name of the command, for messages.
-        network: the network, with `backbone` and `parameter_groups()`.
+        network: the network.
         samples: what it is trained on.
         loss: the loss of a batch, given the network (wrapped for several processes) and the batch.
         plan: how it is trained.
@@ -98,7 +98,7 @@ class Trainer:
         self,
         tool: str,
         *,
-        network: nn.Module,
+        network: Network,
         samples: Samples,
         loss: Loss,
         plan: Plan,
@@ -113,7 +113,8 @@ class Trainer:
         strict: bool = False,
     ) -> None:
         self.tool = tool
-        self.network = network.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
+        network.to(compute.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.samples = samples
         self.loss = loss
         self.plan = plan
@@ -127,6 +128,8 @@ class Trainer:
         self.save_every = save_every
         self.strict = strict
 
+        if plan.freeze_bn:
+            freeze_batchnorm(self.network.backbone)
         self.state_path = resume.state_path(out)
         self.log_path = out.with_name(out.stem + ".log.jsonl")
         self.step_size = plan.batch_size * group.world
@@ -187,9 +190,9 @@ class Trainer:
             ) as bar,
             closing(batches(self.samples, draws, workers=self.workers)) as loading,
         ):
-            self._training_mode()
+            self.network.train()
             self._end_epochs(log, interrupt)
-            started, first = time.monotonic(), state.step
+            since, done = time.monotonic(), state.step
             for loaded in loading:
                 self._name_unreadable(loaded)
                 lr = plan.lr * poly(state.step, self.steps, power=plan.power, warmup=plan.warmup)
@@ -201,15 +204,16 @@ class Trainer:
                 mean = state.loss_sum / state.loss_count
                 bar.update(self.step_size, loss=f"{mean:.4f}", lr=f"{lr:.2g}")
                 if state.step % self.log_every == 0 or state.step == self.steps:
-                    seconds = time.monotonic() - started
-                    rate = (state.step - first) * self.step_size / seconds
+                    rate = (state.step - done) * self.step_size / (time.monotonic() - since)
                     self._log(log, loss=mean, lr=lr, images_per_second=rate)
                     state.loss_sum, state.loss_count, state.last_loss = 0.0, 0, mean
+                    since, done = time.monotonic(), state.step
                 ended = self._end_epochs(log, interrupt)
                 if interrupt.asked is not None:
                     self._leave(interrupt)
                 if ended or (self.save_every and state.step % self.save_every == 0):
                     self._save_state()
+                    since, done = time.monotonic(), state.step  # the rate is that of training
 
     def _step(self, network: nn.Module, loaded: list[Sample], lr: float) -> float:
         """One step of gradient descent; the loss, or NaN if its gradient is not finite."""
@@ -218,12 +222,11 @@ class Trainer:
         torch.manual_seed(int(chance.generate_state(1, np.uint64)[0]))
         for settings in self.optimizer.param_groups:
             settings["lr"] = lr * settings["times"]
-        backbone: Any = self.network.backbone
-        batch = collate(loaded, backbone=backbone, device=self.compute.device)
+        batch = collate(loaded, backbone=self.network.backbone, device=self.compute.device)
         with self.compute.autocast():
             loss = self.loss(network, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         length = nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip)
         self.scaler.step(self.optimizer)
@@ -243,7 +246,7 @@ class Trainer:
             with torch.inference_mode(), self.compute.autocast():
                 measured = self.validate()
             interrupt.at_once = False
-            self._training_mode()
+            self.network.train()
             self._log(log, **measured)
             scores |= measured
         shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
@@ -257,7 +260,7 @@ class Trainer:
         self.state.log_position = log.position
 
     def _optimizer(self) -> torch.optim.SGD:
-        groups: dict[str, list[nn.Parameter]] = self.network.parameter_groups()  # type: ignore[operator, assignment]
+        groups = self.network.parameter_groups()
         times = {"backbone": 1.0, "new": self.plan.new_lr}
         return torch.optim.SGD(
             [{"params": groups[name], "times": times[name]} for name in times],
@@ -270,11 +273,6 @@ class Trainer:
         if self.group.world == 1:
             return self.network
         return nn.parallel.DistributedDataParallel(self.network)
-
-    def _training_mode(self) -> None:
-        self.network.train()
-        if self.plan.freeze_bn:
-            freeze_batchnorm(self.network)
 
     def _name_unreadable(self, loaded: list[Sample]) -> None:
         """Name each record that cannot be read, once; it has no weight in the loss."""

@@ -68,7 +68,7 @@ def choose(device: str = "auto", precision: str = "auto", *, local_rank: int = 0
 def _computes_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bf16, so that it is faster than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False

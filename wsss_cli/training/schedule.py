@@ -17,5 +17,5 @@ def poly(step: int, steps: int, *, power: float = 0.9, warmup: int = 0) -> float
     >>> poly(0, 10), round(poly(5, 10), 4)
     (1.0, 0.5359)
     """
-    factor = (1 - step / steps) ** power
+    factor: float = (1 - step / steps) ** power
     return factor * min(1.0, (step + 1) / warmup) if warmup else factor

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsss_cli import console, records
 from wsss_cli.datasets.samples import ChooseView, Samples
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.backbones import Backbone
+from wsss_cli.models.networks import Network
 from wsss_cli.records import Record
 from wsss_cli.training import resume
 from wsss_cli.training.distributed import Group, group, local_rank
@@ -38,7 +39,7 @@ class Options:
     new_lr: float
     weight_decay: float
     warmup: int
-    freeze_bn: bool
+    freeze_bn: bool | None
     val: str | None
     resume: bool
     save_every: int
@@ -132,7 +133,7 @@ class Session:
         self,
         *,
         kind: str,
-        network: nn.Module,
+        network: Network,
         classes: Sequence[str],
         config: dict[str, Any],
         samples: Samples,
@@ -160,6 +161,8 @@ class Session:
             **settings, classes=list(classes), crop=options.crop, precision=self.compute.precision,
         )  # fmt: skip
         shared = {key: value for key, value in asdict(options).items() if key in _PLAN}
+        if options.freeze_bn is None:
+            shared["freeze_bn"] = settings.get("weights") != "none"
         trainer = Trainer(
             self.tool,
             network=network,

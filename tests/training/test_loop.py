@@ -1,0 +1,273 @@
+"""The loop: what it writes, how it ends, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from wsss_cli import files
+from wsss_cli.datasets.augment import random_view
+from wsss_cli.datasets.samples import Samples
+from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.training.batch import Batch
+from wsss_cli.training.distributed import Group
+from wsss_cli.training.loop import Plan, Trainer
+from wsss_cli.training.precision import Compute
+
+CPU = Compute(torch.device("cpu"), "fp32")
+
+
+class Tiny(nn.Module):
+    """Three layers with batch norm and dropout, which make a run depend on its history."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5)
+        )
+        self.backbone.mean, self.backbone.std = (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(images)).mean((2, 3))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"backbone": [*self.backbone.parameters()], "new": [*self.head.parameters()]}
+
+
+def brightness_loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+    each = nn.functional.multilabel_soft_margin_loss(
+        forward(batch.images), batch.labels, reduction="none"
+    )
+    return (each * batch.weights).sum() / batch.weights.sum().clamp(min=1)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(10):
+        path = tmp_path / f"{number}.png"
+        pixels = rng.integers(0, 100, (12, 16, 3)) + 100 * (number % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+        labels = [["dark", "bright"][number % 2]]
+        made.append({"id": f"image-{number}", "image": str(path), "labels": labels})
+    return made
+
+
+def trainer(records: list[dict[str, Any]], out: Path, **settings: Any) -> Trainer:
+    plan = {
+        "epochs": 4,
+        "batch_size": 4,
+        "lr": 0.05,
+        "freeze_bn": False,
+        **settings.pop("plan", {}),
+    }
+    samples = Samples(
+        records, view=partial(random_view, crop=16, long_side=(12, 20)), classes=("dark", "bright")
+    )
+    known = {
+        "network": Tiny(),
+        "samples": samples,
+        "loss": brightness_loss,
+        "plan": Plan(**plan),
+        "compute": CPU,
+        "group": Group(),
+        "out": out,
+        "checkpoint": {"kind": "cam", "backbone": "tiny", "classes": ["dark"], "config": {}},
+        "run": {"backbone": "tiny"},
+    }
+    return Trainer("train-test", **{**known, **settings})
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    return files.load_checkpoint(path).state_dict
+
+
+def log(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_run_learns_and_leaves_checkpoint_and_log(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out" / "net.pt"
+    assert trainer(records, out, plan={"epochs": 20}).run() == []
+    assert sorted(path.name for path in out.parent.iterdir()) == ["net.log.jsonl", "net.pt"]
+    lines = log(out.with_name("net.log.jsonl"))
+    assert [line["step"] for line in lines] == list(range(1, 51))
+    assert lines[-1]["epoch"] == 20
+    assert lines[0]["lr"] == 0.05
+    assert lines[25]["lr"] == pytest.approx(0.05 * 0.5**0.9, rel=1e-5)
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    checkpoint = files.load_checkpoint(out, "cam")
+    assert checkpoint.config["training"]["lr"] == 0.05
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "wsss train-test: epoch 20/20: loss 0." in captured.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    records: list[dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    code: int,
+) -> None:
+    trainer(records, tmp_path / "whole.pt").run()
+
+    steps = 0
+
+    def interrupting(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            signal.raise_signal(number)
+        return brightness_loss(forward, batch)
+
+    out = tmp_path / "net.pt"
+    with pytest.raises(SystemExit) as ended:
+        trainer(records, out, loss=interrupting).run()
+    assert ended.value.code == code
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "wsss train-test: interrupted at step 4 of 10; "
+        "the same command with --resume goes on from there"
+    )
+    assert not out.exists()
+    trainer(records, out).run(resume=True)
+    assert "wsss train-test: resumed at step 4 of 10\n" in capsys.readouterr().err
+    assert same(weights(out), weights(tmp_path / "whole.pt"))
+    assert log(out.with_name("net.log.jsonl")) == log(tmp_path / "whole.log.jsonl")
+    assert not (tmp_path / "net.resume.pt").exists()
+
+
+def test_an_interruption_while_measuring_measures_again(
+    records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    calls: list[int] = []
+
+    def validate() -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return {"val_score": float(len(calls))}
+
+    out = tmp_path / "net.pt"
+    with pytest.raises(SystemExit):
+        trainer(records, out, validate=validate).run()
+    trainer(records, out, validate=validate).run(resume=True)
+    lines = log(out.with_name("net.log.jsonl"))
+    scores = [(line["step"], line["val_score"]) for line in lines if "val_score" in line]
+    assert scores == [(3, 1), (5, 3), (8, 4), (10, 5)]
+    trainer(records, tmp_path / "whole.pt").run()
+    assert same(weights(out), weights(tmp_path / "whole.pt"))
+
+
+def test_a_finished_run_is_not_repeated(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "net.pt"
+    trainer(records, out).run(resume=True)
+    written = out.stat().st_mtime_ns
+    capsys.readouterr()
+    trainer(records, out).run(resume=True)
+    assert capsys.readouterr().err == f"wsss train-test: {out}: finished already\n"
+    assert out.stat().st_mtime_ns == written
+
+
+def test_only_the_same_run_is_resumed(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    out = tmp_path / "net.pt"
+    trainer(records, out).run()
+    with pytest.raises(ConfigurationError) as refused:
+        trainer(records, out, plan={"lr": 0.1}).run(resume=True)
+    assert str(refused.value) == (
+        f"{out} is of another run (lr 0.05, now 0.1): repeat its settings, "
+        "give another --out, or leave out --resume"
+    )
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_state(
+    records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    steps = 0
+
+    def diverging(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        nonlocal steps
+        steps += 1
+        loss = brightness_loss(forward, batch)
+        return loss * float("nan") if steps == 5 else loss
+
+    out = tmp_path / "net.pt"
+    with pytest.raises(WsssError) as ended:
+        trainer(records, out, loss=diverging).run()
+    assert str(ended.value) == (
+        "the loss is no longer finite at step 5 of 10 (learning rate 0.032): try a smaller --lr "
+        f"or --precision fp32; the state before is kept in {tmp_path / 'net.resume.pt'}"
+    )
+    assert ended.value.exit_code == 1
+    assert not out.exists()
+    trainer(records, out).run(resume=True)
+    trainer(records, tmp_path / "whole.pt").run()
+    assert same(weights(out), weights(tmp_path / "whole.pt"))
+
+
+def test_an_unreadable_image_is_named_once_and_has_no_weight(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Path(records[3]["image"])
+    broken.write_bytes(b"")
+    out = tmp_path / "net.pt"
+    assert trainer(records, out).run() == ["image-3"]
+    said = f"wsss train-test: image-3: cannot read image: {broken}: empty file\n"
+    assert capsys.readouterr().err.count(said) == 1
+    with pytest.raises(WsssError, match="--strict"):
+        trainer(records, out, strict=True).run()
+
+
+def test_nothing_readable_leaves_the_weights_alone(
+    records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    for record in records:
+        Path(record["image"]).write_bytes(b"")
+    out = tmp_path / "net.pt"
+    settings = {"weight_decay": 0.0, "freeze_bn": True}
+    assert len(trainer(records, out, plan=settings).run()) == len(records)
+    assert same(weights(out), Tiny().state_dict())
+
+
+def test_new_layers_learn_faster(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    made = trainer(records, tmp_path / "net.pt", plan={"new_lr": 7})
+    made.run()
+    rates = [group["lr"] for group in made.optimizer.param_groups]
+    assert rates[1] == pytest.approx(7 * rates[0])
+
+
+def test_frozen_statistics_stay(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    trainer(records, tmp_path / "net.pt", plan={"freeze_bn": True}).run()
+    state = weights(tmp_path / "net.pt")
+    assert torch.equal(state["backbone.1.running_mean"], torch.zeros(8))
+    trainer(records, tmp_path / "net.pt").run()
+    state = weights(tmp_path / "net.pt")
+    assert not torch.equal(state["backbone.1.running_mean"], torch.zeros(8))
+
+
+def test_fewer_records_than_a_batch(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    trainer(records[:1], tmp_path / "net.pt").run()
+    assert log(tmp_path / "net.log.jsonl")[-1]["step"] == 1

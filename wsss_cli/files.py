@@ -78,6 +78,7 @@ def provenance(
     params: Mapping[str, Any],
     *,
     checkpoint: str | None = None,
+    classes: Sequence[str] | None = None,
     sources: Mapping[str, Meta | None] | None = None,
 ) -> Meta:
     """What made a file, as plain JSON data.
@@ -86,11 +87,14 @@ def provenance(
         tool: the command's name.
         params: the parameters that change the result (not devices or numbers of workers).
         checkpoint: digest of the checkpoint used.
+        classes: the whole class list that class numbers and names refer to.
         sources: provenance of the files the tool read, by record key.
     """
     meta: Meta = {"tool": tool, "version": __version__, "params": dict(params)}
     if checkpoint:
         meta["checkpoint"] = checkpoint
+    if classes is not None:
+        meta["classes"] = list(classes)
     if known := {key: value for key, value in (sources or {}).items() if value}:
         meta["from"] = known
     plain: Meta = json.loads(json.dumps(meta))  # tuples become lists, as they will be when read

@@ -237,3 +237,17 @@ def inference_options(default_scales: Sequence[float]) -> Callable[[F], F]:
             help="See the mirrored image too.",
         ),
     )  # fmt: skip
+
+
+max_side_option = click.option(
+    "--max-side", default=1024, show_default=True, type=click.IntRange(min=0), metavar="PIXELS",
+    help="See photographs with a longer side at this size; 0 is no bound.",
+)  # fmt: skip
+
+image_key_option = click.option(
+    "--image-key",
+    default="image",
+    show_default=True,
+    metavar="KEY",
+    help="Record key of the image.",
+)

@@ -68,10 +68,7 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             "--strict", is_flag=True,
             help="Stop at the first image that cannot be read, instead of leaving it out.",
         ),
-        click.option(
-            "--image-key", default="image", show_default=True, metavar="KEY",
-            help="Record key of the image.",
-        ),
+        _options.image_key_option,
         _options.seed_option,
         _options.workers_option,
         _options.device_options,

@@ -6,6 +6,7 @@ Keys are those of the published PyTorch conversion (``_conv_stem``, ``_blocks.0.
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.functional import relu6
 
 from wsss_cli.models.base import Backbone
 from wsss_cli.models.folding import conv_bn
@@ -48,8 +49,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x
         if self.expands:
-            y = conv_bn(y, self._expand_conv, self._bn0).clamp(0, 6)
-        y = conv_bn(y, self._depthwise_conv, self._bn1).clamp(0, 6)
+            y = relu6(conv_bn(y, self._expand_conv, self._bn0), inplace=True)
+        y = relu6(conv_bn(y, self._depthwise_conv, self._bn1), inplace=True)
         y = conv_bn(y, self._project_conv, self._bn2)
         return x + y if self.residual else y
 
@@ -92,10 +93,10 @@ class EfficientNetLite0(Backbone):
         self._bn1 = nn.BatchNorm2d(1280, eps=_EPS)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        x = conv_bn(images, self._conv_stem, self._bn0).clamp(0, 6)
+        x = relu6(conv_bn(images, self._conv_stem, self._bn0), inplace=True)
         maps = []
         for index, block in enumerate(self._blocks):
             x = block(x)
             if index in self._levels:
                 maps.append(x)
-        return [*maps, conv_bn(x, self._conv_head, self._bn1).clamp(0, 6)]
+        return [*maps, relu6(conv_bn(x, self._conv_head, self._bn1), inplace=True)]

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from wsss_cli.datasets.samples import Samples, batches, in_order
 from wsss_cli.models.networks import CamNetwork
+from wsss_cli.models.precision import Compute
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Loss, Validate
 from wsss_cli.training.multilabel import f1, mean_average_precision
-from wsss_cli.training.precision import Compute
 
 
 def multilabel_loss(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

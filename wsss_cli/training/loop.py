@@ -18,12 +18,12 @@ from wsss_cli import console, files
 from wsss_cli.datasets.samples import Sample, Samples, batches, shuffled
 from wsss_cli.errors import WsssError
 from wsss_cli.models.networks import Network, freeze_batchnorm
+from wsss_cli.models.precision import Compute
 from wsss_cli.training import resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.interrupt import Interrupt, postponed
 from wsss_cli.training.log import MetricsLog
-from wsss_cli.training.precision import Compute
 from wsss_cli.training.schedule import poly
 
 Loss = Callable[[Callable[[Tensor], Any], Batch], Tensor]

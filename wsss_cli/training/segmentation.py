@@ -16,11 +16,11 @@ from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import IGNORE
 from wsss_cli.metrics import Confusion
 from wsss_cli.models.networks import SegmentationNetwork
+from wsss_cli.models.precision import Compute
 from wsss_cli.records import Record
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Loss, Validate
-from wsss_cli.training.precision import Compute
 
 
 def pixel_loss(logits: Tensor, labels: Tensor, *, stride: int = 1, ignore: int = IGNORE) -> Tensor:

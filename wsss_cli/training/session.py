@@ -18,11 +18,11 @@ from wsss_cli.datasets.samples import ChooseView, Samples
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.backbones import Backbone
 from wsss_cli.models.networks import Network
+from wsss_cli.models.precision import Compute, choose
 from wsss_cli.records import Record
 from wsss_cli.training import resume
 from wsss_cli.training.distributed import Group, group, local_rank
 from wsss_cli.training.loop import Loss, Plan, Trainer, Validate
-from wsss_cli.training.precision import Compute, choose
 
 _SHOWN = 20  # problems named one by one before the rest is only counted
 

@@ -1,0 +1,98 @@
+"""``wsss make-cam``: class activation maps of images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from wsss_cli.commands import _options
+
+
+@_options.command("make-cam")
+@_options.records_argument
+@_options.checkpoint_option("cam")
+@_options.out_option("out/cam")
+@_options.inference_options((0.5, 1.0, 1.5, 2.0))
+@click.option("--all", "all_classes", is_flag=True, help="Maps of all classes, not only labels.")
+@click.option(
+    "--score-above",
+    default=None,
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="For images without labels: maps of the classes found with at least this probability.",
+)
+@click.option(
+    "--batch-size",
+    default=4,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Images of one size that go through the network together.",
+)
+@_options.image_key_option
+@_options.max_side_option
+@_options.stage_options
+@_options.workers_option
+@_options.device_options
+def command(
+    records: tuple[str, ...],
+    checkpoint: str,
+    out: str,
+    scales: tuple[float, ...],
+    flip: bool,
+    all_classes: bool,
+    score_above: float | None,
+    batch_size: int,
+    image_key: str,
+    max_side: int,
+    workers: int,
+    device: str,
+    precision: str,
+    **stage_options: Any,
+) -> None:
+    """Write class activation maps.
+
+    Reads records with `image` and `labels`; adds `cam`: an NPZ with the maps of the labelled
+    classes at a quarter of the image's size. Without labels there are no maps, unless --all or
+    --score-above is given.
+
+    \b
+    Example:
+      wsss index voc VOC2012 --split train | wsss make-cam -c cam.pt -o out/cam > cam.jsonl
+    """
+    from wsss_cli.files import load_checkpoint, provenance
+    from wsss_cli.models.activation import CamMaker
+    from wsss_cli.models.inference import Runner
+    from wsss_cli.stage import Stage
+
+    loaded = load_checkpoint(checkpoint, "cam")
+    maker = CamMaker(
+        Runner(loaded, device=device, precision=precision, max_side=max_side),
+        classes=loaded.classes,
+        scales=scales,
+        flip=flip,
+        all_classes=all_classes,
+        score_above=score_above,
+    )
+    stage = Stage(
+        "make-cam",
+        out=out,
+        outputs={"cam": ".npz"},
+        needs=(image_key,),
+        made_by=provenance(
+            "make-cam",
+            {**maker.params, "image_key": image_key, "max_side": max_side},
+            checkpoint=loaded.digest,
+            classes=loaded.classes,
+        ),
+        **stage_options,
+    )
+    stage.batches(
+        records,
+        load=lambda job: maker.load(job.record, job.record[image_key]),
+        compute=maker.compute,
+        save=lambda job, seen: maker.save(seen, job.paths["cam"], job.meta),
+        batch=batch_size,
+        threads=workers,
+        group=lambda seen: seen.image.shape,
+    )

@@ -1,0 +1,1 @@
+"""The papers: one file an idea, pure functions on tensors, no files, no options."""

@@ -1,0 +1,127 @@
+"""Semantic affinity between neighbouring pixels: features to affinities, labels to targets, loss.
+
+Ahn & Kwak, "Learning Pixel-level Semantic Affinity with Image-level Supervision", CVPR 2018,
+sec. 3.2 and 3.3.
+
+Pairs are stored once: entry [n, p, y, x] joins pixel (y, x) with (y + dy_p, x + dx_p), where
+(dy_p, dx_p) are the P offsets of :func:`neighbour_offsets`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def neighbour_offsets(radius: int = 5) -> list[tuple[int, int]]:
+    """Offsets (dy, dx) to the neighbours nearer than ``radius``, each pair of pixels once.
+
+    (0, 1) … (0, r - 1), then dy = 1 … r - 1 with dx = -(r - 1) … r - 1 where dx² + dy² < r².
+
+    >>> neighbour_offsets(2)
+    [(0, 1), (1, -1), (1, 0), (1, 1)]
+    """
+    if radius < 2:
+        raise ValueError(f"radius must be at least 2, not {radius}")
+    return [(0, dx) for dx in range(1, radius)] + [
+        (dy, dx)
+        for dy in range(1, radius)
+        for dx in range(1 - radius, radius)
+        if dx * dx + dy * dy < radius * radius
+    ]
+
+
+def pair_slices(
+    dy: int, dx: int, height: int, width: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where both ends of the pairs at offset (dy, dx), dy >= 0, lie in a (height, width) grid."""
+    rows, below = slice(0, max(height - dy, 0)), slice(dy, max(height, dy))
+    if dx >= 0:
+        left, right = slice(0, max(width - dx, 0)), slice(dx, max(width, dx))
+    else:
+        left, right = slice(-dx, max(width, -dx)), slice(0, max(width + dx, 0))
+    return (rows, left), (below, right)
+
+
+def pairwise_affinity(features: Tensor, radius: int = 5) -> Tensor:
+    """Affinities of neighbouring pixels: exp(-mean_d |f_i - f_j|) (eq. 3).
+
+    The paper writes the L1 distance; the mean over the D channels, as in its published code, keeps
+    the scale independent of D.
+
+    Args:
+        features: f_aff, shape (N, D, h, w).
+        radius: neighbours are nearer than this.
+
+    Returns:
+        Affinities in (0, 1], shape (N, P, h, w); 0 where the neighbour is outside.
+    """
+    if features.ndim != 4:
+        raise ValueError(f"features must be (N, D, h, w), not {tuple(features.shape)}")
+    height, width = features.shape[2:]
+    # Channels last, so that the mean over them runs along memory.
+    last = features.permute(0, 2, 3, 1).contiguous()
+    planes = []
+    for dy, dx in neighbour_offsets(radius):
+        (rows, left), (below, right) = pair_slices(dy, dx, height, width)
+        here, there = last[:, rows, left], last[:, below, right]
+        near = (-(here - there).abs().mean(-1)).exp()
+        margin = (left.start, width - left.stop, 0, height - rows.stop)
+        planes.append(functional.pad(near, margin))
+    return torch.stack(planes, 1)
+
+
+def affinity_targets(
+    label_map: Tensor, radius: int = 5, ignore: int = 255
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which pairs should be alike and which not (sec. 3.2, P+_bg, P+_fg, P-).
+
+    Args:
+        label_map: class numbers, shape (N, h, w); 0 is background.
+        radius: neighbours are nearer than this.
+        ignore: label of neutral pixels; a pair with one of them, or reaching outside, is in none.
+
+    Returns:
+        Three bool tensors of shape (N, P, h, w): both background, both the same class, different.
+    """
+    if label_map.ndim != 3:
+        raise ValueError(f"label_map must be (N, h, w), not {tuple(label_map.shape)}")
+    height, width = label_map.shape[1:]
+    offsets = neighbour_offsets(radius)
+    shape = (label_map.shape[0], len(offsets), height, width)
+    masks = [torch.zeros(shape, dtype=torch.bool, device=label_map.device) for _ in range(3)]
+    for place, (dy, dx) in enumerate(offsets):
+        (rows, left), (below, right) = pair_slices(dy, dx, height, width)
+        here, there = label_map[:, rows, left], label_map[:, below, right]
+        known = (here != ignore) & (there != ignore)
+        alike = known & (here == there)
+        for mask, chosen in zip(
+            masks, (alike & (here == 0), alike & (here > 0), known & (here != there)), strict=True
+        ):
+            mask[:, place, rows, left] = chosen
+    return masks[0], masks[1], masks[2]
+
+
+def affinity_loss(affinity: Tensor, bg_pos: Tensor, fg_pos: Tensor, neg: Tensor) -> Tensor:
+    """Cross entropy of affinities, balanced between kinds of pairs (eq. 4-6).
+
+    L = L+_bg / 4 + L+_fg / 4 + L- / 2, with L+ the mean of -log W over alike pairs and L- the mean
+    of -log(1 - W) over different ones. A kind without pairs adds nothing.
+
+    Args:
+        affinity: W in [0, 1], shape (N, P, h, w).
+        bg_pos, fg_pos, neg: of :func:`affinity_targets`, the same shape.
+
+    Returns:
+        A scalar, not negative.
+    """
+    affinity = affinity.float()
+    tiny = 1e-5  # keeps the logarithms and their gradients finite
+    alike = -(affinity + tiny).clamp(max=1).log()
+    unlike = -(1 + tiny - affinity).clamp(max=1).log()
+    return _mean(alike, bg_pos) / 4 + _mean(alike, fg_pos) / 4 + _mean(unlike, neg) / 2
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1)

@@ -1,0 +1,75 @@
+"""Class activation maps: joining scales and mirror images, and a background score.
+
+Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016; Ahn & Kwak,
+"Learning Pixel-level Semantic Affinity", CVPR 2018, sec. 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def fuse(maps: Sequence[Tensor], size: tuple[int, int], flipped: Sequence[bool]) -> Tensor:
+    """One activation map a class from the maps of several scales and mirrored images.
+
+    M_c = sum_i relu(m_c^i) / max sum_i relu(m_c^i) (Ahn & Kwak 2018, eq. 1): negative evidence is
+    dropped, mirrored maps are turned back, all are resized (bilinear) and added, and each class is
+    divided by its own maximum. A class that is nowhere positive stays zero.
+
+    Args:
+        maps: logits or activations, each of shape (C, h_i, w_i); at least one.
+        size: (H, W) of the result.
+        flipped: whether each of ``maps`` is of the mirrored image.
+
+    Returns:
+        Activations in [0, 1], float32 of shape (C, H, W), on the device of ``maps``.
+
+    Raises:
+        ValueError: no maps, or as many flags as maps are missing.
+    """
+    if not maps or len(maps) != len(flipped):
+        raise ValueError(f"{len(maps)} maps with {len(flipped)} flags")
+    total = torch.zeros(maps[0].shape[0], *size, device=maps[0].device)
+    for one, mirrored in zip(maps, flipped, strict=True):
+        positive = one.float().relu()
+        if mirrored:
+            positive = positive.flip(-1)
+        if total.numel():
+            total += functional.interpolate(
+                positive[None], size, mode="bilinear", align_corners=False
+            )[0]
+    return normalise(total)
+
+
+def normalise(maps: Tensor) -> Tensor:
+    """Each map of (…, h, w), not negative, divided by its maximum; zero maps stay zero."""
+    top = maps.flatten(-2).amax(-1)[..., None, None] if maps.numel() else maps.new_ones(())
+    return maps / torch.where(top > 0, top, torch.ones_like(top))
+
+
+def background_score(cam: Tensor, alpha: float) -> Tensor:
+    """Background activation from class activations (Ahn & Kwak 2018, eq. 2).
+
+    M_bg = (1 - max_c M_c) ** alpha; a smaller alpha gives more background.
+
+    Args:
+        cam: activations in [0, 1], shape (C, h, w), C >= 1.
+        alpha: exponent, > 0.
+
+    Returns:
+        Background score in [0, 1], shape (h, w).
+
+    Raises:
+        ValueError: cam has no class or holds values outside [0, 1], or alpha is not positive.
+    """
+    if cam.ndim != 3 or cam.shape[0] < 1:
+        raise ValueError(f"cam must be (C, h, w) with at least one class, not {tuple(cam.shape)}")
+    if not alpha > 0:
+        raise ValueError(f"alpha must be positive, not {alpha}")
+    if not bool(((cam >= 0) & (cam <= 1)).all()):
+        raise ValueError("cam holds values outside [0, 1] or NaN")
+    return (1 - cam.amax(0)) ** alpha

@@ -1,0 +1,117 @@
+"""From photographs to activation maps: what ``make-cam`` does with a trained classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from wsss_cli import files, records
+from wsss_cli.classes import numbers
+from wsss_cli.methods.cam import fuse
+from wsss_cli.models.inference import Image, Runner
+
+SHRINK = 4  # maps are stored at a quarter of the image's size
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One photograph on its way through the network.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        wanted: indices of the classes to map, in label order; None means those that score high.
+        maps: float32 (K, h, w) in [0, 1], when computed.
+        names: the K class names, when computed.
+    """
+
+    image: Image
+    wanted: list[int] | None
+    maps: npt.NDArray[np.float32] | None = None
+    names: tuple[str, ...] = ()
+
+
+class CamMaker:
+    """Multi-scale CAMs of labelled classes (Ahn & Kwak 2018, sec. 3.1).
+
+    Args:
+        runner: the classifier.
+        classes: its classes.
+        scales: sizes that the image is seen at.
+        flip: see the mirrored image too.
+        all_classes: maps of every class instead of the labels.
+        score_above: for images without labels, the probability from which a class counts as found.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        classes: Sequence[str],
+        scales: Sequence[float],
+        flip: bool,
+        all_classes: bool = False,
+        score_above: float | None = None,
+    ) -> None:
+        self.runner, self.classes = runner, tuple(classes)
+        self.scales, self.flip = tuple(scales), flip
+        self.all_classes, self.score_above = all_classes, score_above
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What changes the maps, for their provenance."""
+        chosen = {"scales": self.scales, "flip": self.flip}
+        if self.all_classes:
+            chosen["all"] = True
+        if self.score_above is not None:
+            chosen["score_above"] = self.score_above
+        return chosen
+
+    def load(self, record: Mapping[str, Any], path: str | Path) -> Seen:
+        """The photograph at ``path`` and the classes that ``record`` asks for."""
+        labels = records.labels(dict(record))
+        if self.all_classes:
+            wanted: list[int] | None = list(range(len(self.classes)))
+        elif labels is not None:
+            wanted = [number - 1 for number in numbers(labels, self.classes)]
+        else:
+            wanted = None if self.score_above is not None else []
+        return Seen(files.read_image(path), wanted)
+
+    def compute(self, batch: Sequence[Seen]) -> list[Seen]:
+        """``batch``, photographs of one size, with their maps."""
+        if all(seen.wanted == [] for seen in batch):
+            views: list[tuple[Tensor, bool]] = []
+        else:
+            views = self.runner.views([seen.image for seen in batch], self.scales, self.flip)
+        return [self._fused(seen, place, views) for place, seen in enumerate(batch)]
+
+    def _fused(self, seen: Seen, place: int, views: Sequence[tuple[Tensor, bool]]) -> Seen:
+        size = map_size(seen.image.shape[:2])
+        wanted = seen.wanted
+        if wanted is None:
+            scores = torch.stack([view[place].mean((1, 2)) for view, _ in views]).mean(0).sigmoid()
+            assert self.score_above is not None
+            wanted = (scores >= self.score_above).nonzero().flatten().tolist()
+        names = tuple(self.classes[index] for index in wanted)
+        if not wanted:
+            return replace(seen, maps=np.zeros((0, *size), np.float32))
+        maps = fuse([view[place, wanted] for view, _ in views], size, [flip for _, flip in views])
+        return replace(seen, maps=maps.cpu().numpy(), names=names)
+
+    def save(self, seen: Seen, path: str | Path, meta: dict[str, Any]) -> None:
+        """Write the maps as NPZ."""
+        assert seen.maps is not None
+        height, width = seen.image.shape[:2]
+        files.write_maps(path, seen.maps, seen.names, (height, width), meta)
+
+
+def map_size(size: Sequence[int]) -> tuple[int, int]:
+    """(h, w) of the stored maps of an image of ``size`` (H, W)."""
+    return -(-size[0] // SHRINK), -(-size[1] // SHRINK)

@@ -14,6 +14,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 positive = click.FloatRange(min=0, min_open=True)
 
 
+def low_high(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Callback of options that take a range."""
+    if value[0] > value[1]:
+        raise click.BadParameter(f"{value[0]:g} is larger than {value[1]:g}")
+    return value
+
+
+scale_option = click.option(
+    "--scale", default="0.5,1.5", show_default=True, type=_options.Numbers(count=2, low=0),
+    callback=low_high, help="Range of the factor that images are scaled by at random.",
+)  # fmt: skip
+
+
 def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> Callable[[F], F]:
     """What the loop is told, with a trainer's own defaults."""
     return _options._chain(
@@ -75,19 +88,18 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
     )  # fmt: skip
 
 
-def backbone_options(*, output_stride: int | None) -> Callable[[F], F]:
-    """Which network to start from."""
-    return _options._chain(
-        click.option(
-            "--backbone", default="efficientnet-lite0", show_default=True, metavar="NAME",
-            help="efficientnet-lite0 (made for a CPU), resnet50, resnet101, resnet38 or vgg16.",
-        ),
-        click.option(
-            "--output-stride", default=output_stride, show_default=output_stride is not None,
-            type=click.IntRange(min=1), help="Pixels of the image to one of the finest map.",
-        ),
-        click.option(
-            "--weights", default="imagenet", show_default=True, metavar="imagenet|none|FILE",
-            help="Weights of the backbone to start from.",
-        ),
-    )  # fmt: skip
+backbone_options = _options._chain(
+    click.option(
+        "--backbone", default="efficientnet-lite0", show_default=True, metavar="NAME",
+        help="efficientnet-lite0 (made for a CPU), resnet50, resnet101, resnet38 or vgg16.",
+    ),
+    click.option(
+        "--output-stride", default=None, type=click.IntRange(min=1), metavar="PIXELS",
+        help="Pixels of the image to one of the last map: 8, 16 or 32.  "
+        "[default: 16; vgg16 and resnet38 have 8 only]",
+    ),
+    click.option(
+        "--weights", default="imagenet", show_default=True, metavar="imagenet|none|FILE",
+        help="Weights of the backbone to start from.",
+    ),
+)  # fmt: skip

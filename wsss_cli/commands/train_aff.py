@@ -14,13 +14,7 @@ from wsss_cli.commands import _options, _training
 @_options.records_argument
 @_options.model_out_option("aff.pt")
 @_options.checkpoint_option("cam")
-@click.option(
-    "--scale",
-    default="0.75,1.25",
-    show_default=True,
-    type=_options.Numbers(count=2, low=0),
-    help="Range of the factor that images are scaled by at random.",
-)
+@_training.scale_option
 @click.option(
     "--radius",
     default=5,
@@ -64,14 +58,15 @@ def command(
     with session("train-aff", out=out, **options) as here:
         start = load_checkpoint(checkpoint, "cam")
         given = here.read(records, either=[key])
-        network = build_network("affinity", start.backbone, start.classes, {})
+        config = {"output_stride": start.config["output_stride"]}
+        network = build_network("affinity", start.backbone, start.classes, config)
         network.backbone.load_state_dict(part(start.state_dict, "backbone"))
         view = partial(random_view, crop=here.options.crop, scale=scale)
         here.train(
             kind="affinity",
             network=network,
             classes=start.classes,
-            config={},
+            config=config,
             samples=here.samples(
                 given,
                 network.backbone,

@@ -14,10 +14,10 @@ from wsss_cli.commands import _options, _training
 @_options.records_argument
 @_options.model_out_option("cam.pt")
 @_options.classes_option(required=True)
-@_training.backbone_options(output_stride=16)
+@_training.backbone_options
 @click.option(
     "--resize", default="320,640", show_default=True,
-    type=_options.Numbers(count=2, kind=int, low=0),
+    type=_options.Numbers(count=2, kind=int, low=0), callback=_training.low_high,
     help="Range of the long side that images are scaled to at random, in pixels.",
 )  # fmt: skip
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
@@ -26,7 +26,7 @@ def command(
     out: str,
     classes: str,
     backbone: str,
-    output_stride: int,
+    output_stride: int | None,
     weights: str,
     resize: tuple[int, int],
     **options: Any,
@@ -42,15 +42,11 @@ def command(
     """
     from wsss_cli.classes import load_classes, numbers
     from wsss_cli.datasets.augment import Jitter, random_view, whole_view
-    from wsss_cli.models.networks import build_network
-    from wsss_cli.models.weights import load_pretrained
     from wsss_cli.records import need
     from wsss_cli.training.classification import classification_loss, classification_scores
-    from wsss_cli.training.session import session
+    from wsss_cli.training.session import pretrained, session
 
     names = load_classes(classes)
-    if resize[0] > resize[1]:
-        raise click.BadParameter("MIN is larger than MAX", param_hint="--resize")
 
     def check(record: dict[str, Any]) -> None:
         need(record, ["labels"])
@@ -59,9 +55,9 @@ def command(
     with session("train-cam", out=out, **options) as here:
         given = here.read(records, check=check)
         held_out = here.read_held_out(check=check)
-        config = {"output_stride": output_stride}
-        network = build_network("cam", backbone, names, config)
-        load_pretrained(network.backbone, weights)
+        network, config = pretrained(
+            "cam", backbone, names, weights=weights, output_stride=output_stride
+        )
         random = partial(random_view, crop=here.options.crop, long_side=resize)
         whole = partial(whole_view, crop=here.options.crop)
         validate = None

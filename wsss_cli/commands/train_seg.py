@@ -17,7 +17,7 @@ from wsss_cli.commands import _options, _training
     help="Class list: voc, coco, or a text file with one name a line.  "
     "[default: the one that the pseudo-masks were made with]"
 )
-@_training.backbone_options(output_stride=8)
+@_training.backbone_options
 @click.option(
     "--head",
     default="aspp",
@@ -33,13 +33,7 @@ from wsss_cli.commands import _options, _training
     help="Record keys of the label map; each record's first that is there is used: pseudo, mask, "
     "or mask,pseudo to take true masks where there are some.",
 )
-@click.option(
-    "--scale",
-    default="0.5,1.5",
-    show_default=True,
-    type=_options.Numbers(count=2, low=0),
-    help="Range of the factor that images are scaled by at random.",
-)
+@_training.scale_option
 @click.option(
     "--loss-stride",
     default=4,
@@ -53,7 +47,7 @@ def command(
     out: str,
     classes: str | None,
     backbone: str,
-    output_stride: int,
+    output_stride: int | None,
     weights: str,
     head: str,
     target: str,
@@ -72,23 +66,21 @@ def command(
       wsss random-walk -c aff.pt -o out/pseudo cam.jsonl | wsss train-seg -o seg.pt
     """
     from wsss_cli.datasets.augment import Jitter, random_view, whole_view
-    from wsss_cli.models.networks import build_network
-    from wsss_cli.models.weights import load_pretrained
     from wsss_cli.training.segmentation import (
         class_list,
         segmentation_loss,
         segmentation_scores,
     )
-    from wsss_cli.training.session import session
+    from wsss_cli.training.session import pretrained, session
 
     keys = target.split(",")
     with session("train-seg", out=out, **options) as here:
         given = here.read(records, either=keys)
         held_out = here.read_held_out(either=["mask"])
         names = class_list(classes, given, keys)
-        config = {"output_stride": output_stride, "head": head}
-        network = build_network("segmentation", backbone, names, config)
-        load_pretrained(network.backbone, weights)
+        network, config = pretrained(
+            "segmentation", backbone, names, weights=weights, output_stride=output_stride, head=head
+        )
         view = partial(random_view, crop=here.options.crop, scale=scale)
         validate = None
         if held_out:

@@ -116,8 +116,8 @@ def class_list(spec: str | None, given: Sequence[Record], keys: Sequence[str]) -
 
 
 def _classes_in(meta: Mapping[str, Any]) -> list[str] | None:
-    """The class list among the parameters of a tool, or of those that made what it read."""
-    found: list[str] | None = meta.get("params", {}).get("classes")
+    """The class list in the provenance of a file, or of those that it was made from."""
+    found: list[str] | None = meta.get("classes")
     for earlier in meta.get("from", {}).values():
         found = found or _classes_in(earlier)
     return found

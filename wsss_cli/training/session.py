@@ -17,8 +17,9 @@ from wsss_cli import console, records
 from wsss_cli.datasets.samples import ChooseView, Samples
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.backbones import Backbone
-from wsss_cli.models.networks import Network
+from wsss_cli.models.networks import Network, build_network
 from wsss_cli.models.precision import Compute, choose
+from wsss_cli.models.weights import load_pretrained
 from wsss_cli.records import Record
 from wsss_cli.training import resume
 from wsss_cli.training.distributed import Group, group, local_rank
@@ -208,6 +209,34 @@ def session(tool: str, **options: Any) -> Iterator[Session]:
     with group(compute.device.type) as joined:
         console.detail(tool, f"computing on {compute.device} in {compute.precision}")
         yield Session(tool, said, joined, compute)
+
+
+def pretrained(
+    kind: str,
+    backbone: str,
+    classes: Sequence[str],
+    *,
+    weights: str,
+    output_stride: int | None,
+    **config: Any,
+) -> tuple[Network, dict[str, Any]]:
+    """A network to train, with weights in its backbone, and the config that rebuilds it.
+
+    Args:
+        kind: kind of the checkpoint that it will become.
+        backbone: name of the backbone.
+        classes: class names, without background.
+        weights: imagenet, none or a file.
+        output_stride: of the backbone, or None for its own.
+        config: what else the kind needs to be told.
+
+    Raises:
+        ConfigurationError: no such backbone, stride or weights.
+    """
+    chosen = {"output_stride": output_stride, **config}
+    network: Network = build_network(kind, backbone, classes, chosen)
+    load_pretrained(network.backbone, weights)
+    return network, {**chosen, "output_stride": network.backbone.strides[-1]}
 
 
 def part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

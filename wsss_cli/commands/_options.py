@@ -251,3 +251,45 @@ image_key_option = click.option(
     metavar="KEY",
     help="Record key of the image.",
 )
+
+crf_options = _chain(
+    click.option(
+        "--crf-steps", default=10, show_default=True, type=click.IntRange(min=0),
+        help="Mean-field iterations of the CRF.",
+    ),
+    click.option(
+        "--gaussian", default="3,3", show_default=True, type=Numbers(count=2, low=0),
+        metavar="SXY,COMPAT", help="Smoothness kernel: width in pixels, weight.",
+    ),
+    click.option(
+        "--bilateral", default="80,13,10", show_default=True, type=Numbers(count=3, low=0),
+        metavar="SXY,SRGB,COMPAT",
+        help="Appearance kernel: width in pixels, in grey levels, weight.",
+    ),
+)  # fmt: skip
+
+
+def crf_settings(
+    crf_steps: int, gaussian: tuple[float, float], bilateral: tuple[float, float, float]
+) -> dict[str, float]:
+    """The options of ``crf_options`` as arguments of ``wsss_cli.methods.crf.dense_crf``."""
+    return {
+        "steps": crf_steps,
+        "gaussian_sxy": gaussian[0], "gaussian_compat": gaussian[1],
+        "bilateral_sxy": bilateral[0], "bilateral_srgb": bilateral[1],
+        "bilateral_compat": bilateral[2],
+    }  # fmt: skip
+
+
+alpha_option = click.option(
+    "--alpha", default=16.0, show_default=True, type=click.FloatRange(min=0, min_open=True),
+    help="Exponent of the background score (1 - max CAM)^alpha; smaller gives more background.",
+)  # fmt: skip
+threshold_option = click.option(
+    "--threshold", default=None, type=click.FloatRange(0, 1), metavar="T",
+    help="Background is where no map exceeds T, instead of --alpha.",
+)  # fmt: skip
+radius_option = click.option(
+    "--radius", default=5, show_default=True, type=click.IntRange(min=2),
+    help="Reach of affinities, in cells of the feature grid.",
+)  # fmt: skip

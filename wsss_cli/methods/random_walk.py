@@ -17,6 +17,7 @@ products.
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -107,31 +108,31 @@ Links = tuple[Tensor, Tensor, Tensor]
 
 
 def _links(affinity: Tensor, beta: float, radius: int) -> tuple[Links, Tensor]:
-    """W^beta with its diagonal as CSR, in order, and its row sums.
+    """W^beta with its diagonal as CSR, and its row sums.
 
-    Column offsets are visited in rising order, so that each row's entries lie sorted.
+    Offsets are visited in rising order, so that each row's entries lie sorted by column.
     """
     height, width = affinity.shape[1:]
     powered = torch.where(affinity > 0, affinity**beta, torch.zeros_like(affinity))
     offsets = neighbour_offsets(radius)
-    both = [(dy, dx, place, False) for place, (dy, dx) in enumerate(offsets)]
-    both += [(-dy, -dx, place, True) for place, (dy, dx) in enumerate(offsets)]
-    both.append((0, 0, -1, False))
-    both.sort()
-    weights = affinity.new_zeros(height, width, len(both))
-    inside = torch.zeros(height, width, len(both), dtype=torch.bool, device=affinity.device)
-    steps = torch.tensor([dy * width + dx for dy, dx, _, _ in both], device=affinity.device)
-    for column, (dy, dx, place, backward) in enumerate(both):
-        if place < 0:
-            weights[..., column] = 1
-            inside[..., column] = True
-            continue
-        here, there = pair_slices(*offsets[place], height, width)
-        source, target = (there, here) if backward else (here, there)
-        weights[(*source, column)] = powered[place][here]
-        inside[(*source, column)] = True
-        del target
-    cells = torch.arange(height * width, device=affinity.device)[:, None] + steps
+    shape = (height, width, 2 * len(offsets) + 1)
+    weights = affinity.new_zeros(shape)
+    inside = torch.zeros(shape, dtype=torch.bool, device=affinity.device)
+    own = len(offsets)
+    weights[..., own], inside[..., own] = 1, True
+    # Sorted by offset, not by step: in a narrow image two offsets may be the same step apart.
+    ways = [(dy, dx, place, 0) for place, (dy, dx) in enumerate(offsets)]
+    ways += [(-dy, -dx, place, 1) for dy, dx, place, _ in ways]
+    steps = []
+    for dy, dx, place, end in sorted(ways):
+        column = len(steps) + (len(steps) >= own)
+        ends = pair_slices(*offsets[place], height, width)
+        weights[(*ends[end], column)] = powered[place][ends[0]]
+        inside[(*ends[end], column)] = True
+        steps.append(dy * width + dx)
+    steps.insert(own, 0)
+    cells = torch.arange(height * width, device=affinity.device)[:, None]
+    cells = cells + torch.tensor(steps, device=affinity.device)
     keep = inside.flatten(0, 1)
     starts = torch.zeros(height * width + 1, dtype=torch.int64, device=affinity.device)
     starts[1:] = keep.sum(1).cumsum(0)
@@ -142,10 +143,12 @@ def _links(affinity: Tensor, beta: float, radius: int) -> tuple[Links, Tensor]:
 def _sparse(links: Links, rows: Tensor, columns: Tensor) -> Tensor:
     """diag(rows) W diag(columns) as a CSR matrix."""
     starts, cells, weights = links
-    counts = starts.diff()
-    values = weights * rows.repeat_interleave(counts) * columns[cells]
-    size = (len(rows), len(rows))
-    return torch.sparse_csr_tensor(starts, cells, values, size, check_invariants=False)
+    values = weights * rows.repeat_interleave(starts.diff()) * columns[cells]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            starts.int(), cells.int(), values, (len(rows), len(rows)), check_invariants=False
+        )
 
 
 def _power(matrix: Tensor, vectors: Tensor, steps: int, tolerance: float) -> Tensor:

@@ -1,0 +1,96 @@
+"""From maps to label maps: background, refinement, class numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from wsss_cli.classes import BACKGROUND, load_classes, numbers
+from wsss_cli.errors import WsssError
+from wsss_cli.files import Maps
+from wsss_cli.methods.crf import dense_crf
+
+Scores = npt.NDArray[np.float32]
+
+
+def class_numbers(maps: Maps, classes: str | None) -> list[int]:
+    """Class numbers of the maps' classes, background left out.
+
+    Args:
+        maps: activation maps; their provenance holds the class list of the checkpoint.
+        classes: a class list given by the user instead, or None.
+
+    Raises:
+        WsssError: there is no class list, or a class is not in it.
+    """
+    names = [name for name in maps.classes if name != BACKGROUND]
+    listed = load_classes(classes) if classes else maps.meta.get("classes")
+    if not listed:
+        raise WsssError("the maps do not say their class list; give --classes")
+    return numbers(names, listed)
+
+
+def resize(maps: npt.NDArray[Any], size: tuple[int, int]) -> Scores:
+    """Maps (K, h, w) resized (bilinear, corners not aligned) to (K, H, W), float32."""
+    wanted = (size[1], size[0])
+    planes = [
+        np.asarray(Image.fromarray(plane.astype(np.float32)).resize(wanted, _BILINEAR))
+        for plane in maps
+    ]
+    return np.stack(planes) if planes else np.zeros((0, *size), np.float32)
+
+
+_BILINEAR = Image.Resampling.BILINEAR
+
+
+def split_background(maps: Maps) -> tuple[Maps, npt.NDArray[np.float16] | None]:
+    """The classes' maps, and the method's own background map where it has one."""
+    if BACKGROUND not in maps.classes:
+        return maps, None
+    place = maps.classes.index(BACKGROUND)
+    keep = [index for index in range(len(maps.classes)) if index != place]
+    names = tuple(maps.classes[index] for index in keep)
+    return maps._replace(cam=maps.cam[keep], classes=names), maps.cam[place]
+
+
+def with_background(
+    cam: Scores, own: npt.NDArray[Any] | None, *, alpha: float, threshold: float | None
+) -> Scores:
+    """Maps with background in front: the method's own, a constant, or (1 - max)^alpha.
+
+    Args:
+        cam: (K, h, w) in [0, 1], K >= 1.
+        own: the method's own background (h, w), used unless a threshold is given.
+        alpha: exponent, used if the other two are None.
+        threshold: constant background score.
+    """
+    if threshold is not None:
+        background = np.full(cam.shape[1:], threshold, np.float32)
+    elif own is not None:
+        background = own.astype(np.float32)
+    else:
+        background = (1 - np.clip(cam.max(0), 0, 1)) ** np.float32(alpha)
+    return np.concatenate([background[None], cam.astype(np.float32)])
+
+
+def label_map(scores: Scores, class_numbers: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Class numbers where each score is the largest.
+
+    Args:
+        scores: (1 + K, H, W), background first.
+        class_numbers: numbers of the K classes.
+    """
+    return np.array([0, *class_numbers], np.uint8)[scores.argmax(0)]
+
+
+def refine(image: npt.NDArray[np.uint8], scores: Scores, crf: Mapping[str, Any] | None) -> Scores:
+    """``scores`` (1 + K, H, W) after a dense CRF with the settings ``crf``, or as they are."""
+    if crf is None or len(scores) == 1:
+        return scores
+    steps = int(crf["steps"])
+    rest = {key: value for key, value in crf.items() if key != "steps"}
+    return dense_crf(image, scores, steps, **rest)

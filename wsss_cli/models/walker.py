@@ -1,0 +1,141 @@
+"""From CAMs and affinities to pseudo-masks: what ``random-walk`` does with a trained AffinityNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wsss_cli import files
+from wsss_cli.classes import BACKGROUND
+from wsss_cli.errors import WsssError
+from wsss_cli.files import Maps
+from wsss_cli.methods.affinity import pairwise_affinity
+from wsss_cli.methods.cam import normalise
+from wsss_cli.methods.random_walk import random_walk
+from wsss_cli.models import pseudo
+from wsss_cli.models.inference import Image, Runner
+
+
+@dataclass(frozen=True)
+class Walked:
+    """One image on its way.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        maps: its activation maps, background taken out.
+        background: the method's own background map, or None.
+        numbers: class numbers of the maps.
+        scores: float32 (1 + K, H, W), background first, when walked.
+    """
+
+    image: Image
+    maps: Maps
+    background: npt.NDArray[np.float16] | None
+    numbers: list[int]
+    scores: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walker:
+    """Random walk of CAMs along learned affinities (Ahn & Kwak 2018, sec. 3.4).
+
+    Attributes:
+        runner: the AffinityNet.
+        beta: exponent of the affinities.
+        steps: steps of the walk.
+        radius: reach of the affinities on the feature grid, as in training.
+        alpha: exponent of the background score, which walks along with the classes.
+        threshold: constant background compared with the walked maps instead, or None.
+        exact: do all steps one by one.
+        crf: settings of the dense CRF that refines the scores, or None.
+        classes: class list given by the user, or None for that of the maps.
+    """
+
+    runner: Runner
+    beta: float = 8
+    steps: int = 256
+    radius: int = 5
+    alpha: float = 16
+    threshold: float | None = None
+    exact: bool = False
+    crf: Mapping[str, Any] | None = None
+    classes: str | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What changes the result, for its provenance."""
+        background: dict[str, Any] = (
+            {"alpha": self.alpha} if self.threshold is None else {"threshold": self.threshold}
+        )
+        return {
+            "beta": self.beta, "steps": self.steps, "radius": self.radius, **background,
+            "exact": self.exact, "max_side": self.runner.max_side,
+            "crf": dict(self.crf) if self.crf is not None else None, "classes": self.classes,
+        }  # fmt: skip
+
+    def load(self, record: Mapping[str, Any]) -> Walked:
+        """The photograph and the maps of ``record``."""
+        image = files.read_image(record["image"])
+        maps = files.read_maps(record["cam"])
+        if maps.size != image.shape[:2]:
+            raise WsssError(
+                f"{record['cam']}: maps of an image of {maps.size[1]}x{maps.size[0]}, "
+                f"but this one is {image.shape[1]}x{image.shape[0]}"
+            )
+        numbers = pseudo.class_numbers(maps, self.classes)
+        maps, background = pseudo.split_background(maps)
+        return Walked(image, maps, background, numbers)
+
+    def compute(self, batch: Sequence[Walked]) -> list[Walked]:
+        """``batch`` with scores at the size of the images."""
+        return [self._walk(one) for one in batch]
+
+    def _walk(self, one: Walked) -> Walked:
+        size = (one.image.shape[0], one.image.shape[1])
+        if not one.numbers:
+            scores = np.ones((1, *size), np.float32)
+            return Walked(one.image, one.maps, one.background, [], scores)
+        features = self.runner(one.image)
+        affinity = pairwise_affinity(features[None], self.radius)[0]
+        grid = (features.shape[1], features.shape[2])
+        cam = torch.from_numpy(one.maps.cam.astype(np.float32)).to(features.device)
+        if self.threshold is None:
+            own = None if one.background is None else np.asarray(one.background)
+            joined = pseudo.with_background(
+                cam.cpu().numpy(), own, alpha=self.alpha, threshold=None
+            )
+            cam = torch.from_numpy(joined).to(features.device)
+        walked = random_walk(
+            _resized(cam, grid), affinity, self.beta, self.steps, self.radius, exact=self.exact
+        )
+        walked = _resized(walked.clamp(min=0), size)
+        if self.threshold is not None:
+            walked = normalise(walked)
+            flat = torch.full_like(walked[:1], self.threshold)
+            walked = torch.cat([flat, walked])
+        result = pseudo.refine(one.image, walked.cpu().numpy(), self.crf)
+        return Walked(one.image, one.maps, one.background, one.numbers, result)
+
+    def save(self, one: Walked, paths: Mapping[str, Path], meta: dict[str, Any]) -> None:
+        """Write the label map, and the scores if a path for them is given."""
+        assert one.scores is not None
+        if "scores" in paths:
+            quarter = one.maps.cam.shape[1:]
+            small = pseudo.resize(one.scores, (quarter[0], quarter[1]))
+            top = max(float(small.max(initial=0)), 1e-9)
+            names = (BACKGROUND, *one.maps.classes)
+            size = (one.image.shape[0], one.image.shape[1])
+            files.write_maps(paths["scores"], small / max(top, 1), names, size, meta)
+        files.write_label_map(paths["pseudo"], pseudo.label_map(one.scores, one.numbers), meta)
+
+
+def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]

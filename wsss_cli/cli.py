@@ -154,4 +154,4 @@ def _names(options: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of the ``wsss`` script."""
-    cli(auto_envvar_prefix="WSSS")
+    cli(prog_name="wsss", auto_envvar_prefix="WSSS")  # also for python -m wsss_cli

@@ -15,13 +15,7 @@ from wsss_cli.commands import _options, _training
 @_options.model_out_option("aff.pt")
 @_options.checkpoint_option("cam")
 @_training.scale_option
-@click.option(
-    "--radius",
-    default=5,
-    show_default=True,
-    type=click.IntRange(min=2),
-    help="Pairs are nearer than this, in pixels of the feature grid (stride 8).",
-)
+@_options.radius_option
 @click.option(
     "--key",
     default="aff_label",

@@ -84,7 +84,8 @@ def label_map(scores: Scores, class_numbers: Sequence[int]) -> npt.NDArray[np.ui
         scores: (1 + K, H, W), background first.
         class_numbers: numbers of the K classes.
     """
-    return np.array([0, *class_numbers], np.uint8)[scores.argmax(0)]
+    table: npt.NDArray[np.uint8] = np.array([0, *class_numbers], np.uint8)
+    return table[scores.argmax(0)]
 
 
 def refine(image: npt.NDArray[np.uint8], scores: Scores, crf: Mapping[str, Any] | None) -> Scores:

@@ -1,4 +1,4 @@
-"""From CAMs and affinities to pseudo-masks: what ``random-walk`` does with a trained AffinityNet."""
+"""From CAMs and affinities to pseudo-masks: what ``random-walk`` does with an AffinityNet."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from wsss_cli import files
 from wsss_cli.classes import BACKGROUND
-from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods.affinity import pairwise_affinity
 from wsss_cli.methods.cam import normalise
 from wsss_cli.methods.random_walk import random_walk
 from wsss_cli.models import pseudo
 from wsss_cli.models.inference import Image, Runner
+from wsss_cli.models.refining import read_matching
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,7 @@ class Walker:
 
     def load(self, record: Mapping[str, Any]) -> Walked:
         """The photograph and the maps of ``record``."""
-        image = files.read_image(record["image"])
-        maps = files.read_maps(record["cam"])
-        if maps.size != image.shape[:2]:
-            raise WsssError(
-                f"{record['cam']}: maps of an image of {maps.size[1]}x{maps.size[0]}, "
-                f"but this one is {image.shape[1]}x{image.shape[0]}"
-            )
+        image, maps = read_matching(dict(record), "cam")
         numbers = pseudo.class_numbers(maps, self.classes)
         maps, background = pseudo.split_background(maps)
         return Walked(image, maps, background, numbers)

@@ -1,0 +1,84 @@
+"""``wsss make-aff-labels``: where CAMs can be trusted."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsss_cli.commands import _options
+
+if TYPE_CHECKING:
+    from wsss_cli.models.refining import RegionFinder
+    from wsss_cli.stage import Job
+
+
+@_options.command("make-aff-labels")
+@_options.records_argument
+@_options.out_option("out/aff_label")
+@click.option(
+    "--low-alpha",
+    default=4.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Exponent of the strong background: what is a class even then is sure.",
+)
+@click.option(
+    "--high-alpha",
+    default=32.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Exponent of the weak background: what is background even then is sure.",
+)
+@_options.crf_options
+@_options.classes_option(help="Class list, if not that of the CAMs' checkpoint.")
+@_options.stage_options
+@_options.workers_option
+def command(
+    records: tuple[str, ...],
+    out: str,
+    low_alpha: float,
+    high_alpha: float,
+    crf_steps: int,
+    gaussian: tuple[float, float],
+    bilateral: tuple[float, float, float],
+    classes: str | None,
+    workers: int,
+    **stage_options: Any,
+) -> None:
+    """Write the confident regions of CAMs as label maps.
+
+    Reads records with `image` and `cam`; adds `aff_label`, a label map: 0 sure background, class
+    numbers where a class is sure, 255 neutral.
+
+    \b
+    Example:
+      wsss make-aff-labels cam.jsonl -o out/aff_label | wsss train-aff -c cam.pt -o aff.pt
+    """
+    from wsss_cli.files import provenance
+    from wsss_cli.models.refining import RegionFinder
+    from wsss_cli.stage import Stage
+
+    if low_alpha >= high_alpha:
+        raise click.BadParameter("must be larger than --low-alpha", param_hint="--high-alpha")
+    finder = RegionFinder(
+        low_alpha=low_alpha,
+        high_alpha=high_alpha,
+        crf=_options.crf_settings(crf_steps, gaussian, bilateral),
+        classes=classes,
+    )
+    stage = Stage(
+        "make-aff-labels",
+        out=out,
+        outputs={"aff_label": ".png"},
+        needs=("image", "cam"),
+        sources=("cam",),
+        made_by=provenance("make-aff-labels", vars(finder)),
+        **stage_options,
+    )
+    stage.map(records, partial(_find, finder), processes=workers)
+
+
+def _find(finder: RegionFinder, job: Job) -> None:
+    finder(job.record, job.paths["aff_label"], job.meta)

@@ -1,0 +1,97 @@
+"""From photographs to label maps: what ``predict`` does with a trained segmentation network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wsss_cli import files
+from wsss_cli.classes import BACKGROUND
+from wsss_cli.methods.voting import vote
+from wsss_cli.models import pseudo
+from wsss_cli.models.activation import map_size
+from wsss_cli.models.inference import Image, Runner
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """One photograph on its way through the network.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        probabilities: of background and the classes, float32 (1 + C, h, w), when computed; the
+            size is that at which the photograph is seen.
+    """
+
+    image: Image
+    probabilities: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmenter:
+    """Multi-scale segmentation (Chen 2018, sec. 4.1).
+
+    Attributes:
+        runner: the segmentation network.
+        classes: its classes, without background.
+        scales: sizes that the photograph is seen at.
+        flip: see the mirrored photograph too.
+        crf: settings of the dense CRF that refines the probabilities, or None.
+    """
+
+    runner: Runner
+    classes: tuple[str, ...]
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    crf: Mapping[str, Any] | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What changes the result, for its provenance."""
+        return {
+            "scales": self.scales, "flip": self.flip, "max_side": self.runner.max_side,
+            "crf": dict(self.crf) if self.crf is not None else None,
+        }  # fmt: skip
+
+    def load(self, path: str | Path) -> Segmented:
+        """The photograph at ``path``."""
+        return Segmented(files.read_image(path))
+
+    def compute(self, batch: Sequence[Segmented]) -> list[Segmented]:
+        """``batch``, photographs of one size, with probabilities."""
+        views = self.runner.views([one.image for one in batch], self.scales, self.flip)
+        size = self.runner.seen_size((batch[0].image.shape[0], batch[0].image.shape[1]))
+        flipped = [mirrored for _, mirrored in views]
+        found = [vote([view[n] for view, _ in views], size, flipped) for n in range(len(batch))]
+        return [
+            replace(one, probabilities=each.cpu().numpy())
+            for one, each in zip(batch, found, strict=True)
+        ]
+
+    def save(self, one: Segmented, paths: Mapping[str, Path], meta: dict[str, Any]) -> None:
+        """Write the label map, and the probabilities if a path for them is given."""
+        assert one.probabilities is not None
+        size = (one.image.shape[0], one.image.shape[1])
+        if "scores" in paths:
+            names = (BACKGROUND, *self.classes)
+            small = pseudo.resize(one.probabilities, map_size(size))
+            files.write_maps(paths["scores"], small, names, size, meta)
+        files.write_label_map(paths["pred"], self._labels(one.probabilities, one.image), meta)
+
+    def _labels(self, probabilities: npt.NDArray[np.float32], image: Image) -> Image:
+        labels: Image = probabilities.argmax(0).astype(np.uint8)
+        if self.crf is None:
+            rows = np.arange(image.shape[0]) * labels.shape[0] // image.shape[0]
+            columns = np.arange(image.shape[1]) * labels.shape[1] // image.shape[1]
+            labels = labels[rows[:, None], columns]
+        else:
+            # A class that wins no pixel before wins none after; leaving it out saves time.
+            present = np.union1d([0], np.unique(labels)).astype(np.uint8)
+            scores = pseudo.resize(probabilities[present], (image.shape[0], image.shape[1]))
+            labels = present[pseudo.refine(image, scores, self.crf).argmax(0)]
+        return labels

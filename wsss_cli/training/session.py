@@ -117,7 +117,7 @@ class Session:
         if problems:
             rest = len(problems) - _SHOWN
             shown = f" ({rest} of them not shown)" if rest > 0 else ""
-            raise WsssError(f"{len(problems)} records cannot be used{shown}; nothing was trained")
+            raise WsssError(f"{_count(problems)} cannot be used{shown}; nothing was trained")
         if not good:
             raise WsssError("no records to train on: the stream is empty")
         return good
@@ -185,8 +185,12 @@ class Session:
         )  # fmt: skip
         unreadable = trainer.run(resume=options.resume)
         if unreadable:
-            console.warn(self.tool, f"left out {len(unreadable)} records that cannot be read")
+            console.warn(self.tool, f"left out {_count(unreadable)} that cannot be read")
             sys.exit(1)
+
+
+def _count(things: Sequence[str]) -> str:
+    return f"{len(things)} record" + ("s" if len(things) != 1 else "")
 
 
 _PLAN = set(Plan.__dataclass_fields__)

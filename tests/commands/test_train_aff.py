@@ -1,0 +1,92 @@
+"""train-aff as a process: from confident regions and a CAM checkpoint to an AffinityNet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import Run
+from wsss_cli import files
+from wsss_cli.classes import VOC
+from wsss_cli.models.networks import build_network
+
+Records = list[dict[str, Any]]
+
+SMALL = ("-c", "cam.pt", "--crop", "64", "--batch-size", "2", "--epochs", "2", "--device", "cpu")
+
+
+@pytest.fixture
+def regions(photographs: Records) -> Records:
+    """Photographs with confident regions, and a CAM checkpoint."""
+    torch.manual_seed(0)
+    network = build_network("cam", "efficientnet-lite0", VOC, {"output_stride": 16})
+    files.save_checkpoint(
+        "cam.pt", kind="cam", backbone="efficientnet-lite0", classes=VOC,
+        config={"output_stride": 16, "training": {}}, state_dict=network.state_dict(),
+    )  # fmt: skip
+    for number, record in enumerate(photographs):
+        labels = np.zeros(files.image_size(record["image"]), np.uint8)
+        labels[10:30, 10:30] = 8
+        labels[:, 40:44] = 255
+        record["aff_label"] = f"aff {number}.png"
+        files.write_label_map(record["aff_label"], labels)
+    return photographs
+
+
+def test_it_starts_from_the_backbone_of_the_cam_and_learns(run: Run, regions: Records) -> None:
+    done = run("train-aff", *SMALL, input=regions, check=0)
+    assert done.out == ""
+    start, end = files.load_checkpoint("cam.pt"), files.load_checkpoint("aff.pt", "affinity")
+    assert end.classes == VOC
+    assert end.config["output_stride"] == 16
+    assert end.config["training"]["checkpoint"] == start.digest
+    key = "backbone._conv_stem.weight"
+    change = (end.state_dict[key] - start.state_dict[key]).norm() / start.state_dict[key].norm()
+    assert 0 < change < 0.2
+    lines = [json.loads(line) for line in Path("aff.log.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line["loss"]) for line in lines)
+
+
+def test_regions_without_any_pair_teach_nothing(run: Run, regions: Records) -> None:
+    for record in regions:
+        size = files.image_size(record["image"])
+        files.write_label_map(record["aff_label"], np.full(size, 255, np.uint8))
+    run("train-aff", *SMALL, "--weight-decay", "0", input=regions, check=0)
+    start, end = files.load_checkpoint("cam.pt"), files.load_checkpoint("aff.pt")
+    for key, value in start.state_dict.items():
+        if key.startswith("backbone."):
+            assert torch.equal(value, end.state_dict[key])
+
+
+def test_a_checkpoint_of_another_kind(run: Run, regions: Records) -> None:
+    run("train-aff", *SMALL, "--epochs", "1", input=regions, check=0)
+    done = run("train-aff", "-c", "aff.pt", "-o", "b.pt", input=regions)
+    assert done.code == 2
+    assert done.err == (
+        "wsss train-aff: aff.pt: a checkpoint of kind cam is needed, this is of kind affinity\n"
+    )
+
+
+def test_records_without_regions(run: Run, regions: Records) -> None:
+    del regions[1]["aff_label"]
+    done = run("train-aff", *SMALL, input=regions)
+    assert done.code == 1
+    assert done.err == (
+        "wsss train-aff: photo 1 é: record has no 'aff_label' (made by make-aff-labels)\n"
+        "wsss train-aff: 1 record cannot be used; nothing was trained\n"
+    )
+
+
+def test_a_region_map_of_another_size_or_in_colours(run: Run, regions: Records) -> None:
+    files.write_label_map(regions[0]["aff_label"], np.zeros((9, 9), np.uint8))
+    files.write_image(regions[1]["aff_label"], np.zeros((48, 64, 3), np.uint8))
+    done = run("train-aff", *SMALL, input=regions)
+    assert done.code == 1
+    assert "wsss train-aff: photo 0 é: aff 0.png: label map is 9x9, its image 64x48\n" in done.err
+    assert "wsss train-aff: photo 1 é: aff 1.png: a label map holds class numbers" in done.err
+    assert done.err.endswith("wsss train-aff: left out 2 records that cannot be read\n")

@@ -1,0 +1,216 @@
+"""train-cam as a process: what it writes, what it refuses, and that nothing it survives shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Run, as_lines
+from wsss_cli import files
+
+Records = list[dict[str, Any]]
+
+SMALL = (
+    "--classes", "voc", "--weights", "none", "--crop", "64", "--resize", "48,80",
+    "--batch-size", "2", "--device", "cpu", "--freeze-bn",
+)  # fmt: skip
+
+
+def same(a: str | Path, b: str | Path) -> bool:
+    import torch
+
+    one, two = (files.load_checkpoint(path).state_dict for path in (a, b))
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_checkpoint_that_describes_itself(run: Run, photographs: Records) -> None:
+    Path("val.jsonl").write_text(as_lines(photographs))
+    done = run(
+        "train-cam", *SMALL, "--epochs", "2", "--val", "val.jsonl", "-o", "out/net.pt",
+        input=photographs, check=0,
+    )  # fmt: skip
+    assert done.out == ""
+    checkpoint = files.load_checkpoint("out/net.pt", "cam")
+    assert checkpoint.backbone == "efficientnet-lite0"
+    assert checkpoint.classes[7] == "cat"
+    assert checkpoint.config["output_stride"] == 16
+    assert checkpoint.config["training"]["epochs"] == 2
+    lines = [json.loads(line) for line in Path("out/net.log.jsonl").read_text().splitlines()]
+    assert {key for line in lines for key in line} == {
+        "step", "epoch", "loss", "lr", "images_per_second", "val_map", "val_f1",
+    }  # fmt: skip
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "net.log.jsonl", "net.png", "net.pt",
+    ]  # fmt: skip
+    assert "wsss train-cam: epoch 2/2: loss 0." in done.err
+
+
+def test_kill_9_and_resume_give_the_weights_of_a_run_left_alone(
+    run: Run, photographs: Records
+) -> None:
+    settings = (*SMALL, "--epochs", "10", "--precision", "bf16", "--save-every", "3")
+    Path("train.jsonl").write_text(as_lines(photographs))
+    run("train-cam", "train.jsonl", *settings, "-o", "whole.pt", check=0)
+    log = Path("killed.log.jsonl")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "wsss_cli",
+            "train-cam",
+            "train.jsonl",
+            *settings,
+            "-o",
+            "killed.pt",
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(600):
+        if log.exists() and len(log.read_text().splitlines()) >= 8:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not Path("killed.pt").exists()
+    done = run("train-cam", "train.jsonl", *settings, "-o", "killed.pt", "--resume", check=0)
+    assert "wsss train-cam: resumed at step " in done.err
+    assert same("whole.pt", "killed.pt")
+    losses = [
+        [json.loads(line)["loss"] for line in Path(name).read_text().splitlines()]
+        for name in ("whole.log.jsonl", "killed.log.jsonl")
+    ]
+    assert losses[0] == losses[1]
+    again = run("train-cam", "train.jsonl", *settings, "-o", "killed.pt", "--resume", check=0)
+    assert again.err == "wsss train-cam: killed.pt: finished already\n"
+    Path("train.jsonl").write_text(as_lines(photographs[:3] + photographs[:1]))
+    other = run("train-cam", "train.jsonl", *settings, "-o", "killed.pt", "--resume")
+    assert (other.code, other.err) == (
+        2, "wsss train-cam: killed.pt was trained on other records; give another --out\n",
+    )  # fmt: skip
+
+
+def test_ctrl_c_saves_the_state(run: Run, photographs: Records) -> None:
+    Path("train.jsonl").write_text(as_lines(photographs))
+    settings = (*SMALL, "--epochs", "500", "-o", "net.pt")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wsss_cli", "train-cam", "train.jsonl", *settings],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log = Path("net.log.jsonl")
+    for _ in range(600):
+        if log.exists() and log.stat().st_size:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130
+    assert said.splitlines()[-1].endswith(
+        " of 1000; the same command with --resume goes on from there"
+    )
+    assert Path("net.resume.pt").exists()
+
+
+def test_torchrun_with_two_processes_learns_what_one_does(run: Run, photographs: Records) -> None:
+    """Twice half a batch is one batch; only the main process reads stdin, writes and speaks."""
+    settings = (*SMALL, "--epochs", "3", "--precision", "fp32", "--val", "val.jsonl")
+    Path("val.jsonl").write_text(as_lines(photographs))
+    command = ["-m", "wsss_cli", "train-cam", *settings]
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+            *command, "--batch-size", "1", "-o", "two.pt",
+        ],
+        input=as_lines(photographs), capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("wsss train-cam: epoch 3/3") == 1
+    run("train-cam", *settings, "-o", "one.pt", input=photographs, check=0)
+    one, two = (files.load_checkpoint(name) for name in ("one.pt", "two.pt"))
+    for key, value in one.state_dict.items():
+        assert (value - two.state_dict[key]).abs().max() < 1e-3, key
+    assert two.config["training"]["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": ["kat"]}, "photo 1 é: label 'kat' is not in the class list; did you mean cat?"),
+        ({"labels": None}, "photo 1 é: record has no 'labels' (made by index)"),
+        ({"image": None}, "photo 1 é: record has no 'image' (made by index)"),
+        ({"image": "none.jpg"}, "photo 1 é: none.jpg: No such file or directory"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_found_before_training(
+    run: Run, photographs: Records, change: dict[str, Any], said: str
+) -> None:
+    photographs[1] = {k: v for k, v in {**photographs[1], **change}.items() if v is not None}
+    done = run("train-cam", *SMALL, input=photographs)
+    assert done.code == 1
+    assert done.err == (
+        f"wsss train-cam: {said}\nwsss train-cam: 1 record cannot be used; nothing was trained\n"
+    )
+    assert not list(Path().glob("cam*"))
+
+
+def test_a_photograph_that_cannot_be_decoded_is_left_out(run: Run, photographs: Records) -> None:
+    whole = Path(photographs[1]["image"]).read_bytes()
+    Path(photographs[1]["image"]).write_bytes(whole[: len(whole) // 2])
+    done = run("train-cam", *SMALL, "--epochs", "2", input=photographs)
+    assert done.code == 1
+    name = photographs[1]["image"]
+    told = f"wsss train-cam: photo 1 é: cannot read image: {name}: truncated file\n"
+    assert done.err.count(told) == 1
+    assert done.err.endswith("wsss train-cam: left out 1 record that cannot be read\n")
+    assert files.load_checkpoint("cam.pt").kind == "cam"
+    strict = run("train-cam", *SMALL, "--epochs", "2", "--strict", "-o", "b.pt", input=photographs)
+    assert strict.code == 1
+    assert strict.err.endswith(
+        "wsss train-cam: stopped at the first record that cannot be read (--strict)\n"
+    )
+    assert not Path("b.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 1, "wsss train-cam: no records to train on: the stream is empty\n"),
+        (
+            ("--resize", "80,48"), 2,
+            "wsss train-cam: Invalid value for '--resize': 80 is larger than 48 "
+            "('wsss train-cam --help' lists the options)\n",
+        ),
+        (
+            ("--backbone", "resnet38", "--output-stride", "16"), 1,
+            "wsss train-cam: no records to train on: the stream is empty\n",
+        ),
+        (
+            ("--device", "cuda:7"), 2,
+            "wsss train-cam: --device cuda:7: this machine has no such device\n",
+        ),
+        (
+            ("--device", "cpu", "--precision", "fp16"), 2,
+            "wsss train-cam: --precision fp16 needs a GPU; on a CPU use bf16 or fp32\n",
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_use(run: Run, arguments: tuple[str, ...], code: int, said: str) -> None:
+    done = run("train-cam", *SMALL, *arguments)
+    assert (done.code, done.err) == (code, said)
+
+
+def test_a_stride_that_the_backbone_does_not_have(run: Run, photographs: Records) -> None:
+    done = run("train-cam", *SMALL, "--output-stride", "5", input=photographs)
+    assert done.code == 2
+    assert done.err == (
+        "wsss train-cam: efficientnet-lite0 has no output stride 5; it offers 8, 16, 32\n"
+    )

@@ -1,0 +1,156 @@
+"""``wsss index``: where every pipe begins."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from wsss_cli import console, records
+from wsss_cli.commands import _options
+from wsss_cli.errors import WsssError
+from wsss_cli.records import Record
+
+root_argument = click.argument("root", type=click.Path(exists=True, file_okay=False))
+saliency_option = click.option(
+    "--saliency", metavar="DIR", help="Folder of saliency maps, ID.png; here or in ROOT."
+)
+strict_option = click.option("--strict", is_flag=True, help="Stop at the first record that fails.")
+
+
+@click.group(
+    "index", context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False
+)
+def command() -> None:
+    """Print the records of a data set on disk.
+
+    A record is one JSON object on one line: id, image, and labels, mask and saliency where there
+    are any. Paths begin with ROOT as it was given, so they hold for the working directory.
+
+    \b
+    Example:
+      wsss index voc VOC2012 --split val | wsss predict -c seg.pt -o out/pred
+    """
+
+
+@command.command("voc", cls=_options.Command)
+@root_argument
+@click.option(
+    "--split", default="train", show_default=True, metavar="NAME",
+    help="List in ImageSets/Segmentation, or the path of a list.",
+)  # fmt: skip
+@click.option(
+    "--labels-from", default="annotations", show_default=True,
+    type=click.Choice(["annotations", "masks", "none"]),
+    help="Where the image-level labels are taken from.",
+)  # fmt: skip
+@click.option(
+    "--difficult/--no-difficult", default=True, show_default=True,
+    help="Whether objects marked difficult count as labels.",
+)  # fmt: skip
+@saliency_option
+@_options.classes_option(
+    help="Names of the numbers in the masks, for --labels-from masks.  [default: voc]"
+)
+@strict_option
+def voc(root: str, split: str, classes: str | None, strict: bool, **options: Any) -> None:
+    """Print the records of a data set in VOC's layout.
+
+    Reads the list of ids ImageSets/Segmentation/NAME.txt (else ImageSets/Main/NAME.txt) and, for
+    each id, JPEGImages/ID.jpg; labels from Annotations/ID.xml; a true mask from
+    SegmentationClassAug/ID.png or else SegmentationClass/ID.png, where there is one. Prints one
+    record a picture, in the order of the list; writes no files.
+
+    Without a folder Annotations the records have no labels. All named objects count, those marked
+    difficult included.
+
+    \b
+    Example:
+      wsss index voc VOC2012 --split train_aug --saliency Saliency > train_aug.jsonl
+    """
+    from wsss_cli.classes import VOC, load_classes
+    from wsss_cli.datasets.voc import voc_records
+
+    if classes and options["labels_from"] != "masks":
+        raise click.UsageError("--classes names the numbers in masks: add --labels-from masks")
+    names = load_classes(classes) if classes else VOC
+    _print(
+        "index voc",
+        lambda on_error: voc_records(root, split, on_error, classes=names, **options),
+        wanted={"saliency": options["saliency"]},
+        strict=strict,
+    )
+
+
+@command.command("folder", cls=_options.Command)
+@root_argument
+@click.option(
+    "--csv", "table", metavar="FILE",
+    help="Table of labels, here or in ROOT: one line a photograph, 'file,label label ...'.",
+)  # fmt: skip
+@click.option("--unlabelled", is_flag=True, help="Take all photographs, without labels.")
+@click.option("--masks", metavar="DIR", help="Folder of true masks, ID.png; here or in ROOT.")
+@saliency_option
+@strict_option
+def folder(root: str, strict: bool, **options: Any) -> None:
+    """Print the records of any folder of photographs.
+
+    Reads the photographs below ROOT. The sub-folder that a photograph lies in is its label, unless
+    a table (--csv) names its labels or it shall have none (--unlabelled). Prints one record a
+    photograph, in the order of names or of the table; its id is its path below ROOT without the
+    suffix. Writes no files.
+
+    The table is UTF-8. Labels are separated by spaces, or by semicolons where a name has spaces
+    ('a.jpg,traffic light;car'); file names with commas stand in double quotes. A header is
+    optional; in one, 'file' and 'labels' name the columns. Nothing after the comma: the photograph
+    shows no class at all; no comma: its labels are not known.
+
+    \b
+    Example:
+      wsss index folder photos --csv labels.csv | wsss train-cam --classes classes.txt
+    """
+    from wsss_cli.datasets.folder import folder_records
+
+    if options["table"] and options["unlabelled"]:
+        raise click.UsageError("--csv gives labels and --unlabelled none: choose one")
+    _print(
+        "index folder",
+        lambda on_error: folder_records(root, on_error, **options),
+        wanted={"mask": options["masks"], "saliency": options["saliency"]},
+        strict=strict,
+    )
+
+
+def _print(
+    tool: str,
+    index: Callable[[Callable[[str], None]], Iterator[Record]],
+    *,
+    wanted: dict[str, str | None],
+    strict: bool,
+) -> None:
+    """Print what ``index`` finds, name what it leaves out, and say what was asked for in vain."""
+    failed = 0
+
+    def fail(text: str) -> None:
+        nonlocal failed
+        failed += 1
+        console.warn(tool, text)
+        if strict:
+            raise WsssError("stopped at the first failure (--strict)")
+
+    count = 0
+    lacking: Counter[str] = Counter()
+    for record in index(fail):
+        records.write(record)
+        count += 1
+        lacking.update(key for key, given in wanted.items() if given and key not in record)
+    for key, number in lacking.items():
+        console.note(
+            tool, f"{number} of {count} records have no {key}: no such file in {wanted[key]}"
+        )
+    console.note(tool, f"{count} records" + (f", {failed} failed" if failed else ""))
+    if failed:
+        sys.exit(1)

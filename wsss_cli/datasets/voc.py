@@ -1,0 +1,205 @@
+"""Data sets in the layout of PASCAL VOC: the real one, its augmented split, or one's own.
+
+ROOT/ImageSets/Segmentation/SPLIT.txt   ids, one a line
+ROOT/JPEGImages/ID.jpg                  photographs
+ROOT/Annotations/ID.xml                 names of the objects: the image-level labels
+ROOT/SegmentationClass[Aug]/ID.png      true masks, where there are any
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TextIO
+from xml.parsers import expat
+
+import numpy as np
+
+from wsss_cli.classes import VOC
+from wsss_cli.datasets._paths import IMAGE_SUFFIXES, below, find_image, open_text
+from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.files import IGNORE, read_label_map
+from wsss_cli.records import Record, check_id
+
+LabelsFrom = Literal["annotations", "masks", "none"]
+
+_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")  # the first that has the file
+_FLAGGED = re.compile(r"(.*\S)\s+(-?1|0)")  # of ImageSets/Main: an id, and whether it shows a class
+
+
+def voc_records(
+    root: str | Path,
+    split: str,
+    on_error: Callable[[str], None],
+    *,
+    labels_from: LabelsFrom = "annotations",
+    difficult: bool = True,
+    saliency: str | Path | None = None,
+    classes: Sequence[str] = VOC,
+) -> Iterator[Record]:
+    """Records of a data set in VOC's layout, in the order of the list.
+
+    The list is read line by line, so that a million ids take no more memory than one. A line is an
+    id; or an id and a flag, as in ImageSets/Main, where -1 leaves the picture out; or the paths of
+    a photograph and a mask below ``root``, as in the lists that go with SegmentationClassAug.
+
+    Args:
+        root: the folder.
+        split: name of a list in ImageSets/Segmentation or else in ImageSets/Main, or the path of a
+            list.
+        on_error: called with ``id: what is wrong`` for each picture left out; the rest goes on.
+        labels_from: ``annotations`` takes the objects' names, each once, in order of first
+            appearance; without a folder Annotations the records have no labels. ``masks`` takes the
+            classes in the true mask, in the order of ``classes``. ``none`` gives no labels.
+        difficult: whether objects marked difficult count as labels.
+        saliency: folder of maps ID.png, relative to ``root`` or to the working directory. A record
+            whose map is not there has no ``saliency``.
+        classes: names of the numbers in the masks, counted from 1; for ``masks`` only.
+
+    Raises:
+        ConfigurationError: the layout, the list or the saliency folder is not there.
+    """
+    root = str(Path(root))
+    if not os.path.isdir(f"{root}/JPEGImages"):
+        inner = next(iter(sorted(Path(root).glob("*/JPEGImages"))), None)
+        hint = f"did you mean {inner.parent}?" if inner else "'wsss index folder' takes any folder"
+        raise ConfigurationError(f"{root}: no folder JPEGImages in it; {hint}")
+    maps = below(root, saliency, "--saliency") if saliency is not None else None
+    if labels_from == "annotations" and not os.path.isdir(f"{root}/Annotations"):
+        labels_from = "none"
+    with _open_list(root, split) as lines:
+        for line in filter(None, map(str.strip, lines)):
+            try:
+                if (found := _look_up(root, line)) is None:
+                    continue
+                name, image, mask = found
+                record: Record = {"id": name, "image": image}
+                if labels_from == "annotations":
+                    record["labels"] = _annotated(f"{root}/Annotations/{name}.xml", difficult)
+                elif labels_from == "masks":
+                    record["labels"] = _in_mask(mask, classes)
+            except (WsssError, OSError) as error:
+                on_error(f"{line}: {describe(error)}")
+                continue
+            if mask:
+                record["mask"] = mask
+            if maps and os.path.isfile(path := f"{maps}/{name}.png"):
+                record["saliency"] = path
+            yield record
+
+
+# ---- the list ------------------------------------------------------------------------------------
+
+
+def _open_list(root: str, split: str) -> TextIO:
+    """The list of a split, with or without a byte order mark."""
+    sets = [f"{root}/ImageSets/{kind}" for kind in ("Segmentation", "Main")]
+    for path in (*(f"{folder}/{split}.txt" for folder in sets), split):
+        if os.path.exists(path) and not os.path.isdir(path):
+            return open_text(path)
+    there = sorted(path.stem for path in Path(sets[0]).glob("*.txt"))
+    hint = f"there are {', '.join(there)}" if there else "it can also be the path of a list of ids"
+    raise ConfigurationError(f"no split '{split}' in {root}/ImageSets/Segmentation; {hint}")
+
+
+def _look_up(root: str, line: str) -> tuple[str, str, str | None] | None:
+    """Id, image and mask of a line of the list; None for a picture that it flags with -1.
+
+    Raises:
+        WsssError: an unsafe id, or no such image.
+    """
+    folder, listed = f"{root}/JPEGImages", []
+    name, image = line, find_image(f"{folder}/{line}")  # the line may be a name with spaces
+    if image is None and (flagged := _FLAGGED.fullmatch(line)):
+        name, flag = flagged.groups()
+        if flag == "-1":
+            return None
+        image = find_image(f"{folder}/{name}")
+    elif image is None and line.split()[0].lower().endswith(IMAGE_SUFFIXES):
+        given, *listed = (path.lstrip("/") for path in line.split())
+        name = os.path.splitext(given.removeprefix("JPEGImages/"))[0]
+        image = f"{root}/{given}" if "/" in given else f"{folder}/{given}"
+    check_id(name)
+    if image is None or not os.path.isfile(image):
+        raise WsssError(f"no such image: {image or f'{folder}/{name}.jpg'}")
+    masks = listed or [f"{kind}/{name}.png" for kind in _MASK_FOLDERS]
+    paths = (f"{root}/{mask}" for mask in masks)
+    return name, image, next(filter(os.path.isfile, paths), None)
+
+
+# ---- the labels ----------------------------------------------------------------------------------
+
+
+def _annotated(path: str, difficult: bool) -> list[str]:
+    """Names in an annotation, each once."""
+    try:
+        with open(path, "rb") as stream:
+            found = object_names(stream.read())
+    except FileNotFoundError as error:
+        raise WsssError(
+            f"no annotation: {path} (--labels-from masks or none does without)"
+        ) from error
+    except ValueError as error:
+        raise WsssError(f"cannot read annotation: {path}: {error}") from error
+    return list(dict.fromkeys(label for label, hard in found if difficult or not hard))
+
+
+def object_names(xml: bytes) -> list[tuple[str, bool]]:
+    """Name of each object in a VOC annotation, and whether it is marked difficult.
+
+    Only the names of the objects themselves count, not those of their parts. A document type
+    declaration is refused, since the entities in it can be made to fill the memory.
+
+    Raises:
+        ValueError: not well-formed, a document type, or an object without a name.
+
+    >>> object_names(b"<annotation><object><name>cat</name></object></annotation>")
+    [('cat', False)]
+    """
+    found: list[tuple[str, bool]] = []
+    open_tags: list[str] = []
+    texts: dict[str, str] = {}  # of the object's own elements
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        open_tags.append(tag)
+        if open_tags[1:] == ["object"]:
+            texts.clear()
+
+    def text(content: str) -> None:
+        if len(open_tags) == 3 and open_tags[1] == "object":
+            texts[open_tags[2]] = texts.get(open_tags[2], "") + content
+
+    def end(tag: str) -> None:
+        if open_tags[1:] == ["object"]:
+            name = texts.get("name", "").strip()
+            if not name:
+                raise ValueError("an object has no name")
+            found.append((name, texts.get("difficult", "").strip() == "1"))
+        open_tags.pop()
+
+    def doctype(*_: object) -> None:
+        raise ValueError("a document type declaration; refused")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = text, doctype
+    try:
+        parser.Parse(xml, True)
+    except expat.ExpatError as error:
+        raise ValueError(str(error)) from error
+    return found
+
+
+def _in_mask(path: str | None, classes: Sequence[str]) -> list[str]:
+    """Names of the classes in a mask."""
+    if path is None:
+        raise WsssError("no mask to take the labels from")
+    numbers = np.flatnonzero(np.bincount(read_label_map(path).ravel(), minlength=256))
+    numbers = numbers[(numbers != 0) & (numbers != IGNORE)]
+    if numbers.size and numbers[-1] > len(classes):
+        raise WsssError(
+            f"{path}: class number {numbers[-1]}, but the list has {len(classes)} names"
+        )
+    return [classes[number - 1] for number in numbers]

@@ -5,6 +5,7 @@ Without torchrun there is one process, and everything here does nothing.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -94,6 +95,7 @@ def group(device_type: str) -> Iterator[Group]:
             raise
         sys.exit(error.exit_code)  # the main process has the same to say
     finally:
+        gc.collect()  # what still refers to the group in a cycle must not outlive it
         dist.destroy_process_group()
 
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ class Stage:
         self.skip_existing = skip_existing
         self.strict = strict
         self.shard = shard
+        self.limit: int | None = None
         self.done = self.reused = self.failed = 0
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -99,6 +101,7 @@ class Stage:
         work: Callable[[Job], Mapping[str, Any] | None],
         *,
         processes: int = 0,
+        limit: int | None = None,
     ) -> None:
         """Call ``work(job)`` for each record.
 
@@ -107,8 +110,10 @@ class Stage:
             work: writes the job's files and returns keys to add to the record beside their paths.
             processes: size of a pool that works on several records at once; ``work`` must then be
                 picklable. With 0 or 1 the work is done in this process.
+            limit: stop after this many records.
         """
         executor = _process_pool(processes) if processes > 1 else ThreadPoolExecutor(1)
+        self.limit = limit
         self._run(sources, _Pipeline(self, executor, work), ahead=3 * max(processes, 1))
 
     def batches(
@@ -254,7 +259,7 @@ class _Pipeline:
         shard = self.stage.shard or (1, 1)
         try:
             stream = records.read(sources, lambda text: put(WsssError(text)))
-            for number, record in enumerate(stream):
+            for number, record in enumerate(islice(stream, self.stage.limit)):
                 if number % shard[1] == shard[0] - 1:
                     put(record)
             self.events.put(_END)

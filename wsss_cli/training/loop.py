@@ -134,7 +134,8 @@ class Trainer:
         self.log_path = out.with_name(out.stem + ".log.jsonl")
         self.step_size = plan.batch_size * group.world
         self.steps = math.ceil(plan.epochs * len(samples) / self.step_size)
-        self.log_every = max(1, min(50, self.steps // 100))
+        # At least one line an epoch, and no more than a plot can show.
+        self.log_every = max(1, min(50, self.steps // 100, len(samples) // self.step_size))
         self.state = _State()
         self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.needs_scaler)

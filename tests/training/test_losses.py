@@ -1,0 +1,97 @@
+"""Losses of the trainers against their formulas."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from wsss_cli import files
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.training.affinity import region_loss, to_grid
+from wsss_cli.training.batch import Batch
+from wsss_cli.training.classification import multilabel_loss
+from wsss_cli.training.segmentation import class_list, pixel_loss
+
+
+def test_multilabel_soft_margin() -> None:
+    scores = torch.tensor([[2.0, -1.0], [0.0, 3.0], [9.0, 9.0]])
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+
+    def s(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    first = -(math.log(s(2)) + math.log(1 - s(-1))) / 2
+    second = -(math.log(1 - s(0)) + math.log(s(3))) / 2
+    found = multilabel_loss(scores, labels, torch.tensor([1.0, 1.0, 0.0]))
+    assert found.item() == pytest.approx((first + second) / 2)
+    assert multilabel_loss(scores, labels, torch.zeros(3)) == 0
+
+
+def test_pixel_loss_is_the_mean_over_labelled_pixels() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 16, 16))
+    labels[:, :5] = 255
+    large = functional.interpolate(logits, (16, 16), mode="bilinear", align_corners=False)
+    expected = functional.cross_entropy(large, labels, ignore_index=255)
+    torch.testing.assert_close(pixel_loss(logits, labels), expected)
+
+
+def test_pixel_loss_with_a_stride_is_the_same_in_the_mean() -> None:
+    torch.manual_seed(0)
+    labels = torch.zeros(1, 32, 32, dtype=torch.long)
+    labels[:, 5:21, 9:26] = 1
+    logits = functional.one_hot(labels[:, 4::8, 4::8], 2).permute(0, 3, 1, 2) * 6.0
+    found = [pixel_loss(logits, labels, stride=4).item() for _ in range(400)]
+    exact = pixel_loss(logits, labels).item()
+    assert np.std(found) > 0.05 * exact
+    assert np.mean(found) == pytest.approx(exact, rel=0.03)
+
+
+def test_no_labelled_pixel_is_no_loss() -> None:
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = pixel_loss(logits, torch.full((1, 8, 8), 255), stride=2)
+    loss.backward()
+    assert loss == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_labels_on_the_grid_are_those_at_the_corners_of_its_cells() -> None:
+    labels = torch.arange(64 * 48).view(1, 64, 48) % 200
+    assert torch.equal(to_grid(labels, (8, 6)), labels[:, ::8, ::8])
+
+
+def test_region_loss_learns_to_tell_regions_apart() -> None:
+    labels = torch.zeros(1, 32, 32, dtype=torch.long)
+    labels[:, :, 16:] = 1
+    alike = torch.zeros(1, 4, 8, 8)
+    apart = alike.clone()
+    apart[..., 4:] = 9
+
+    def loss(features: torch.Tensor) -> float:
+        batch = Batch(
+            torch.zeros(1, 3, 32, 32), torch.ones(1), torch.zeros(1, 4), label_maps=labels
+        )
+        return region_loss(3)(lambda images: features, batch).item()
+
+    assert loss(apart) < 0.01 < 1 < loss(alike)
+
+
+def test_the_class_list_comes_from_the_user_or_the_masks(tmp_path: Path) -> None:
+    mask = tmp_path / "mask.png"
+    made_from = {"cam": files.provenance("make-cam", {}, classes=["cow"])}
+    files.write_label_map(
+        mask, np.zeros((4, 4), np.uint8), files.provenance("crf", {}, sources=made_from)
+    )
+    records: list[dict[str, Any]] = [{"id": "a", "pseudo": str(mask)}]
+    assert class_list(None, records, ["mask", "pseudo"]) == ("cow",)
+    assert class_list("voc", records, ["pseudo"])[0] == "aeroplane"
+    files.write_label_map(mask, np.zeros((4, 4), np.uint8))
+    with pytest.raises(ConfigurationError, match="give --classes"):
+        class_list(None, records, ["pseudo"])

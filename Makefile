@@ -1,17 +1,53 @@
 # wsss: `make demo` shows the whole chain on toy data, `make test` runs the tests.
 
 PYTHON ?= python3
-TORCH  ?= torch          # e.g. TORCH=torch==2.13.0 to pin a build
+TORCH  ?= torch==2.13.0
 VENV   ?= .venv
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
+WSSS  := $(BIN)/wsss
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo voc voc6 test lint format bench clean
 
 help:  ## Show this help.
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY)  ## Make the virtual environment and install wsss in it.
 
+# torch comes first and pinned: an open range may bring gigabytes of GPU libraries.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## Run the whole chain on toy data and show what came out.
+	@$(MAKE) --no-print-directory -f examples/toy.mk WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+
+voc: $(READY)  ## Run the recipe on VOC: make voc DATA=VOC2012 BACKBONE=resnet38
+	@$(MAKE) --no-print-directory -f examples/voc.mk WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+
+voc6: $(READY)  ## The same on the 6-class subset, with settings for a CPU: make voc6 DATA=…
+	@$(MAKE) --no-print-directory -f examples/voc.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+
+test: $(READY)  ## Run all tests.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+lint: $(READY)  ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## Put the code into form.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## Print speed and memory beside the plain way.
+	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:  ## Remove what demo, test and setup made.
+	rm -rf demo $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,107 @@
+# From image-level labels to a trained network, on any folder in VOC's layout.
+#
+#   make voc  DATA=VOC2012 BACKBONE=resnet38   the whole of VOC on a GPU, the papers' settings
+#   make voc6 DATA=voc6                        the 6-class subset on a CPU
+#
+# Each stage is a file below RUN; a stage that is finished is not done again, and a training that
+# was interrupted goes on where it stopped. Masks of `train` measure, masks of `val` measure, and
+# masks of `train_aug` train nothing but the ceiling.
+
+SHELL      := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+WSSS     ?= wsss
+PYTHON   ?= python3
+SETTINGS ?= gpu
+TRAIN    ?= train_aug
+CLASSES  ?= voc
+DEMO     := $(dir $(lastword $(MAKEFILE_LIST)))
+
+ifndef DATA
+$(error say where the data set lies: DATA=VOC2012)
+endif
+
+ifeq ($(SETTINGS),cpu)
+BACKBONE ?= efficientnet-lite0
+RUN      ?= runs/voc6
+TRAIN_CAM ?= --epochs 8 --batch-size 16 --crop 320 --resize 320,640 --lr 0.02
+SCALES    ?= --scales 0.5,1,1.5
+AFF_LABEL ?= --low-alpha 2 --high-alpha 12
+TRAIN_AFF ?= --epochs 5 --batch-size 16 --crop 256
+WALK      ?= --beta 8 --steps 256 --alpha 4
+TRAIN_SEG ?= --head aspp --epochs 8 --batch-size 16 --crop 320 --lr 0.02
+PREDICT   ?= --scales 0.75,1,1.25
+else
+BACKBONE ?= resnet38
+WEIGHTS  ?= resnet38.pth
+RUN      ?= runs/$(notdir $(patsubst %/,%,$(DATA)))
+TRAIN_CAM ?= --epochs 15 --batch-size 16 --crop 448 --resize 448,768 --lr 0.1 --weight-decay 5e-4
+SCALES    ?= --scales 0.5,1,1.5,2
+AFF_LABEL ?= --low-alpha 4 --high-alpha 32
+TRAIN_AFF ?= --epochs 8 --batch-size 8 --crop 448 --lr 0.1 --weight-decay 5e-4
+WALK      ?= --beta 8 --steps 256 --alpha 16
+TRAIN_SEG ?= --head aspp --epochs 30 --batch-size 10 --crop 321 --lr 2.5e-4 --new-lr 10
+PREDICT   ?= --scales 0.5,0.75,1,1.25,1.5 --crf
+endif
+
+WEIGHTS  ?= imagenet
+CRF      ?= --threshold 0.3
+BODY     := --backbone $(BACKBONE) --weights $(WEIGHTS)
+
+.PHONY: table
+table: $(RUN)/cam.json $(RUN)/crf.json $(RUN)/walk.json $(RUN)/weak.json $(RUN)/full.json
+	@$(PYTHON) $(DEMO)voc_table.py $(RUN)
+
+# ---- records ----
+
+$(RUN)/%.jsonl:
+	@mkdir -p $(RUN)
+	$(WSSS) index voc $(DATA) --split $* --classes $(CLASSES) > $@
+
+$(RUN)/val.jsonl $(RUN)/train.jsonl $(RUN)/$(TRAIN).jsonl:
+
+# ---- image-level labels -> CAMs -> affinities -> pseudo-masks ----
+
+$(RUN)/cam.pt: | $(RUN)/$(TRAIN).jsonl
+	$(WSSS) train-cam $(RUN)/$(TRAIN).jsonl --classes $(CLASSES) $(BODY) $(TRAIN_CAM) --resume -o $@
+
+$(RUN)/cam.done.jsonl: $(RUN)/cam.pt
+	$(WSSS) make-cam $(RUN)/$(TRAIN).jsonl -c $< $(SCALES) --skip-existing -o $(RUN)/cam > $@
+
+$(RUN)/aff_label.done.jsonl: $(RUN)/cam.done.jsonl
+	$(WSSS) make-aff-labels $< $(AFF_LABEL) --skip-existing -o $(RUN)/aff_label > $@
+
+$(RUN)/aff.pt: $(RUN)/aff_label.done.jsonl
+	$(WSSS) train-aff $< -c $(RUN)/cam.pt $(TRAIN_AFF) --resume -o $@
+
+$(RUN)/pseudo.done.jsonl: $(RUN)/aff.pt
+	$(WSSS) random-walk $(RUN)/aff_label.done.jsonl -c $< $(WALK) --skip-existing -o $(RUN)/pseudo > $@
+
+# ---- pseudo-masks -> network; true masks -> its ceiling ----
+
+$(RUN)/weak.pt: $(RUN)/pseudo.done.jsonl
+	$(WSSS) train-seg $< --target pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+
+$(RUN)/full.pt: | $(RUN)/$(TRAIN).jsonl
+	$(WSSS) train-seg $(RUN)/$(TRAIN).jsonl --target mask --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+
+# ---- what each stage is worth ----
+
+EVAL := $(WSSS) eval --classes $(CLASSES) --format json
+
+# The records of `train` among those made; --skip-existing makes nothing anew.
+ON_TRAIN = $(WSSS) make-cam $(RUN)/train.jsonl -q -c $(RUN)/cam.pt $(SCALES) --skip-existing -o $(RUN)/cam
+
+$(RUN)/cam.json: $(RUN)/cam.done.jsonl | $(RUN)/train.jsonl
+	$(ON_TRAIN) | $(EVAL) --key cam > $@
+
+$(RUN)/crf.json: $(RUN)/cam.done.jsonl | $(RUN)/train.jsonl
+	$(ON_TRAIN) | $(WSSS) crf $(CRF) --skip-existing -o $(RUN)/crf | $(EVAL) --key pseudo > $@
+
+$(RUN)/walk.json: $(RUN)/pseudo.done.jsonl | $(RUN)/train.jsonl
+	$(ON_TRAIN) | $(WSSS) random-walk -q -c $(RUN)/aff.pt $(WALK) --skip-existing -o $(RUN)/pseudo | $(EVAL) --key pseudo > $@
+
+$(RUN)/%.json: $(RUN)/%.pt | $(RUN)/val.jsonl
+	$(WSSS) predict $(RUN)/val.jsonl -c $< $(PREDICT) --skip-existing -o $(RUN)/$*.pred | $(EVAL) --key pred > $@

@@ -109,7 +109,11 @@ def test_a_run_learns_and_leaves_checkpoint_and_log(
 ) -> None:
     out = tmp_path / "out" / "net.pt"
     assert trainer(records, out, plan={"epochs": 20}).run() == []
-    assert sorted(path.name for path in out.parent.iterdir()) == ["net.log.jsonl", "net.pt"]
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "net.log.jsonl",
+        "net.png",
+        "net.pt",
+    ]
     lines = log(out.with_name("net.log.jsonl"))
     assert [line["step"] for line in lines] == list(range(1, 51))
     assert lines[-1]["epoch"] == 20

@@ -19,6 +19,7 @@ from wsss_cli.datasets.samples import Sample, Samples, batches, shuffled
 from wsss_cli.errors import WsssError
 from wsss_cli.models.networks import Network, freeze_batchnorm
 from wsss_cli.models.precision import Compute
+from wsss_cli.plot import plot_metrics
 from wsss_cli.training import resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
@@ -340,7 +341,8 @@ class Trainer:
         interrupt.leave()
 
     def _finish(self) -> None:
-        """Write the checkpoint, then drop the state: the run has ended."""
+        """Write the plot and the checkpoint, then drop the state: the run has ended."""
+        plot_metrics(self.log_path, self.out.with_name(self.out.stem + ".png"))
         config = {**self.checkpoint["config"], "training": self.run_identity}
         files.save_checkpoint(
             self.out, **{**self.checkpoint, "config": config}, state_dict=self.network.state_dict()

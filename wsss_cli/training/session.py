@@ -143,7 +143,7 @@ class Session:
         validate: Validate | None = None,
         **settings: Any,
     ) -> None:
-        """Run the loop as the options say, plot its log, and end with exit code 1 on lost records.
+        """Run the loop as the options say and end with exit code 1 on lost records.
 
         Args:
             kind: kind of the checkpoint.

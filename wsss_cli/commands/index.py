@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from wsss_cli import console, records
 from wsss_cli.commands import _options
 from wsss_cli.errors import WsssError
 from wsss_cli.records import Record
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 root_argument = click.argument("root", type=click.Path(exists=True, file_okay=False))
 saliency_option = click.option(
@@ -137,7 +140,7 @@ def _print(
     def fail(text: str) -> None:
         nonlocal failed
         failed += 1
-        console.warn(tool, text)
+        console.warn(tool, _CONTROL.sub("?", text))  # a line break in a name would make two lines
         if strict:
             raise WsssError("stopped at the first failure (--strict)")
 

@@ -1,0 +1,203 @@
+"""index as a process: records alone on stdout, every complaint in one line on stderr."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Run
+from wsss_cli import records
+from wsss_cli.datasets.toy import CLASSES
+
+
+@pytest.fixture
+def toy(workdir: Path, toy_root: Path) -> Path:
+    """The toy set, under a name with a space below the working directory."""
+    (workdir / "toy set").symlink_to(toy_root)
+    return Path("toy set")
+
+
+@pytest.fixture
+def photos(workdir: Path) -> Path:
+    for name in ("cat/a 1.jpg", "cat/b.jpg", "dog/é.jpg"):
+        (workdir / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (3, 2)).save(workdir / "photos" / name)
+    return Path("photos")
+
+
+def test_voc_records_have_what_they_name(run: Run, toy: Path) -> None:
+    done = run("index", "voc", toy, "--saliency", "Saliency", check=0)
+    assert done.err == "wsss index voc: 24 records\n"
+    assert len(done.records) == 24
+    for line, record in zip(done.out.splitlines(), done.records, strict=True):
+        assert records.parse(line) == record
+        assert list(record) == ["id", "image", "labels", "mask", "saliency"]
+        assert set(record["labels"]) <= set(CLASSES)
+        assert all(os.path.isfile(record[key]) for key in ("image", "mask", "saliency"))
+    first = done.records[0]
+    assert first["id"] == "train_00000"
+    assert first["image"] == "toy set/JPEGImages/train_00000.jpg"
+
+
+def test_labels_from_masks_are_those_of_the_annotations(run: Run, toy: Path) -> None:
+    annotated = run("index", "voc", toy, "--split", "val", "-q", check=0)
+    assert annotated.err == ""
+    masks = run(
+        "index", "voc", toy, "--split", "val", "--labels-from", "masks",
+        "--classes", toy / "classes.txt", check=0,
+    )  # fmt: skip
+    for a, b in zip(annotated.records, masks.records, strict=True):
+        assert sorted(a["labels"]) == sorted(b["labels"])
+    none = run("index", "voc", toy, "--split", "val", "--labels-from", "none", check=0)
+    assert not any("labels" in record for record in none.records)
+
+
+def test_voc_says_what_it_leaves_out(run: Run, toy: Path) -> None:
+    Path("list.txt").write_text("train_00003\nmissing\n../x\nval_00001\n")
+    done = run("index", "voc", toy, "--split", "list.txt", check=1)
+    assert [record["id"] for record in done.records] == ["train_00003", "val_00001"]
+    assert done.err.splitlines() == [
+        "wsss index voc: missing: no such image: toy set/JPEGImages/missing.jpg",
+        "wsss index voc: ../x: unsafe id \"../x\": no empty part, '.' or '..' allowed",
+        "wsss index voc: 2 records, 2 failed",
+    ]
+    strict = run("index", "voc", toy, "--split", "list.txt", "--strict", check=1)
+    assert [record["id"] for record in strict.records] == ["train_00003"]
+    assert strict.err.splitlines() == [
+        "wsss index voc: missing: no such image: toy set/JPEGImages/missing.jpg",
+        "wsss index voc: stopped at the first failure (--strict)",
+    ]
+
+
+def test_saliency_asked_for_in_vain(run: Run, toy: Path) -> None:
+    done = run("index", "voc", toy, "--saliency", "JPEGImages", check=0)
+    assert done.err.splitlines() == [
+        "wsss index voc: 24 of 24 records have no saliency: no such file in JPEGImages",
+        "wsss index voc: 24 records",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("voc", "toy set", "--split", "trian"),
+         "wsss index voc: no split 'trian' in toy set/ImageSets/Segmentation; "
+         "there are train, val"),
+        (("voc", "nothing"),
+         "wsss index voc: Invalid value for 'ROOT': Directory 'nothing' does not exist. "
+         "('wsss index voc --help' lists the options)"),
+        (("voc", "toy set/ImageSets"),
+         "wsss index voc: toy set/ImageSets: no folder JPEGImages in it; "
+         "'wsss index folder' takes any folder"),
+        (("voc", "."),
+         "wsss index voc: .: no folder JPEGImages in it; did you mean toy set?"),
+        (("voc", "toy set", "--classes", "voc"),
+         "wsss index voc: --classes names the numbers in masks: add --labels-from masks "
+         "('wsss index voc --help' lists the options)"),
+        (("voc", "toy set", "--labels-from", "masks", "--classes", "vox"),
+         "wsss index voc: --classes vox: not voc, coco or a readable text file with one class name "
+         "a line"),
+        (("voc",),
+         "wsss index voc: Missing argument 'ROOT'. ('wsss index voc --help' lists the options)"),
+        (("folder", "toy set", "--csv", "a.csv", "--unlabelled"),
+         "wsss index folder: --csv gives labels and --unlabelled none: choose one "
+         "('wsss index folder --help' lists the options)"),
+        (("folder", "toy set", "--csv", "a.csv"),
+         "wsss index folder: --csv a.csv: no such file, neither here nor in toy set"),
+        ((), "wsss index: Missing command. ('wsss index --help' lists the options)"),
+    ],
+)  # fmt: skip
+def test_wrong_usage(run: Run, toy: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = run("index", *arguments, check=2)
+    assert done.err == message + "\n"
+    assert done.out == ""
+
+
+def test_folder(run: Run, photos: Path) -> None:
+    done = run("index", "folder", photos, check=0)
+    assert done.out == (
+        '{"id": "cat/a 1", "image": "photos/cat/a 1.jpg", "labels": ["cat"]}\n'
+        '{"id": "cat/b", "image": "photos/cat/b.jpg", "labels": ["cat"]}\n'
+        '{"id": "dog/é", "image": "photos/dog/é.jpg", "labels": ["dog"]}\n'
+    )
+    assert done.err == "wsss index folder: 3 records\n"
+
+
+def test_folder_with_a_table(run: Run, photos: Path) -> None:
+    Path("t.csv").write_text("file,labels\ndog/é.jpg,dog person\ncat/b.jpg,\nx.jpg,cat\n")
+    done = run("index", "folder", photos, "--csv", "t.csv", "--masks", "photos", check=1)
+    assert [(record["id"], record["labels"]) for record in done.records] == [
+        ("dog/é", ["dog", "person"]),
+        ("cat/b", []),
+    ]
+    assert done.err.splitlines() == [
+        "wsss index folder: t.csv:4: no such image: photos/x.jpg",
+        "wsss index folder: 2 of 2 records have no mask: no such file in photos",
+        "wsss index folder: 2 records, 1 failed",
+    ]
+
+
+def test_a_complaint_is_one_line(run: Run, photos: Path) -> None:
+    (photos / "cat/two\nlines.jpg").write_bytes(b"")
+    Path(os.fsdecode(b"photos/cat/\xff.jpg")).write_bytes(b"")
+    done = run("index", "folder", photos, "-q", check=1)
+    assert len(done.records) == 3
+    assert done.err.splitlines() == [
+        'wsss index folder: cat/two?lines.jpg: unsafe id "cat/two\\nlines": control or broken '
+        "characters",
+        'wsss index folder: cat/\\udcff.jpg: unsafe id "cat/\\udcff": control or broken characters',
+    ]
+
+
+def test_settings_from_file_and_environment(run: Run, toy: Path) -> None:
+    Path("wsss.toml").write_text('[index.voc]\nsplit = "val"\n')
+    assert len(run("index", "voc", toy, check=0).records) == 8
+    environment = {**os.environ, "WSSS_INDEX_VOC_SPLIT": "train"}
+    assert len(run("index", "voc", toy, check=0, env=environment).records) == 24
+    Path("wsss.toml").write_text('[index.voc]\nspilt = "val"\n')
+    done = run("index", "voc", toy, check=2)
+    assert "has no option 'spilt'; did you mean split?" in done.err
+
+
+def test_a_closed_pipe_ends_it_quietly(shell: Run, toy: Path) -> None:
+    Path("long.txt").write_text("train_00000\n" * 50_000)
+    done = shell(
+        'wsss index voc "toy set" --split long.txt | head -1; echo ${PIPESTATUS[0]}', check=0
+    )
+    first, code = done.out.splitlines()
+    assert first.startswith('{"id": "train_00000"')
+    assert code == "0"
+    assert done.err == ""
+
+
+def test_records_flow_before_the_list_ends(workdir: Path, toy: Path) -> None:
+    os.mkfifo("list")
+    command = [sys.executable, "-m", "wsss_cli", "index", "voc", str(toy), "--split", "list"]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        open("list", "w") as writer,
+    ):
+        assert process.stdout is not None
+        for number in range(3):
+            writer.write(f"train_{number:05d}\n")
+            writer.flush()
+            assert records.parse(process.stdout.readline())["id"] == f"train_{number:05d}"
+        writer.close()
+        assert process.stdout.read() == b""
+        assert process.wait() == 0
+
+
+def test_no_torch_and_no_needless_imports(workdir: Path, toy: Path) -> None:
+    code = (
+        "import sys; from wsss_cli.cli import cli\n"
+        "try: cli(['index', 'voc', 'toy set'])\n"
+        "except SystemExit: assert 'torch' not in sys.modules; print(sys.modules.get('scipy'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("None\n")

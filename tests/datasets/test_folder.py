@@ -1,0 +1,248 @@
+"""Any folder: sub-folders as labels, tables of all kinds, odd names, and what is wrong in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from wsss_cli.datasets.folder import folder_records
+from wsss_cli.errors import ConfigurationError
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    return Path("photos")
+
+
+def add(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (3, 2)).save(root / name)
+
+
+def read(root: Path, **options: Any) -> tuple[list[Any], list[str]]:
+    """Records and errors."""
+    errors: list[str] = []
+    return list(folder_records(root, errors.append, **options)), errors
+
+
+def labels(root: Path, table: str | bytes, **options: Any) -> dict[str, Any]:
+    """Labels by id, from a table; without errors."""
+    path = root / "labels.csv"
+    path.write_bytes(table if isinstance(table, bytes) else table.encode())
+    records, errors = read(root, table="labels.csv", **options)
+    assert errors == []
+    return {record["id"]: record.get("labels") for record in records}
+
+
+# ---- sub-folders ---------------------------------------------------------------------------------
+
+
+def test_sub_folders_are_labels(root: Path) -> None:
+    add(root, "dog/b.jpg", "cat/a 1.jpg", "cat/old/é.PNG", "traffic light/x.webp")
+    (root / "cat/notes.txt").write_text("")
+    records, errors = read(root)
+    assert errors == []
+    assert records == [
+        {"id": "cat/a 1", "image": "photos/cat/a 1.jpg", "labels": ["cat"]},
+        {"id": "cat/old/é", "image": "photos/cat/old/é.PNG", "labels": ["cat"]},
+        {"id": "dog/b", "image": "photos/dog/b.jpg", "labels": ["dog"]},
+        {"id": "traffic light/x", "image": "photos/traffic light/x.webp",
+         "labels": ["traffic light"]},
+    ]  # fmt: skip
+
+
+def test_unlabelled(root: Path) -> None:
+    add(root, "b.jpg", "a.jpg", "sub/c.jpg")
+    records, errors = read(root, unlabelled=True)
+    assert errors == []
+    assert records == [
+        {"id": "a", "image": "photos/a.jpg"},
+        {"id": "b", "image": "photos/b.jpg"},
+        {"id": "sub/c", "image": "photos/sub/c.jpg"},
+    ]
+
+
+def test_hidden_files_are_passed_over(root: Path) -> None:
+    add(root, "cat/a.jpg", "cat/._a.jpg", ".thumbnails/a.jpg")
+    assert [record["id"] for record in read(root)[0]] == ["cat/a"]
+
+
+def test_photographs_without_a_label_are_named(root: Path) -> None:
+    add(root, "loose.jpg", "cat/a.jpg")
+    records, errors = read(root)
+    assert [record["id"] for record in records] == ["cat/a"]
+    assert errors == ["loose.jpg: lies in no sub-folder, so it has no label"]
+
+
+def test_ids_are_unique(root: Path) -> None:
+    add(root, "cat/a.jpg", "cat/a.png", "cat/a-1.jpg", "dog/a.jpg")
+    records, errors = read(root)
+    assert [record["id"] for record in records] == ["cat/a-1", "cat/a", "dog/a"]
+    assert errors == ["cat/a.png: a.jpg has the same name but for the suffix; move or rename one"]
+
+
+def test_masks_and_saliency(root: Path) -> None:
+    add(root, "cat/a.jpg", "cat/b.jpg", "dog/c.jpg")
+    add(root, "masks/cat/a.png", "masks/c.png")
+    add(Path("maps"), "cat/b.png")
+    records, errors = read(root, masks="masks", saliency="maps")
+    assert errors == []
+    assert records == [
+        {"id": "cat/a", "image": "photos/cat/a.jpg", "labels": ["cat"],
+         "mask": "photos/masks/cat/a.png"},
+        {"id": "cat/b", "image": "photos/cat/b.jpg", "labels": ["cat"],
+         "saliency": "maps/cat/b.png"},
+        {"id": "dog/c", "image": "photos/dog/c.jpg", "labels": ["dog"],
+         "mask": "photos/masks/c.png"},
+    ]  # fmt: skip
+
+
+def test_links_in_a_circle_end(root: Path) -> None:
+    add(root, "cat/a.jpg")
+    (root / "cat/round").symlink_to(root.resolve(), target_is_directory=True)
+    (root / "dog").symlink_to((root / "cat").resolve(), target_is_directory=True)
+    (root / "cat/broken.jpg").symlink_to("nothing")
+    records, errors = read(root)
+    assert [record["id"] for record in records] == ["cat/a", "cat/broken", "dog/a", "dog/broken"]
+    assert errors == []
+
+
+def test_unsafe_names(root: Path) -> None:
+    add(root, "cat/a.jpg", "cat/back\\slash.jpg", "cat/new\nline.jpg", "c:/x.jpg")
+    Path(os.fsdecode(b"photos/cat/\xff.jpg")).write_bytes(b"")
+    records, errors = read(root)
+    assert [record["id"] for record in records] == ["cat/a"]
+    assert errors == [
+        'c:/x.jpg: unsafe id "c:/x": it must be a relative name',
+        'cat/back\\slash.jpg: unsafe id "cat/back\\\\slash": it must be a relative name',
+        'cat/new\nline.jpg: unsafe id "cat/new\\nline": control or broken characters',
+        'cat/\udcff.jpg: unsafe id "cat/\udcff": control or broken characters',
+    ]
+
+
+def test_folders_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(root, "cat/a.jpg", "dog/b.jpg")
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if path.endswith("cat/"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
+    records, errors = read(root)
+    assert [record["id"] for record in records] == ["dog/b"]
+    assert errors == ["photos/cat/: Permission denied"]
+
+
+def test_no_photographs(root: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(root)
+    message = (
+        "photos: no sub-folders that could be labels; name a table of labels with --csv, "
+        "or take the photographs without labels with --unlabelled"
+    )
+    assert str(caught.value) == message
+    add(root, "a.jpg", "masks/a.png")
+    with pytest.raises(ConfigurationError) as caught:
+        read(root, masks="masks")
+    assert str(caught.value) == message
+    (root / "a.jpg").unlink()
+    with pytest.raises(ConfigurationError) as caught:
+        read(root, masks="masks", unlabelled=True)
+    assert str(caught.value) == (
+        "photos: no photographs in it (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .ppm)"
+    )
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "a 1.jpg,cat dog\nsub/é.png,\nb.jpg\n",
+        "\ufeffa 1.jpg,cat dog\r\n\r\nsub/é.png,\r\nb.jpg",
+        "a 1.jpg,cat dog cat\n./sub//é.png,  \nb.jpg\n",
+        '"a 1.jpg","cat",dog\n"sub/é.png",,\nb.jpg\n',
+        "a 1.jpg;cat;dog\nsub/é.png;\nb.jpg\n",
+        "a 1.jpg\tcat dog\nsub/é.png\t\nb.jpg\n",
+        "a 1.jpg,cat;dog\nsub/é.png,\nb.jpg\n",
+        "file,labels\na 1.jpg,cat dog\nsub/é.png,\nb.jpg\n",
+        "width,Label,Image\n3,cat dog,a 1.jpg\n3,,sub/é.png\n",
+    ],
+)
+def test_tables(root: Path, table: str) -> None:
+    add(root, "a 1.jpg", "sub/é.png", "b.jpg", "not listed.jpg")
+    expected = {"a 1": ["cat", "dog"], "sub/é": [], "b": None}
+    if "width" in table:  # a column before it cannot be left out
+        del expected["b"]
+    assert labels(root, table) == expected
+
+
+def test_names_with_spaces_and_commas(root: Path) -> None:
+    add(root, "a, b.jpg", 'say "x".jpg')
+    table = '"a, b.jpg",traffic light;\n"say ""x"".jpg",traffic light; car\n'
+    assert labels(root, table) == {
+        "a, b": ["traffic light"],
+        'say "x"': ["traffic light", "car"],
+    }
+
+
+def test_an_empty_table(root: Path) -> None:
+    assert labels(root, "") == {}
+    assert labels(root, "file,labels\n") == {}
+
+
+def test_a_table_elsewhere_and_masks(root: Path) -> None:
+    add(root, "a.jpg")
+    add(Path("masks"), "a.png")
+    Path("t.csv").write_text("a.jpg,cat\n")
+    expected = {"id": "a", "image": "photos/a.jpg", "labels": ["cat"], "mask": "masks/a.png"}
+    assert read(root, table="t.csv", masks="masks") == ([expected], [])
+    assert read(root, table=Path("t.csv").resolve(), masks="masks") == ([expected], [])
+
+
+def test_bad_lines_are_named_and_the_rest_goes_on(root: Path) -> None:
+    add(root, "a.jpg", "b.jpg")
+    (root / "t.csv").write_bytes(
+        b"a.jpg,cat\na.jpg,dog\nmissing.jpg,cat\n../a.jpg,cat\n/etc/x.jpg,cat\n,cat\n"
+        b"\xff.jpg,cat\n" + b"x" * 200_000 + b"\nb.jpg,dog\n"
+    )
+    records, errors = read(root, table="t.csv")
+    assert [(record["id"], record["labels"]) for record in records] == [
+        ("a", ["cat"]),
+        ("b", ["dog"]),
+    ]
+    assert errors == [
+        "photos/t.csv:2: a.jpg again; put all its labels on one line",
+        "photos/t.csv:3: no such image: photos/missing.jpg",
+        "photos/t.csv:4: unsafe id \"../a.jpg\": no empty part, '.' or '..' allowed",
+        'photos/t.csv:5: unsafe id "/etc/x.jpg": it must be a relative name',
+        "photos/t.csv:6: no file name",
+        'photos/t.csv:7: unsafe id "\udcff.jpg": control or broken characters',
+        "photos/t.csv:8: field larger than field limit (131072)",
+    ]
+
+
+def test_what_is_not_there(root: Path) -> None:
+    add(root, "a.jpg")
+    for options, message in (
+        ({"table": "t.csv"}, "--csv t.csv: no such file, neither here nor in photos"),
+        ({"masks": "m"}, "--masks m: no such folder, neither here nor in photos"),
+        ({"saliency": "a.jpg"}, "--saliency a.jpg: no such folder, neither here nor in photos"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            read(root, unlabelled=True, **options)
+        assert str(caught.value) == message
+    (root / "t.csv").write_text("file,name\na.jpg,cat\n")
+    with pytest.raises(ConfigurationError) as caught:
+        read(root, table="t.csv")
+    assert str(caught.value) == "photos/t.csv: the header names no column 'labels'"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Train on all GPUs of this machine, then make the maps with one process a GPU.
+# usage: several-gpus.sh RECORDS.jsonl GPUS
+set -euo pipefail
+
+records=$1 gpus=$2
+
+torchrun --nproc-per-node "$gpus" -m wsss_cli train-cam "$records" --classes voc --resume -o cam.pt
+for gpu in $(seq 1 "$gpus"); do
+    wsss make-cam "$records" -c cam.pt --device "cuda:$((gpu - 1))" --shard "$gpu/$gpus" \
+        -o out/cam > "cam.$gpu.jsonl" &
+done
+wait
+cat cam.*.jsonl > cam.jsonl

@@ -1,4 +1,4 @@
-"""predict as a process: label maps, scores, CRF, and what it refuses."""
+"""predict label maps, scores, CRF, and what it refuses."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def network(photographs: Records) -> Path:
 
 
 def test_label_maps_for_labelled_and_unlabelled_images(
-    run: Run, photographs: Records, network: Path
+    inside: Run, photographs: Records, network: Path
 ) -> None:
     del photographs[3]["labels"]
-    done = run("predict", "-c", network, "-o", "out", input=photographs, check=0)
+    done = inside("predict", "-c", network, "-o", "out", input=photographs, check=0)
     assert [record["id"] for record in done.records] == [record["id"] for record in photographs]
     for record in done.records:
         labels = files.read_label_map(record["pred"], files.image_size(record["image"]))
@@ -45,17 +45,17 @@ def test_label_maps_for_labelled_and_unlabelled_images(
     assert meta["tool"] == "predict"
     assert meta["classes"] == ["cat", "dog"]
     assert meta["checkpoint"] == files.load_checkpoint(network).digest
-    again = run(
+    again = inside(
         "predict", "-c", network, "-o", "out", "--skip-existing", input=photographs, check=0
     )
     assert again.out == done.out
 
 
 def test_scores_are_the_probabilities_the_labels_come_from(
-    run: Run, photographs: Records, network: Path
+    inside: Run, photographs: Records, network: Path
 ) -> None:
     settings = ("--scores", "--scales", "1", "--no-flip", "--precision", "fp32")
-    done = run("predict", "-c", network, *settings, input=photographs[:1], check=0)
+    done = inside("predict", "-c", network, *settings, input=photographs[:1], check=0)
     maps = files.read_maps(done.records[0]["scores"])
     assert maps.classes == ("background", "cat", "dog")
     assert maps.size == (48, 64)
@@ -66,37 +66,37 @@ def test_scores_are_the_probabilities_the_labels_come_from(
     assert (maps.cam.argmax(0) == coarse).mean() > 0.85
 
 
-def test_a_crf_refines(run: Run, photographs: Records, network: Path) -> None:
-    plain = run("predict", "-c", network, "-o", "a", input=photographs[:1], check=0)
-    refined = run("predict", "-c", network, "-o", "b", "--crf", input=photographs[:1], check=0)
+def test_a_crf_refines(inside: Run, photographs: Records, network: Path) -> None:
+    plain = inside("predict", "-c", network, "-o", "a", input=photographs[:1], check=0)
+    refined = inside("predict", "-c", network, "-o", "b", "--crf", input=photographs[:1], check=0)
     a, b = (files.read_label_map(done.records[0]["pred"]) for done in (plain, refined))
     assert a.shape == b.shape
     assert set(np.unique(b)) <= set(np.unique(a)) | {0}
 
 
 def test_large_photographs_are_seen_small_and_answered_large(
-    run: Run, photographs: Records, network: Path
+    inside: Run, photographs: Records, network: Path
 ) -> None:
-    done = run("predict", "-c", network, "--max-side", "40", input=photographs[:1], check=0)
+    done = inside("predict", "-c", network, "--max-side", "40", input=photographs[:1], check=0)
     assert files.read_label_map(done.records[0]["pred"]).shape == (48, 64)
 
 
-def test_a_broken_photograph_fails_alone(run: Run, photographs: Records, network: Path) -> None:
+def test_a_broken_photograph_fails_alone(inside: Run, photographs: Records, network: Path) -> None:
     Path(photographs[1]["image"]).write_bytes(b"")
-    done = run("predict", "-c", network, input=photographs)
+    done = inside("predict", "-c", network, input=photographs)
     assert done.code == 1
     name = photographs[1]["image"]
     assert f"wsss predict: photo 1 é: cannot read image: {name}: empty file\n" in done.err
     assert [record["id"] for record in done.records] == ["photo 0 é", "photo 2 é", "photo 3 é"]
 
 
-def test_a_checkpoint_of_another_kind(run: Run, photographs: Records) -> None:
+def test_a_checkpoint_of_another_kind(inside: Run, photographs: Records) -> None:
     made = build_network("cam", "efficientnet-lite0", ("cat",), {"output_stride": 16})
     files.save_checkpoint(
         "cam.pt", kind="cam", backbone="efficientnet-lite0", classes=("cat",), config={},
         state_dict=made.state_dict(),
     )  # fmt: skip
-    done = run("predict", "-c", "cam.pt", input=photographs)
+    done = inside("predict", "-c", "cam.pt", input=photographs)
     assert done.code == 2
     assert done.err == (
         "wsss predict: cam.pt: a checkpoint of kind segmentation is needed, this is of kind cam\n"

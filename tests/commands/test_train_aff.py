@@ -1,4 +1,4 @@
-"""train-aff as a process: from confident regions and a CAM checkpoint to an AffinityNet."""
+"""train-aff from confident regions and a CAM checkpoint to an AffinityNet."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def regions(photographs: Records) -> Records:
     return photographs
 
 
-def test_it_starts_from_the_backbone_of_the_cam_and_learns(run: Run, regions: Records) -> None:
-    done = run("train-aff", *SMALL, input=regions, check=0)
+def test_it_starts_from_the_backbone_of_the_cam_and_learns(inside: Run, regions: Records) -> None:
+    done = inside("train-aff", *SMALL, input=regions, check=0)
     assert done.out == ""
     start, end = files.load_checkpoint("cam.pt"), files.load_checkpoint("aff.pt", "affinity")
     assert end.classes == VOC
@@ -52,29 +52,29 @@ def test_it_starts_from_the_backbone_of_the_cam_and_learns(run: Run, regions: Re
     assert all(np.isfinite(line["loss"]) for line in lines)
 
 
-def test_regions_without_any_pair_teach_nothing(run: Run, regions: Records) -> None:
+def test_regions_without_any_pair_teach_nothing(inside: Run, regions: Records) -> None:
     for record in regions:
         size = files.image_size(record["image"])
         files.write_label_map(record["aff_label"], np.full(size, 255, np.uint8))
-    run("train-aff", *SMALL, "--weight-decay", "0", input=regions, check=0)
+    inside("train-aff", *SMALL, "--weight-decay", "0", input=regions, check=0)
     start, end = files.load_checkpoint("cam.pt"), files.load_checkpoint("aff.pt")
     for key, value in start.state_dict.items():
         if key.startswith("backbone."):
             assert torch.equal(value, end.state_dict[key])
 
 
-def test_a_checkpoint_of_another_kind(run: Run, regions: Records) -> None:
-    run("train-aff", *SMALL, "--epochs", "1", input=regions, check=0)
-    done = run("train-aff", "-c", "aff.pt", "-o", "b.pt", input=regions)
+def test_a_checkpoint_of_another_kind(inside: Run, regions: Records) -> None:
+    inside("train-aff", *SMALL, "--epochs", "1", input=regions, check=0)
+    done = inside("train-aff", "-c", "aff.pt", "-o", "b.pt", input=regions)
     assert done.code == 2
     assert done.err == (
         "wsss train-aff: aff.pt: a checkpoint of kind cam is needed, this is of kind affinity\n"
     )
 
 
-def test_records_without_regions(run: Run, regions: Records) -> None:
+def test_records_without_regions(inside: Run, regions: Records) -> None:
     del regions[1]["aff_label"]
-    done = run("train-aff", *SMALL, input=regions)
+    done = inside("train-aff", *SMALL, input=regions)
     assert done.code == 1
     assert done.err == (
         "wsss train-aff: photo 1 é: record has no 'aff_label' (made by make-aff-labels)\n"
@@ -82,10 +82,10 @@ def test_records_without_regions(run: Run, regions: Records) -> None:
     )
 
 
-def test_a_region_map_of_another_size_or_in_colours(run: Run, regions: Records) -> None:
+def test_a_region_map_of_another_size_or_in_colours(inside: Run, regions: Records) -> None:
     files.write_label_map(regions[0]["aff_label"], np.zeros((9, 9), np.uint8))
     files.write_image(regions[1]["aff_label"], np.zeros((48, 64, 3), np.uint8))
-    done = run("train-aff", *SMALL, input=regions)
+    done = inside("train-aff", *SMALL, input=regions)
     assert done.code == 1
     assert "wsss train-aff: photo 0 é: aff 0.png: label map is 9x9, its image 64x48\n" in done.err
     assert "wsss train-aff: photo 1 é: aff 1.png: a label map holds class numbers" in done.err

@@ -31,9 +31,9 @@ def same(a: str | Path, b: str | Path) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_a_checkpoint_that_describes_itself(run: Run, photographs: Records) -> None:
+def test_a_checkpoint_that_describes_itself(inside: Run, photographs: Records) -> None:
     Path("val.jsonl").write_text(as_lines(photographs))
-    done = run(
+    done = inside(
         "train-cam", *SMALL, "--epochs", "2", "--val", "val.jsonl", "-o", "out/net.pt",
         input=photographs, check=0,
     )  # fmt: skip
@@ -54,25 +54,15 @@ def test_a_checkpoint_that_describes_itself(run: Run, photographs: Records) -> N
 
 
 def test_kill_9_and_resume_give_the_weights_of_a_run_left_alone(
-    run: Run, photographs: Records
+    run: Run, inside: Run, photographs: Records
 ) -> None:
-    settings = (*SMALL, "--epochs", "10", "--precision", "bf16", "--save-every", "3")
+    settings = (*SMALL, "--weights", "imagenet", "--epochs", "8", "--precision", "bf16")
+    settings = (*settings, "--save-every", "3")
     Path("train.jsonl").write_text(as_lines(photographs))
     run("train-cam", "train.jsonl", *settings, "-o", "whole.pt", check=0)
     log = Path("killed.log.jsonl")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "wsss_cli",
-            "train-cam",
-            "train.jsonl",
-            *settings,
-            "-o",
-            "killed.pt",
-        ],
-        stderr=subprocess.DEVNULL,
-    )
+    command = [sys.executable, "-m", "wsss_cli", "train-cam", "train.jsonl", *settings]
+    process = subprocess.Popen([*command, "-o", "killed.pt"], stderr=subprocess.DEVNULL)
     for _ in range(600):
         if log.exists() and len(log.read_text().splitlines()) >= 8:
             break
@@ -88,10 +78,10 @@ def test_kill_9_and_resume_give_the_weights_of_a_run_left_alone(
         for name in ("whole.log.jsonl", "killed.log.jsonl")
     ]
     assert losses[0] == losses[1]
-    again = run("train-cam", "train.jsonl", *settings, "-o", "killed.pt", "--resume", check=0)
+    settings = (*settings, "-o", "killed.pt", "--resume")
+    again = inside("train-cam", *settings, input=photographs, check=0)
     assert again.err == "wsss train-cam: killed.pt: finished already\n"
-    Path("train.jsonl").write_text(as_lines(photographs[:3] + photographs[:1]))
-    other = run("train-cam", "train.jsonl", *settings, "-o", "killed.pt", "--resume")
+    other = inside("train-cam", *settings, input=photographs[:3] + photographs[:1])
     assert (other.code, other.err) == (
         2, "wsss train-cam: killed.pt was trained on other records; give another --out\n",
     )  # fmt: skip
@@ -118,9 +108,12 @@ def test_ctrl_c_saves_the_state(run: Run, photographs: Records) -> None:
     assert Path("net.resume.pt").exists()
 
 
-def test_torchrun_with_two_processes_learns_what_one_does(run: Run, photographs: Records) -> None:
+def test_torchrun_with_two_processes_learns_what_one_does(
+    inside: Run, photographs: Records
+) -> None:
     """Twice half a batch is one batch; only the main process reads stdin, writes and speaks."""
-    settings = (*SMALL, "--epochs", "3", "--precision", "fp32", "--val", "val.jsonl")
+    settings = (*SMALL, "--weights", "imagenet", "--epochs", "3", "--precision", "fp32")
+    settings = (*settings, "--val", "val.jsonl")
     Path("val.jsonl").write_text(as_lines(photographs))
     command = ["-m", "wsss_cli", "train-cam", *settings]
     done = subprocess.run(
@@ -134,7 +127,7 @@ def test_torchrun_with_two_processes_learns_what_one_does(run: Run, photographs:
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert done.stderr.count("wsss train-cam: epoch 3/3") == 1
-    run("train-cam", *settings, "-o", "one.pt", input=photographs, check=0)
+    inside("train-cam", *settings, "-o", "one.pt", input=photographs, check=0)
     one, two = (files.load_checkpoint(name) for name in ("one.pt", "two.pt"))
     for key, value in one.state_dict.items():
         assert (value - two.state_dict[key]).abs().max() < 1e-3, key
@@ -151,10 +144,10 @@ def test_torchrun_with_two_processes_learns_what_one_does(run: Run, photographs:
     ],
 )
 def test_a_record_that_cannot_be_used_is_found_before_training(
-    run: Run, photographs: Records, change: dict[str, Any], said: str
+    inside: Run, photographs: Records, change: dict[str, Any], said: str
 ) -> None:
     photographs[1] = {k: v for k, v in {**photographs[1], **change}.items() if v is not None}
-    done = run("train-cam", *SMALL, input=photographs)
+    done = inside("train-cam", *SMALL, input=photographs)
     assert done.code == 1
     assert done.err == (
         f"wsss train-cam: {said}\nwsss train-cam: 1 record cannot be used; nothing was trained\n"
@@ -162,17 +155,19 @@ def test_a_record_that_cannot_be_used_is_found_before_training(
     assert not list(Path().glob("cam*"))
 
 
-def test_a_photograph_that_cannot_be_decoded_is_left_out(run: Run, photographs: Records) -> None:
+def test_a_photograph_that_cannot_be_decoded_is_left_out(inside: Run, photographs: Records) -> None:
     whole = Path(photographs[1]["image"]).read_bytes()
     Path(photographs[1]["image"]).write_bytes(whole[: len(whole) // 2])
-    done = run("train-cam", *SMALL, "--epochs", "2", input=photographs)
+    done = inside("train-cam", *SMALL, "--epochs", "2", input=photographs)
     assert done.code == 1
     name = photographs[1]["image"]
     told = f"wsss train-cam: photo 1 é: cannot read image: {name}: truncated file\n"
     assert done.err.count(told) == 1
     assert done.err.endswith("wsss train-cam: left out 1 record that cannot be read\n")
     assert files.load_checkpoint("cam.pt").kind == "cam"
-    strict = run("train-cam", *SMALL, "--epochs", "2", "--strict", "-o", "b.pt", input=photographs)
+    strict = inside(
+        "train-cam", *SMALL, "--epochs", "2", "--strict", "-o", "b.pt", input=photographs
+    )
     assert strict.code == 1
     assert strict.err.endswith(
         "wsss train-cam: stopped at the first record that cannot be read (--strict)\n"
@@ -203,13 +198,13 @@ def test_a_photograph_that_cannot_be_decoded_is_left_out(run: Run, photographs: 
         ),
     ],
 )  # fmt: skip
-def test_wrong_use(run: Run, arguments: tuple[str, ...], code: int, said: str) -> None:
-    done = run("train-cam", *SMALL, *arguments)
+def test_wrong_use(inside: Run, arguments: tuple[str, ...], code: int, said: str) -> None:
+    done = inside("train-cam", *SMALL, *arguments)
     assert (done.code, done.err) == (code, said)
 
 
-def test_a_stride_that_the_backbone_does_not_have(run: Run, photographs: Records) -> None:
-    done = run("train-cam", *SMALL, "--output-stride", "5", input=photographs)
+def test_a_stride_that_the_backbone_does_not_have(inside: Run, photographs: Records) -> None:
+    done = inside("train-cam", *SMALL, "--output-stride", "5", input=photographs)
     assert done.code == 2
     assert done.err == (
         "wsss train-cam: efficientnet-lite0 has no output stride 5; it offers 8, 16, 32\n"

@@ -1,4 +1,4 @@
-"""train-seg as a process: its targets, its class list, and what it refuses."""
+"""train-seg its targets, its class list, and what it refuses."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def masked(photographs: Records) -> Records:
     return photographs
 
 
-def test_from_pseudo_masks_with_their_own_class_list(run: Run, masked: Records) -> None:
+def test_from_pseudo_masks_with_their_own_class_list(inside: Run, masked: Records) -> None:
     Path("val.jsonl").write_text(as_lines(masked[:2]))
-    done = run("train-seg", *SMALL, "--val", "val.jsonl", input=masked, check=0)
+    done = inside("train-seg", *SMALL, "--val", "val.jsonl", input=masked, check=0)
     assert done.out == ""
     checkpoint = files.load_checkpoint("seg.pt", "segmentation")
     assert checkpoint.classes == ("cat", "dog")
@@ -50,29 +50,29 @@ def test_from_pseudo_masks_with_their_own_class_list(run: Run, masked: Records) 
 
 
 @pytest.mark.parametrize("head", ["largefov", "deeplabv3plus"])
-def test_the_other_heads(run: Run, masked: Records, head: str) -> None:
-    run("train-seg", *SMALL, "--head", head, "--loss-stride", "1", input=masked, check=0)
+def test_the_other_heads(inside: Run, masked: Records, head: str) -> None:
+    inside("train-seg", *SMALL, "--head", head, "--loss-stride", "1", input=masked, check=0)
     assert files.load_checkpoint("seg.pt").config["head"] == head
 
 
-def test_true_masks_need_a_class_list(run: Run, masked: Records) -> None:
-    done = run("train-seg", *SMALL, "--target", "mask", input=masked[:2])
+def test_true_masks_need_a_class_list(inside: Run, masked: Records) -> None:
+    done = inside("train-seg", *SMALL, "--target", "mask", input=masked[:2])
     assert done.code == 2
     assert done.err == (
         "wsss train-seg: the label maps do not name their classes: give --classes\n"
     )
     settings = ("--target", "mask", "--classes", "names.txt")
-    run("train-seg", *SMALL, *settings, input=masked[:2], check=0)
+    inside("train-seg", *SMALL, *settings, input=masked[:2], check=0)
 
 
-def test_true_masks_where_there_are_some(run: Run, masked: Records) -> None:
-    run("train-seg", *SMALL, "--target", "mask,pseudo", input=masked, check=0)
+def test_true_masks_where_there_are_some(inside: Run, masked: Records) -> None:
+    inside("train-seg", *SMALL, "--target", "mask,pseudo", input=masked, check=0)
     assert files.load_checkpoint("seg.pt").classes == ("cat", "dog")
 
 
-def test_a_record_with_no_target(run: Run, masked: Records) -> None:
+def test_a_record_with_no_target(inside: Run, masked: Records) -> None:
     del masked[2]["pseudo"]
-    done = run("train-seg", *SMALL, "--target", "mask,pseudo", input=masked)
+    done = inside("train-seg", *SMALL, "--target", "mask,pseudo", input=masked)
     assert done.code == 1
     assert done.err == (
         "wsss train-seg: photo 2 é: record has no 'mask' (made by index)\n"
@@ -80,19 +80,21 @@ def test_a_record_with_no_target(run: Run, masked: Records) -> None:
     )
 
 
-def test_a_class_number_beyond_the_list(run: Run, masked: Records) -> None:
+def test_a_class_number_beyond_the_list(inside: Run, masked: Records) -> None:
     Path("names.txt").write_text("cat\n")
-    done = run("train-seg", *SMALL, "--classes", "names.txt", "--target", "mask", input=masked[:2])
+    done = inside(
+        "train-seg", *SMALL, "--classes", "names.txt", "--target", "mask", input=masked[:2]
+    )
     assert done.code == 1
     assert (
         "wsss train-seg: photo 0 é: mask 0.png: class number 2, but the class list ends at 1\n"
     ) in done.err
 
 
-def test_label_maps_that_are_border_all_over_teach_nothing(run: Run, masked: Records) -> None:
+def test_label_maps_that_are_border_all_over_teach_nothing(inside: Run, masked: Records) -> None:
     for record in masked:
         size = files.image_size(record["image"])
         files.write_label_map(record["pseudo"], np.full(size, 255, np.uint8))
-    run("train-seg", *SMALL, "--classes", "names.txt", input=masked, check=0)
+    inside("train-seg", *SMALL, "--classes", "names.txt", input=masked, check=0)
     lines = [json.loads(line) for line in Path("seg.log.jsonl").read_text().splitlines()]
     assert {line["loss"] for line in lines} == {0}

@@ -223,7 +223,7 @@ def pretrained(
     weights: str,
     output_stride: int | None,
     **config: Any,
-) -> tuple[Network, dict[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """A network to train, with weights in its backbone, and the config that rebuilds it.
 
     Args:

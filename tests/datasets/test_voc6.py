@@ -50,9 +50,10 @@ def voc(workdir: Path) -> Path:
 
 
 def select(shell: Run) -> Result:
+    wsss = f'#!/bin/sh\\nexec {sys.executable} -m wsss_cli "$@"\\n'
     return shell(
-        f"mkdir -p bin; printf '#!/bin/sh\\nexec {sys.executable} -m wsss_cli \"$@\"\\n' >bin/wsss\n"
-        f"chmod +x bin/wsss; export PATH=$PWD/bin:$PATH PYTHONPATH={EXAMPLES.parent}\n"
+        f"mkdir -p bin; printf '{wsss}' > bin/wsss; chmod +x bin/wsss\n"
+        f"export PATH=$PWD/bin:$PATH PYTHONPATH={EXAMPLES.parent}\n"
         f"'{EXAMPLES}/voc6-select.sh' 'whole VOC' out lists"
     )
 

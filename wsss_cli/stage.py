@@ -170,14 +170,20 @@ class Stage:
             key: records.safe_path(self.out, record["id"], suffix)
             for key, suffix in self.outputs.items()
         }
-        inputs = {value: key for key, value in record.items() if isinstance(value, str)}
+        inputs = {
+            os.path.normpath(value): key for key, value in record.items() if isinstance(value, str)
+        }
         for key, path in paths.items():
-            if inputs.get(str(path), key) != key:
-                raise WsssError(f"would overwrite its own '{inputs[str(path)]}'; change --out")
+            there = inputs.get(os.path.normpath(path))
+            if there is not None and (there != key or key in self.needs):
+                raise WsssError(f"would overwrite its own '{there}'; change --out")
             path.parent.mkdir(parents=True, exist_ok=True)
         found = {key: files.read_meta(record[key]) for key in self.sources if record.get(key)}
         known = {key: value for key, value in found.items() if value}
-        return Job(record, paths, {**self.made_by, "from": known} if known else self.made_by)
+        lists = [value["classes"] for value in known.values() if "classes" in value]
+        # Class numbers mean the same as in what they were made from.
+        meta = {"classes": lists[0], **self.made_by} if lists else self.made_by
+        return Job(record, paths, {**meta, "from": known} if known else meta)
 
     def is_made(self, job: Job) -> bool:
         """Whether every file of ``job`` is there and was made by the same run from the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -198,6 +199,11 @@ workers_option = click.option(
     help="Helpers that read, write or compute beside the main process.",
 )  # fmt: skip
 
+processes_option = click.option(
+    "--workers", default=lambda: os.cpu_count() or 1, show_default="one a core",
+    type=click.IntRange(min=0), help="Processes that compute side by side.",
+)  # fmt: skip
+
 seed_option = click.option(
     "--seed", default=0, show_default=True, type=int, help="Seed of all chance."
 )
@@ -258,11 +264,11 @@ crf_options = _chain(
         help="Mean-field iterations of the CRF.",
     ),
     click.option(
-        "--gaussian", default="3,3", show_default=True, type=Numbers(count=2, low=0),
+        "--gaussian", default="3,3", show_default=True, type=Numbers(count=2),
         metavar="SXY,COMPAT", help="Smoothness kernel: width in pixels, weight.",
     ),
     click.option(
-        "--bilateral", default="80,13,10", show_default=True, type=Numbers(count=3, low=0),
+        "--bilateral", default="80,13,10", show_default=True, type=Numbers(count=3),
         metavar="SXY,SRGB,COMPAT",
         help="Appearance kernel: width in pixels, in grey levels, weight.",
     ),
@@ -272,13 +278,24 @@ crf_options = _chain(
 def crf_settings(
     crf_steps: int, gaussian: tuple[float, float], bilateral: tuple[float, float, float]
 ) -> dict[str, float]:
-    """The options of ``crf_options`` as arguments of ``wsss_cli.methods.crf.dense_crf``."""
-    return {
-        "steps": crf_steps,
+    """The options of ``crf_options`` as arguments of ``wsss_cli.methods.crf.dense_crf``.
+
+    Raises:
+        click.BadParameter: values no image can be refined with.
+    """
+    from wsss_cli.methods.crf import Kernels
+
+    kernels = {
         "gaussian_sxy": gaussian[0], "gaussian_compat": gaussian[1],
         "bilateral_sxy": bilateral[0], "bilateral_srgb": bilateral[1],
         "bilateral_compat": bilateral[2],
     }  # fmt: skip
+    try:
+        Kernels(**kernels)
+    except ValueError as error:
+        flag = "--gaussian" if "gaussian" in str(error) else "--bilateral"
+        raise click.BadParameter(str(error), param_hint=flag) from error
+    return {"steps": crf_steps, **kernels}
 
 
 alpha_option = click.option(

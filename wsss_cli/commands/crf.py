@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     "--certainty",
     default=0.7,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Trust in the labels of a label map.",
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    help="Trust in the labels of a label map: how likely a pixel's own is.",
 )
 @_options.crf_options
 @_options.classes_option(help="Class list, if not that of the CAMs' checkpoint.")
+@_options.max_side_option
 @_options.stage_options
-@_options.workers_option
+@_options.processes_option
 def command(
     records: tuple[str, ...],
     out: str,
@@ -49,29 +50,34 @@ def command(
     gaussian: tuple[float, float],
     bilateral: tuple[float, float, float],
     classes: str | None,
+    max_side: int,
     workers: int,
     **stage_options: Any,
 ) -> None:
     """Refine CAMs, scores or label maps with a dense CRF.
 
     Reads records with `image` and `cam` (or the key named by --from); adds `pseudo`, a label map
-    of the classes present. An image without labels is all background.
+    of the classes present. An image without labels is all background. Background of maps is their
+    own where they have one, else --alpha; --threshold overrides both. 255 in a label map is filled.
 
     \b
     Example:
       wsss crf pseudo.jsonl --from pseudo -o out/crf --workers 8 > refined.jsonl
     """
+    from wsss_cli.classes import load_classes
     from wsss_cli.files import provenance
     from wsss_cli.models.refining import Refiner
     from wsss_cli.stage import Stage
 
+    listed = load_classes(classes) if classes else None
     refiner = Refiner(
         key=key,
         crf=_options.crf_settings(crf_steps, gaussian, bilateral),
         alpha=alpha,
         threshold=threshold,
         certainty=certainty,
-        classes=classes,
+        max_side=max_side,
+        classes=listed,
     )
     stage = Stage(
         "crf",
@@ -79,7 +85,7 @@ def command(
         outputs={"pseudo": ".png"},
         needs=("image", key),
         sources=(key,),
-        made_by=provenance("crf", vars(refiner)),
+        made_by=provenance("crf", vars(refiner), classes=listed),
         **stage_options,
     )
     stage.map(records, partial(_refine, refiner), processes=workers)

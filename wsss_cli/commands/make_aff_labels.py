@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsss_cli import console
 from wsss_cli.commands import _options
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 )
 @_options.crf_options
 @_options.classes_option(help="Class list, if not that of the CAMs' checkpoint.")
+@_options.max_side_option
 @_options.stage_options
-@_options.workers_option
+@_options.processes_option
 def command(
     records: tuple[str, ...],
     out: str,
@@ -44,29 +46,33 @@ def command(
     gaussian: tuple[float, float],
     bilateral: tuple[float, float, float],
     classes: str | None,
+    max_side: int,
     workers: int,
     **stage_options: Any,
 ) -> None:
     """Write the confident regions of CAMs as label maps.
 
     Reads records with `image` and `cam`; adds `aff_label`, a label map: 0 sure background, class
-    numbers where a class is sure, 255 neutral.
+    numbers where a class is sure, 255 neutral. With -v their shares are told.
 
     \b
     Example:
       wsss make-aff-labels cam.jsonl -o out/aff_label | wsss train-aff -c cam.pt -o aff.pt
     """
+    from wsss_cli.classes import load_classes
     from wsss_cli.files import provenance
     from wsss_cli.models.refining import RegionFinder
     from wsss_cli.stage import Stage
 
     if low_alpha >= high_alpha:
         raise click.BadParameter("must be larger than --low-alpha", param_hint="--high-alpha")
+    listed = load_classes(classes) if classes else None
     finder = RegionFinder(
         low_alpha=low_alpha,
         high_alpha=high_alpha,
         crf=_options.crf_settings(crf_steps, gaussian, bilateral),
-        classes=classes,
+        max_side=max_side,
+        classes=listed,
     )
     stage = Stage(
         "make-aff-labels",
@@ -74,11 +80,14 @@ def command(
         outputs={"aff_label": ".png"},
         needs=("image", "cam"),
         sources=("cam",),
-        made_by=provenance("make-aff-labels", vars(finder)),
+        made_by=provenance("make-aff-labels", vars(finder), classes=listed),
         **stage_options,
     )
-    stage.map(records, partial(_find, finder), processes=workers)
+    stage.map(records, partial(_find, finder, console.verbose()), processes=workers)
 
 
-def _find(finder: RegionFinder, job: Job) -> None:
-    finder(job.record, job.paths["aff_label"], job.meta)
+def _find(finder: RegionFinder, verbose: bool, job: Job) -> None:
+    shares = finder(job.record, job.paths["aff_label"], job.meta)
+    if verbose:
+        console.configure(verbose=True, debug=console.debugging())  # in a worker process, anew
+        console.detail("make-aff-labels", f"{job.record['id']}: {shares}")

@@ -67,11 +67,13 @@ def command(
     Example:
       wsss random-walk cam.jsonl -c aff.pt -o out/pseudo > pseudo.jsonl
     """
+    from wsss_cli.classes import load_classes
     from wsss_cli.files import load_checkpoint, provenance
     from wsss_cli.models.inference import Runner
     from wsss_cli.models.walker import Walker
     from wsss_cli.stage import Stage
 
+    listed = load_classes(classes) if classes else None
     loaded = load_checkpoint(checkpoint, "affinity")
     walker = Walker(
         runner=Runner(loaded, device=device, precision=precision, max_side=max_side),
@@ -82,7 +84,7 @@ def command(
         threshold=threshold,
         exact=exact,
         crf=_options.crf_settings(crf_steps, gaussian, bilateral) if crf else None,
-        classes=classes,
+        classes=listed,
     )
     stage = Stage(
         "random-walk",
@@ -91,7 +93,7 @@ def command(
         needs=("image", "cam"),
         sources=("cam",),
         made_by=provenance(
-            "random-walk", walker.params, checkpoint=loaded.digest, classes=loaded.classes
+            "random-walk", walker.params, checkpoint=loaded.digest, classes=listed or loaded.classes
         ),
         **stage_options,
     )

@@ -1,23 +1,93 @@
 """Dense CRF: labels that follow the edges of the photograph.
 
 Krähenbühl & Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials",
-NIPS 2011; confident regions after Ahn & Kwak, CVPR 2018, sec. 3.2.
+NIPS 2011; confident regions after Ahn & Kwak, "Learning Pixel-level Semantic Affinity", CVPR 2018,
+sec. 3.2.
 
-The mean field runs in pydensecrf, which answers some input with a crash of the whole process; all
-that is checked here before it is called.
+The mean field runs in pydensecrf, which answers some input with a crash of the whole process or
+with nonsense; all that is checked here before it is called.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from wsss_cli.errors import ConfigurationError
+
 Image = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
 
+IGNORE = 255
+MAX_LABELS = 255  # what fits beside IGNORE in a label map
+
 _TINY = 1e-5  # probability of the impossible: its logarithm must be finite
+_LAST_CELL = 32_000  # the lattice counts its cells in 16 bits and wraps around beyond
+_LAST_INDEX = 2**31  # and its values with ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernels:
+    """The two kernels of the pairwise potential (Krähenbühl & Koltun 2011, eq. 3).
+
+    k(f_i, f_j) = w1 exp(-|p_i - p_j|² / 2 s_a² - |I_i - I_j|² / 2 s_b²) + w2 exp(-|p_i - p_j|² / 2
+    s_g²), with the defaults of AffinityNet's code. A weight of 0 leaves a kernel out.
+
+    Attributes:
+        gaussian_sxy: s_g, pixels.
+        gaussian_compat: w2.
+        bilateral_sxy: s_a, pixels.
+        bilateral_srgb: s_b, grey levels of 255.
+        bilateral_compat: w1.
+
+    Raises:
+        ValueError: a width that is not positive, a negative weight, NaN or infinity.
+    """
+
+    gaussian_sxy: float = 3
+    gaussian_compat: float = 3
+    bilateral_sxy: float = 80
+    bilateral_srgb: float = 13
+    bilateral_compat: float = 10
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("compat") and not 0 <= value < math.inf:
+                raise ValueError(f"{field.name} must be 0 or more and finite, not {value}")
+            if not field.name.endswith("compat") and not 0 < value < math.inf:
+                raise ValueError(f"{field.name} must be above 0 and finite, not {value}")
+        self.check_reach(1, 1)
+
+    def check_reach(self, height: int, width: int) -> None:
+        """Raise ValueError if an image of this size does not fit the lattice."""
+        place, colour = self.bilateral_sxy, self.bilateral_srgb
+        reaches = {
+            "gaussian_sxy": [width / self.gaussian_sxy, height / self.gaussian_sxy],
+            "bilateral_srgb": [255 / colour] * 3,
+            "bilateral_sxy": [width / place, height / place, *[255 / colour] * 3],
+        }
+        for name, spans in reaches.items():
+            if _furthest_cell(spans) > _LAST_CELL:
+                raise ValueError(
+                    f"{name} {getattr(self, name):g} is too small for an image of {width}x{height}"
+                )
+
+
+def _furthest_cell(spans: Sequence[float]) -> float:
+    """Largest coordinate in the permutohedral lattice of features from 0 to ``spans``.
+
+    Coordinate 0 adds all scaled features, coordinate j subtracts j times feature j - 1 (Adams, Baek
+    & Davis 2010, sec. 3).
+    """
+    unit = math.sqrt(2 / 3) * (len(spans) + 1)
+    scaled = [span * unit / math.sqrt(j * (j + 1)) for j, span in enumerate(spans, start=1)]
+    return max(sum(scaled), *(j * value for j, value in enumerate(scaled, start=1)))
 
 
 def dense_crf(
@@ -25,22 +95,23 @@ def dense_crf(
     probabilities: npt.NDArray[Any],
     steps: int = 10,
     *,
-    gaussian_sxy: float = 3,
-    gaussian_compat: float = 3,
-    bilateral_sxy: float = 80,
-    bilateral_srgb: float = 13,
-    bilateral_compat: float = 10,
+    gaussian_sxy: float = Kernels.gaussian_sxy,
+    gaussian_compat: float = Kernels.gaussian_compat,
+    bilateral_sxy: float = Kernels.bilateral_sxy,
+    bilateral_srgb: float = Kernels.bilateral_srgb,
+    bilateral_compat: float = Kernels.bilateral_compat,
 ) -> Scores:
-    """Posterior of a fully connected CRF with a smoothness and an appearance kernel (eq. 3).
+    """Posterior of a fully connected CRF (Krähenbühl & Koltun 2011, algorithm 1).
 
-    k(f_i, f_j) = w1 exp(-|p_i - p_j|² / 2 s_a² - |I_i - I_j|² / 2 s_b²) + w2 exp(-|p_i - p_j|² / 2
-    s_g²), Potts compatibility, kernels normalised symmetrically.
+    Q_i(l) ∝ p_i(l) exp(Σ_j k(f_i, f_j) Q_j(l)), repeated: Potts compatibility, unary -log p. As in
+    the authors' code, and unlike the paper's formula, each kernel is normalised symmetrically,
+    D^-1/2 K D^-1/2, and a pixel is its own neighbour too.
 
     Args:
         image: RGB, uint8 (H, W, 3).
-        probabilities: of C labels, (C, H, W), not negative; normalised over C here.
-        steps: mean-field iterations.
-        gaussian_sxy: s_g, pixels.
+        probabilities: of C labels, (C, H, W), not negative; they need not add up to 1.
+        steps: mean-field iterations; 0 gives the normalised probabilities.
+        gaussian_sxy: s_g, pixels; see :class:`Kernels` for the formula.
         gaussian_compat: w2.
         bilateral_sxy: s_a, pixels.
         bilateral_srgb: s_b, grey levels of 255.
@@ -50,83 +121,117 @@ def dense_crf(
         Posterior, float32 (C, H, W), adding up to 1 over C. With one label it is 1 everywhere.
 
     Raises:
-        ValueError: shapes that do not fit, NaN or negative values, or a width that is not positive.
+        ValueError: shapes that do not fit, NaN, infinite or negative values, no pixel, more than
+            255 labels, or widths too small for an image of this size.
     """
-    _check(image, probabilities)
-    widths = {
-        "gaussian_sxy": gaussian_sxy, "bilateral_sxy": bilateral_sxy,
-        "bilateral_srgb": bilateral_srgb,
-    }  # fmt: skip
-    for name, value in widths.items():
-        if not 0.01 <= value < 1e6:  # beyond, the lattice's integer coordinates overflow
-            raise ValueError(f"{name} must lie between 0.01 and 1e6, not {value}")
-    if steps < 0 or gaussian_compat < 0 or bilateral_compat < 0:
-        raise ValueError("steps and compatibilities must not be negative")
-    count, height, width = probabilities.shape
-    if count == 1:
-        return np.ones((1, height, width), np.float32)
-    from pydensecrf import densecrf
-
-    given = np.clip(probabilities.astype(np.float32), _TINY, None)
-    given /= given.sum(0)
-    crf = densecrf.DenseCRF2D(width, height, count)
-    crf.setUnaryEnergy(np.ascontiguousarray(-np.log(given).reshape(count, -1)))
-    if gaussian_compat > 0:
-        crf.addPairwiseGaussian(sxy=gaussian_sxy, compat=gaussian_compat)
-    if bilateral_compat > 0:
-        crf.addPairwiseBilateral(
-            sxy=bilateral_sxy, srgb=bilateral_srgb, compat=bilateral_compat,
-            rgbim=np.array(image, order="C"),
-        )  # fmt: skip
-    posterior = np.array(crf.inference(steps), dtype=np.float32).reshape(count, height, width)
-    return posterior
+    kernels = Kernels(
+        gaussian_sxy=gaussian_sxy, gaussian_compat=gaussian_compat, bilateral_sxy=bilateral_sxy,
+        bilateral_srgb=bilateral_srgb, bilateral_compat=bilateral_compat,
+    )  # fmt: skip
+    _check_image(image)
+    _check_maps(image, probabilities, "probabilities")
+    return _Field(image, len(probabilities), kernels).posterior(probabilities, steps)
 
 
-def _check(image: Image, probabilities: npt.NDArray[Any]) -> None:
+class _Field:
+    """The kernels of one image, ready for the mean field; what they are given is checked.
+
+    Building it is a fifth of the work, so that several inferences on one image share it.
+    """
+
+    def __init__(self, image: Image, labels: int, kernels: Kernels) -> None:
+        height, width = image.shape[:2]
+        self.shape = (labels, height, width)
+        kernels.check_reach(height, width)
+        if not 1 <= labels <= MAX_LABELS:
+            raise ValueError(f"{labels} labels; a label map holds {MAX_LABELS}")
+        if 6 * height * width * labels >= _LAST_INDEX:
+            raise ValueError(f"{labels} labels for {width}x{height} pixels are too much for a CRF")
+        if labels == 1:
+            return  # nothing to decide, and pydensecrf is not sure to survive it
+        self.crf = _pydensecrf().DenseCRF2D(width, height, labels)
+        if kernels.gaussian_compat > 0:
+            self.crf.addPairwiseGaussian(sxy=kernels.gaussian_sxy, compat=kernels.gaussian_compat)
+        if kernels.bilateral_compat > 0:
+            self.crf.addPairwiseBilateral(
+                sxy=kernels.bilateral_sxy, srgb=kernels.bilateral_srgb,
+                rgbim=np.array(image, order="C"), compat=kernels.bilateral_compat,
+            )  # fmt: skip
+
+    def posterior(self, probabilities: npt.NDArray[Any], steps: int) -> Scores:
+        if steps < 0:
+            raise ValueError(f"steps must not be negative, not {steps}")
+        if self.shape[0] == 1:
+            return np.ones(self.shape, np.float32)
+        given = np.clip(probabilities.astype(np.float64), _TINY, None)
+        given /= given.sum(0)
+        unary = -np.log(given).astype(np.float32).reshape(self.shape[0], -1)
+        self.crf.setUnaryEnergy(np.ascontiguousarray(unary))
+        return np.array(self.crf.inference(steps), dtype=np.float32).reshape(self.shape)
+
+
+def _pydensecrf() -> Any:
+    try:
+        from pydensecrf import densecrf
+    except ImportError as error:
+        raise ConfigurationError("the CRF needs pydensecrf: pip install pydensecrf2") from error
+    return densecrf
+
+
+def _check_image(image: Image) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
-    if probabilities.ndim != 3 or not len(probabilities):
-        raise ValueError(f"probabilities must be (C, H, W), not {probabilities.shape}")
-    if len(probabilities) > 255:
-        raise ValueError(f"{len(probabilities)} labels; a label map holds 255")
-    if probabilities.shape[1:] != image.shape[:2]:
-        raise ValueError(
-            f"probabilities are {probabilities.shape[1:]}, their image {image.shape[:2]}"
-        )
-    if not np.isfinite(probabilities).all() or probabilities.min() < 0:
-        raise ValueError("probabilities hold NaN, infinite or negative values")
+
+
+def _check_maps(image: Image, maps: npt.NDArray[Any], what: str) -> None:
+    if maps.ndim != 3 or not len(maps):
+        raise ValueError(f"{what} must be (C, H, W), not {maps.shape}")
+    if maps.shape[1:] != image.shape[:2]:
+        raise ValueError(f"{what} are {maps.shape[1:]}, their image {image.shape[:2]}")
+    if not (maps.min() >= 0 and float(maps.max()) < 1e30):  # false for NaN too
+        raise ValueError(f"{what} hold NaN, infinite or negative values")
 
 
 def label_probabilities(
-    labels: npt.NDArray[np.uint8], *, certainty: float = 0.7, ignore: int = 255
+    labels: npt.NDArray[np.uint8], *, certainty: float = 0.7, ignore: int = IGNORE
 ) -> tuple[Scores, list[int]]:
     """Probabilities that express trust in a label map, for the labels present in it.
 
     Args:
         labels: class numbers, uint8 (H, W).
-        certainty: probability of a pixel's own label; the others share the rest.
+        certainty: probability of a pixel's own label, above 0.5; the others share the rest.
         ignore: pixels with this number say nothing: all labels are equally likely there.
 
     Returns:
         Probabilities, float32 (C, H, W), and the C class numbers; background (0) is always one.
+
+    Raises:
+        ValueError: certainty is not between 0.5 and 1.
     """
-    if not 0 < certainty < 1:
-        raise ValueError(f"certainty must lie between 0 and 1, not {certainty}")
+    if not 0.5 < certainty < 1:
+        raise ValueError(f"certainty must lie between 0.5 and 1, not {certainty}")
     present = sorted({0, *np.unique(labels).tolist()} - {ignore})
     if len(present) == 1:
         return np.ones((1, *labels.shape), np.float32), present
     rest = (1 - certainty) / (len(present) - 1)
     own = labels[None] == np.array(present, np.uint8)[:, None, None]
-    probabilities = np.where(own, certainty, rest).astype(np.float32)
+    probabilities = np.where(own, np.float32(certainty), np.float32(rest))
     probabilities[:, labels == ignore] = 1 / len(present)
     return probabilities, present
 
 
-def with_background(cam: npt.NDArray[Any], alpha: float) -> Scores:
-    """CAMs with their background score (1 - max_c M_c)^alpha in front: (C + 1, H, W)."""
-    cam = cam.astype(np.float32)
-    background = (1 - np.clip(cam.max(0), 0, 1)) ** alpha
-    return np.concatenate([background[None], cam])
+def background_score(cam: npt.NDArray[Any], alpha: float) -> Scores:
+    """(1 - max_c M_c)^alpha (Ahn & Kwak 2018, eq. 2); a smaller alpha gives more background.
+
+    Args:
+        cam: activations in [0, 1], (C, h, w), C >= 1.
+        alpha: exponent, > 0.
+
+    Returns:
+        Background score in [0, 1], float32 (h, w).
+    """
+    score: Scores = (1 - np.clip(cam.max(0).astype(np.float32), 0, 1)) ** np.float32(alpha)
+    return score
 
 
 def confident_regions(
@@ -136,47 +241,56 @@ def confident_regions(
     high_alpha: float = 32,
     *,
     background: npt.NDArray[Any] | None = None,
-    **crf: Any,
+    steps: int = 10,
+    **kernels: float,
 ) -> npt.NDArray[np.uint8]:
     """Where CAMs can be trusted (Ahn & Kwak 2018, sec. 3.2).
 
-    A low alpha amplifies the background score: what is a class even then is a confident class. A
-    high alpha weakens it: what is background even then is confident background. The rest is
-    neutral, and so is what the first takes for one class and the second for another.
+    A low alpha amplifies the background score: what is a class even then, after a dense CRF, is a
+    confident class. A high alpha weakens it: what is background even then is confident background.
+    The rest is neutral.
 
     Args:
         image: RGB, uint8 (H, W, 3).
         cam: activations in [0, 1], (C, H, W); C may be 0, then all is background.
         low_alpha: exponent of the background score, > 0.
         high_alpha: the larger exponent.
-        background: the method's own background score in [0, 1], (H, W), where it has one; it takes
-            the place of (1 - max_c M_c) as the base of both powers, the exponents' ratio kept.
-        crf: settings of :func:`dense_crf`.
+        background: the method's own background score in [0, 1], (H, W), where it has one. Its
+            powers r and 1/r take the place of those of (1 - max_c M_c), r² = low_alpha /
+            high_alpha: as far apart, but around the score itself.
+        steps: mean-field iterations.
+        kernels: fields of :class:`Kernels`.
 
     Returns:
         uint8 (H, W): 0 background, 1 … C the classes in the order given, 255 neutral.
 
     Raises:
-        ValueError: as :func:`dense_crf`, or low_alpha >= high_alpha.
+        ValueError: as :func:`dense_crf`, or low_alpha >= high_alpha, or activations above 1.
     """
     if not 0 < low_alpha < high_alpha:
         raise ValueError(f"alphas must rise from above 0: {low_alpha}, {high_alpha}")
-    if cam.ndim != 3:
-        raise ValueError(f"cam must be (C, H, W), not {cam.shape}")
-    if not len(cam):
+    checked = Kernels(**kernels)
+    _check_image(image)
+    if cam.ndim == 3 and not len(cam):
         return np.zeros(image.shape[:2], np.uint8)
-    _check(image, cam)
-    found = []
-    for alpha in (low_alpha, high_alpha):
+    _check_maps(image, cam, "activations")
+    if background is not None:
+        _check_maps(image, background[None], "background scores")
+    if cam.max() > 1 or (background is not None and background.max() > 1):
+        raise ValueError("activations and background scores must lie between 0 and 1")
+    middle = math.sqrt(low_alpha * high_alpha)
+    field = _Field(image, len(cam) + 1, checked)
+
+    def winner(alpha: float) -> npt.NDArray[np.uint8]:
         if background is None:
-            scores = with_background(cam, alpha)
+            score = background_score(cam, alpha)
         else:
-            # alpha 4 leaves strong, alpha 32 weak background: powers around the map itself.
-            power = alpha / (low_alpha * high_alpha) ** 0.5
-            scores = np.concatenate([background[None] ** power, cam]).astype(np.float32)
-        found.append(dense_crf(image, scores, **crf).argmax(0).astype(np.uint8))
-    sure_class, sure_background = found
-    result = np.where(sure_class == 0, 255, sure_class)
-    result[sure_background == 0] = 0
-    result[(sure_class > 0) & (sure_background > 0) & (sure_class != sure_background)] = 255
-    return result.astype(np.uint8)
+            score = background.astype(np.float32) ** np.float32(alpha / middle)
+        scores = np.concatenate([score[None], cam.astype(np.float32)])
+        labels: npt.NDArray[np.uint8] = field.posterior(scores, steps).argmax(0).astype(np.uint8)
+        return labels
+
+    regions = winner(low_alpha)
+    regions[regions == 0] = IGNORE
+    regions[winner(high_alpha) == 0] = 0
+    return regions

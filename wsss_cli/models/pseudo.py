@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from wsss_cli.classes import BACKGROUND, load_classes, numbers
+from wsss_cli.classes import BACKGROUND, numbers
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
-from wsss_cli.methods.crf import dense_crf
+from wsss_cli.methods.crf import background_score, dense_crf
 
 Scores = npt.NDArray[np.float32]
 
 
-def class_numbers(maps: Maps, classes: str | None) -> list[int]:
+def class_numbers(maps: Maps, classes: Sequence[str] | None) -> list[int]:
     """Class numbers of the maps' classes, background left out.
 
     Args:
@@ -28,10 +28,10 @@ def class_numbers(maps: Maps, classes: str | None) -> list[int]:
         WsssError: there is no class list, or a class is not in it.
     """
     names = [name for name in maps.classes if name != BACKGROUND]
-    listed = load_classes(classes) if classes else maps.meta.get("classes")
-    if not listed:
+    listed = classes or maps.meta.get("classes")
+    if names and not listed:
         raise WsssError("the maps do not say their class list; give --classes")
-    return numbers(names, listed)
+    return numbers(names, listed or ())
 
 
 def resize(maps: npt.NDArray[Any], size: tuple[int, int]) -> Scores:
@@ -73,7 +73,7 @@ def with_background(
     elif own is not None:
         background = own.astype(np.float32)
     else:
-        background = (1 - np.clip(cam.max(0), 0, 1)) ** np.float32(alpha)
+        background = background_score(cam, alpha)
     return np.concatenate([background[None], cam.astype(np.float32)])
 
 
@@ -85,13 +85,31 @@ def label_map(scores: Scores, class_numbers: Sequence[int]) -> npt.NDArray[np.ui
         class_numbers: numbers of the K classes.
     """
     table: npt.NDArray[np.uint8] = np.array([0, *class_numbers], np.uint8)
-    return table[scores.argmax(0)]
+    labels: npt.NDArray[np.uint8] = table[scores.argmax(0)]
+    return labels
 
 
 def refine(image: npt.NDArray[np.uint8], scores: Scores, crf: Mapping[str, Any] | None) -> Scores:
-    """``scores`` (1 + K, H, W) after a dense CRF with the settings ``crf``, or as they are."""
+    """``scores`` after a dense CRF over the labels that have a chance anywhere.
+
+    Args:
+        image: uint8 (H, W, 3).
+        scores: (1 + K, H, W), background first.
+        crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None to leave them as they are.
+
+    Returns:
+        Posterior, float32 (1 + K, H, W).
+    """
     if crf is None or len(scores) == 1:
         return scores
-    steps = int(crf["steps"])
-    rest = {key: value for key, value in crf.items() if key != "steps"}
-    return dense_crf(image, scores, steps, **rest)
+    # Each label costs time; one below a tenth of the best at every pixel cannot win any.
+    chance = (scores >= _HOPELESS * scores.max(0)).any((1, 2))
+    chance[0] = True
+    if chance.all():
+        return dense_crf(image, scores, **crf)
+    result = np.zeros_like(scores, dtype=np.float32)
+    result[chance] = dense_crf(image, scores[chance], **crf)
+    return result
+
+
+_HOPELESS = 0.1

@@ -4,12 +4,14 @@ processes start fast.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from wsss_cli import files
 from wsss_cli.errors import WsssError
@@ -17,21 +19,45 @@ from wsss_cli.files import Maps
 from wsss_cli.methods import crf
 from wsss_cli.models import pseudo
 
+Labels = npt.NDArray[np.uint8]
 
-def read_matching(record: dict[str, Any], key: str) -> tuple[npt.NDArray[np.uint8], Maps]:
-    """The photograph of ``record`` and the maps under ``key``.
+
+def read_matching(
+    record: Mapping[str, Any], key: str, max_side: int = 0
+) -> tuple[npt.NDArray[np.uint8], Maps]:
+    """The photograph of ``record``, made smaller if its long side exceeds ``max_side``, and its
+    maps under ``key``.
 
     Raises:
         WsssError: the maps are of an image of another size.
     """
-    image = files.read_image(record["image"])
     maps = files.read_maps(record[key])
-    if maps.size != image.shape[:2]:
+    image, size = _seen(record["image"], max_side)
+    if maps.size != size:
         raise WsssError(
             f"{record[key]}: maps of an image of {maps.size[1]}x{maps.size[0]}, "
-            f"but this one is {image.shape[1]}x{image.shape[0]}"
+            f"but this one is {size[1]}x{size[0]}"
         )
     return image, maps
+
+
+def _seen(path: str, max_side: int) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """A photograph with its long side at most ``max_side`` (0: any), and its true size (H, W)."""
+    size = files.image_size(path)
+    if not max_side or max(size) <= max_side:
+        return files.read_image(path), size
+    shrink = max_side / max(size)
+    small = (max(round(size[1] * shrink), 1), max(round(size[0] * shrink), 1))
+    picture = files.open_rgb(path, at_least=max_side)
+    return np.array(picture.resize(small, Image.Resampling.BILINEAR)), size
+
+
+def _resized(labels: Labels, size: Sequence[int]) -> Labels:
+    """A label map at another size (H, W), each pixel with the number nearest to it."""
+    if labels.shape == tuple(size):
+        return labels
+    wanted = (size[1], size[0])
+    return np.array(Image.fromarray(labels).resize(wanted, Image.Resampling.NEAREST))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,48 +66,53 @@ class Refiner:
 
     Attributes:
         key: the record key to refine.
-        crf: settings of :func:`wsss_cli.methods.crf.dense_crf`.
+        crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`.
         alpha: exponent of the background score of maps that have no background.
         threshold: constant background instead, or None.
         certainty: trust in the labels of a label map.
-        classes: class list given by the user, or None.
+        max_side: photographs with a longer side are refined at this size; 0 is no bound.
+        classes: class list given by the user, or None for that of the maps.
     """
 
     key: str
-    crf: dict[str, Any]
+    crf: Mapping[str, Any]
     alpha: float
     threshold: float | None
     certainty: float
-    classes: str | None
+    max_side: int
+    classes: Sequence[str] | None
 
-    def __call__(self, record: dict[str, Any], path: Path, meta: dict[str, Any]) -> None:
+    def __call__(self, record: Mapping[str, Any], path: Path, meta: dict[str, Any]) -> None:
         """Refine what ``record`` has under the key into the label map ``path``."""
-        if Path(record[self.key]).suffix == ".npz":
-            labels = self._from_maps(record)
-        else:
-            labels = self._from_labels(record)
+        source = record[self.key]
+        if not isinstance(source, str):
+            raise WsssError(f"'{self.key}' is not the path of maps or of a label map")
+        from_maps = Path(source).suffix.lower() == ".npz"
+        labels = self._from_maps(record) if from_maps else self._from_labels(record)
         files.write_label_map(path, labels, meta)
 
-    def _from_maps(self, record: dict[str, Any]) -> npt.NDArray[np.uint8]:
-        image, maps = read_matching(record, self.key)
-        size = (image.shape[0], image.shape[1])
+    def _from_maps(self, record: Mapping[str, Any]) -> Labels:
+        image, maps = read_matching(record, self.key, self.max_side)
+        size = image.shape[:2]
         numbers = pseudo.class_numbers(maps, self.classes)
-        maps, own = pseudo.split_background(maps)
         if not numbers:
-            return np.zeros(size, np.uint8)
+            return np.zeros(maps.size, np.uint8)
+        classes, own = pseudo.split_background(maps)
         scores = pseudo.with_background(
-            pseudo.resize(maps.cam, size),
+            pseudo.resize(classes.cam, size),
             None if own is None else pseudo.resize(own[None], size)[0],
             alpha=self.alpha,
             threshold=self.threshold,
         )
-        return pseudo.label_map(pseudo.refine(image, scores, self.crf), numbers)
+        labels = pseudo.label_map(pseudo.refine(image, scores, self.crf), numbers)
+        return _resized(labels, maps.size)
 
-    def _from_labels(self, record: dict[str, Any]) -> npt.NDArray[np.uint8]:
-        image = files.read_image(record["image"])
-        labels = files.read_label_map(record[self.key], (image.shape[0], image.shape[1]))
+    def _from_labels(self, record: Mapping[str, Any]) -> Labels:
+        image, size = _seen(record["image"], self.max_side)
+        labels = _resized(files.read_label_map(record[self.key], size), image.shape[:2])
         scores, present = crf.label_probabilities(labels, certainty=self.certainty)
-        return pseudo.label_map(pseudo.refine(image, scores, self.crf), present[1:])
+        refined = pseudo.label_map(pseudo.refine(image, scores, self.crf), present[1:])
+        return _resized(refined, size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,24 +121,30 @@ class RegionFinder:
 
     Attributes:
         low_alpha, high_alpha: exponents of the strong and the weak background score.
-        crf: settings of the dense CRF.
-        classes: class list given by the user, or None.
+        crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`.
+        max_side: photographs with a longer side are looked at at this size; 0 is no bound.
+        classes: class list given by the user, or None for that of the maps.
     """
 
     low_alpha: float
     high_alpha: float
-    crf: dict[str, Any]
-    classes: str | None
+    crf: Mapping[str, Any]
+    max_side: int
+    classes: Sequence[str] | None
 
-    def __call__(self, record: dict[str, Any], path: Path, meta: dict[str, Any]) -> None:
-        """Write the regions of the CAMs of ``record`` as the label map ``path``."""
-        image, maps = read_matching(record, "cam")
-        size = (image.shape[0], image.shape[1])
+    def __call__(self, record: Mapping[str, Any], path: Path, meta: dict[str, Any]) -> str:
+        """Write the regions of the CAMs of ``record`` as the label map ``path``.
+
+        Returns:
+            Their shares of the image, in words.
+        """
+        image, maps = read_matching(record, "cam", self.max_side)
         numbers = pseudo.class_numbers(maps, self.classes)
-        maps, own = pseudo.split_background(maps)
+        classes, own = pseudo.split_background(maps)
+        size = image.shape[:2]
         regions = crf.confident_regions(
             image,
-            pseudo.resize(maps.cam, size),
+            pseudo.resize(classes.cam, size),
             self.low_alpha,
             self.high_alpha,
             background=None if own is None else pseudo.resize(own[None], size)[0],
@@ -115,4 +152,6 @@ class RegionFinder:
         )
         table = np.full(256, files.IGNORE, np.uint8)
         table[: len(numbers) + 1] = [0, *numbers]
-        files.write_label_map(path, table[regions], meta)
+        files.write_label_map(path, _resized(table[regions], maps.size), meta)
+        names = {0: "background", 255: "neutral"} | dict(enumerate(classes.classes, start=1))
+        return ", ".join(f"{(regions == n).mean():.0%} {names[n]}" for n in sorted(names))

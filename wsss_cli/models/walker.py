@@ -67,7 +67,7 @@ class Walker:
     threshold: float | None = None
     exact: bool = False
     crf: Mapping[str, Any] | None = None
-    classes: str | None = None
+    classes: Sequence[str] | None = None
 
     @property
     def params(self) -> dict[str, Any]:

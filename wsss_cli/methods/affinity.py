@@ -9,9 +9,12 @@ Pairs are stored once: entry [n, p, y, x] joins pixel (y, x) with (y + dy_p, x +
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.autograd.function import once_differentiable
 
 
 def neighbour_offsets(radius: int = 5) -> list[tuple[int, int]]:
@@ -55,21 +58,61 @@ def pairwise_affinity(features: Tensor, radius: int = 5) -> Tensor:
         radius: neighbours are nearer than this.
 
     Returns:
-        Affinities in (0, 1], shape (N, P, h, w); 0 where the neighbour is outside.
+        Affinities in (0, 1], shape (N, P, h, w); 0 where the neighbour is outside. Can be
+        differentiated once.
+
+    Raises:
+        ValueError: features of another shape, or radius < 2.
     """
     if features.ndim != 4:
         raise ValueError(f"features must be (N, D, h, w), not {tuple(features.shape)}")
-    height, width = features.shape[2:]
-    # Channels last, so that the mean over them runs along memory.
-    last = features.permute(0, 2, 3, 1).contiguous()
-    planes = []
-    for dy, dx in neighbour_offsets(radius):
-        (rows, left), (below, right) = pair_slices(dy, dx, height, width)
-        here, there = last[:, rows, left], last[:, below, right]
-        near = (-(here - there).abs().mean(-1)).exp()
-        margin = (left.start, width - left.stop, 0, height - rows.stop)
-        planes.append(functional.pad(near, margin))
-    return torch.stack(planes, 1)
+    affinity: Tensor = _Affinity.apply(features, radius)  # type: ignore[no-untyped-call]
+    return affinity
+
+
+class _Affinity(torch.autograd.Function):
+    """Keeps the features alone; autograd itself would keep D values for each of the P pairs.
+
+    With W = exp(-|f_i - f_j|_1 / D), dW / df_i = -W sign(f_i - f_j) / D = -dW / df_j.
+    """
+
+    @staticmethod
+    def forward(context: Any, features: Tensor, radius: int) -> Tensor:
+        # Channels last, so that the mean over them runs along memory.
+        last = features.permute(0, 2, 3, 1).contiguous()
+        count, height, width, _ = last.shape
+        offsets = neighbour_offsets(radius)
+        affinity = last.new_zeros(count, len(offsets), height, width)
+        for images in _portions(last):
+            for place, offset in enumerate(offsets):
+                here, there = pair_slices(*offset, height, width)
+                apart = (last[images, *here] - last[images, *there]).abs_().mean(-1)
+                affinity[images, place, *here] = apart.neg_().exp_()
+        context.save_for_backward(last, affinity)
+        context.radius = radius
+        return affinity
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        last, affinity = context.saved_tensors
+        height, width, channels = last.shape[1:]
+        slope = (gradient * affinity).div_(-channels)[..., None]
+        total = torch.zeros_like(last)
+        for images in _portions(last):
+            for place, offset in enumerate(neighbour_offsets(context.radius)):
+                here, there = pair_slices(*offset, height, width)
+                change = (last[images, *here] - last[images, *there]).sign_()
+                change.mul_(slope[images, place, *here])
+                total[images, *here] += change
+                total[images, *there] -= change
+        return total.permute(0, 3, 1, 2), None
+
+
+def _portions(features: Tensor) -> Iterator[slice]:
+    """The batch in parts: one image at a time stays in a CPU's cache, a GPU takes all at once."""
+    step = 1 if features.device.type == "cpu" else max(len(features), 1)
+    return (slice(start, start + step) for start in range(0, len(features), step))
 
 
 def affinity_targets(
@@ -84,6 +127,9 @@ def affinity_targets(
 
     Returns:
         Three bool tensors of shape (N, P, h, w): both background, both the same class, different.
+
+    Raises:
+        ValueError: label_map of another shape, or radius < 2.
     """
     if label_map.ndim != 3:
         raise ValueError(f"label_map must be (N, h, w), not {tuple(label_map.shape)}")
@@ -104,19 +150,26 @@ def affinity_targets(
 
 
 def affinity_loss(affinity: Tensor, bg_pos: Tensor, fg_pos: Tensor, neg: Tensor) -> Tensor:
-    """Cross entropy of affinities, balanced between kinds of pairs (eq. 4-6).
+    """Cross entropy of affinities, balanced between kinds of pairs (sec. 3.3).
 
     L = L+_bg / 4 + L+_fg / 4 + L- / 2, with L+ the mean of -log W over alike pairs and L- the mean
-    of -log(1 - W) over different ones. A kind without pairs adds nothing.
+    of -log(1 - W) over different ones: the paper's L+_fg + L+_bg + 2 L-, a quarter of it. A kind
+    without pairs adds nothing.
 
     Args:
         affinity: W in [0, 1], shape (N, P, h, w).
         bg_pos, fg_pos, neg: of :func:`affinity_targets`, the same shape.
 
     Returns:
-        A scalar, not negative.
+        A scalar, not negative, in float32 at least.
+
+    Raises:
+        ValueError: shapes that differ.
     """
-    affinity = affinity.float()
+    shapes = {tuple(given.shape) for given in (affinity, bg_pos, fg_pos, neg)}
+    if len(shapes) > 1:
+        raise ValueError(f"affinity and its targets must have one shape, not {sorted(shapes)}")
+    affinity = affinity.to(torch.promote_types(affinity.dtype, torch.float32))
     tiny = 1e-5  # keeps the logarithms and their gradients finite
     alike = -(affinity + tiny).clamp(max=1).log()
     unlike = -(1 + tiny - affinity).clamp(max=1).log()

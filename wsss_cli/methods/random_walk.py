@@ -1,17 +1,16 @@
 """Random walk of class scores along affinities (Ahn & Kwak, CVPR 2018, sec. 3.4).
 
-T = D^-1 W^beta (entrywise power), D the row sums, and the scores become T^t scores (eq. 7, 8). The
-N × N matrix never exists: each pixel has links to its P neighbours each way, and a product with T
-is one sparse product.
+T = D^-1 W^beta (entrywise power), D the row sums, and the scores become T^t scores. The N × N
+matrix never exists: each pixel has links to its P neighbours each way, and a product with T is one
+sparse product.
 
-T^t does not need t products either. W is symmetric, so T is similar to S = D^-1/2 W D^-1/2, whose
-spectrum lies in [-1, 1], and on that interval
+T^t does not need t products either. W is symmetric, so T is similar to S = D^-1/2 W^beta D^-1/2,
+whose spectrum lies in [-1, 1], and on that interval
 
     x^t = sum_k c_k T_k(x),    c_k = 2^(1-t) C(t, (t-k)/2),   k = t, t-2, …   (c_0 halved)
 
-with T_k the Chebyshev polynomials. The c_k are a binomial distribution and die out beyond a few
-standard deviations sqrt(t): dropping those whose sum is below the tolerance leaves about 70 of 256
-products.
+with T_k the Chebyshev polynomials. The c_k are a folded binomial distribution and die out beyond a
+few standard deviations sqrt(t): about 85 products do for t = 256.
 """
 
 from __future__ import annotations
@@ -37,38 +36,57 @@ def random_walk(
 ) -> Tensor:
     """Scores after a random walk of ``steps`` steps.
 
+    Rows of T add up to 1: a constant score stays as it is, whatever the tolerance, and so does the
+    score of a pixel without links.
+
     Args:
-        scores: shape (N, C, h, w) or (C, h, w); any range.
+        scores: shape (N, C, h, w) or (C, h, w); any finite values.
         affinity: shape (N, P, h, w) or (P, h, w), not negative, as
             :func:`wsss_cli.methods.affinity.pairwise_affinity` gives it; 0 is no link. Every pixel
             is linked to itself with 1.
         beta: exponent of the affinities (the paper's beta, 8).
         steps: number of steps t (the paper's 256).
         radius: neighbours are nearer than this; fixes P.
-        tolerance: bound on the part of the expansion that is dropped. The walk then differs from
-            the exact one by at most this times the Euclidean norm of the scores, each pixel weighed
-            with the square root of its row sum relative to the result's.
+        tolerance: no score differs from the exact one by more than this times the range (largest
+            minus smallest) of its class's scores; rounding, about 1e-6, comes on top.
         exact: do all ``steps`` products instead of the expansion.
 
     Returns:
-        The walked scores, of the shape, dtype and device of ``scores`` (float32 at least).
+        The walked scores, of the shape and device of ``scores``, in float32 at least; no gradient
+        flows through them.
 
     Raises:
-        ValueError: shapes that do not fit, NaN or negative affinities, steps < 0, beta < 0.
+        ValueError: shapes that do not fit, values that are NaN, infinite or (affinities) negative,
+            or a setting out of range.
     """
     single = scores.ndim == 3
     if single:
         scores, affinity = scores[None], affinity[None]
-    _check(scores, affinity, beta, steps, radius)
+    if beta < 0 or steps < 0 or steps != int(steps) or not tolerance >= 0:
+        raise ValueError(f"beta {beta}, steps {steps}, tolerance {tolerance}: none may be negative")
+    _check(scores, affinity, radius)
     real = torch.promote_types(scores.dtype, torch.float32)
-    walked = [
-        _walk(one.to(real), links.to(real), beta, steps, radius, tolerance, exact)
-        for one, links in zip(scores, affinity, strict=True)
-    ]
-    return walked[0] if single else torch.stack(walked) if walked else scores.to(real)
+    walked = torch.empty(scores.shape, dtype=real, device=scores.device)
+    with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
+        for result, given, links in zip(walked, scores, affinity, strict=True):
+            if not given.numel():
+                continue
+            matrix, root = _similar(links.to(real) ** beta * (links > 0), radius)
+            start = (given.to(real) * root).flatten(1).T.contiguous().to(matrix.device)
+            if exact:
+                end = start
+                for _ in range(int(steps)):
+                    end = matrix @ end
+            else:
+                # With an expansion off by e, a pixel is off by at most e |D^1/2 s|_2 / D_ii^1/2;
+                # and constants pass unchanged, so that s may be taken from mid-range.
+                bound = float(root.norm() / root.min()) / 2
+                end = _expand(matrix, start, chebyshev_power(int(steps), tolerance / bound))
+            result.copy_(end.T.reshape(given.shape)).div_(root)
+    return walked[0] if single else walked
 
 
-def _check(scores: Tensor, affinity: Tensor, beta: float, steps: int, radius: int) -> None:
+def _check(scores: Tensor, affinity: Tensor, radius: int) -> None:
     pairs = len(neighbour_offsets(radius))
     if scores.ndim != 4 or affinity.ndim != 4:
         raise ValueError("scores must be (N, C, h, w) or (C, h, w), affinity the same with P")
@@ -78,111 +96,91 @@ def _check(scores: Tensor, affinity: Tensor, beta: float, steps: int, radius: in
             f"scores {tuple(scores.shape)} with radius {radius} need affinities "
             f"{(count, pairs, height, width)}, not {tuple(affinity.shape)}"
         )
-    if not bool((affinity >= 0).all()):
-        raise ValueError("affinities must not be negative or NaN")
     if not bool(torch.isfinite(scores).all()):
         raise ValueError("scores hold NaN or infinite values")
-    if steps < 0 or beta < 0:
-        raise ValueError(f"steps and beta must not be negative: {steps}, {beta}")
+    if not bool(((affinity >= 0) & (affinity < math.inf)).all()):
+        raise ValueError("affinities must not be negative, infinite or NaN")
 
 
-def _walk(
-    scores: Tensor, affinity: Tensor, beta: float, steps: int, radius: int, tolerance: float,
-    exact: bool,
-) -> Tensor:  # fmt: skip
-    """One image: scores (C, h, w), affinity (P, h, w)."""
-    links, degrees = _links(affinity, beta, radius)
-    flat = scores.flatten(1).T  # (h w, C): a product with a sparse matrix from the left
-    if exact:
-        transition = _sparse(links, degrees.reciprocal(), torch.ones_like(degrees))
-        for _ in range(steps):
-            flat = transition @ flat
-        return flat.T.reshape(scores.shape).contiguous()
-    half = degrees.rsqrt()
-    symmetric = _sparse(links, half, half)
-    flat = _power(symmetric, flat / half[:, None], steps, tolerance) * half[:, None]
-    return flat.T.reshape(scores.shape).contiguous()
+def _similar(links: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """S of one image from the upper half of W^beta, (P, h, w), and D^1/2, (h, w).
 
-
-Links = tuple[Tensor, Tensor, Tensor]
-
-
-def _links(affinity: Tensor, beta: float, radius: int) -> tuple[Links, Tensor]:
-    """W^beta with its diagonal as CSR, and its row sums.
-
-    Offsets are visited in rising order, so that each row's entries lie sorted by column.
+    S is sparse (CSR) with 2 P + 1 entries in every row. Those that would lie outside the image are
+    zeros in some column inside; that is faster than leaving them out.
     """
-    height, width = affinity.shape[1:]
-    powered = torch.where(affinity > 0, affinity**beta, torch.zeros_like(affinity))
+    height, width = links.shape[1:]
     offsets = neighbour_offsets(radius)
-    shape = (height, width, 2 * len(offsets) + 1)
-    weights = affinity.new_zeros(shape)
-    inside = torch.zeros(shape, dtype=torch.bool, device=affinity.device)
-    own = len(offsets)
-    weights[..., own], inside[..., own] = 1, True
-    # Sorted by offset, not by step: in a narrow image two offsets may be the same step apart.
-    ways = [(dy, dx, place, 0) for place, (dy, dx) in enumerate(offsets)]
-    ways += [(-dy, -dx, place, 1) for dy, dx, place, _ in ways]
-    steps = []
-    for dy, dx, place, end in sorted(ways):
-        column = len(steps) + (len(steps) >= own)
-        ends = pair_slices(*offsets[place], height, width)
-        weights[(*ends[end], column)] = powered[place][ends[0]]
-        inside[(*ends[end], column)] = True
-        steps.append(dy * width + dx)
-    steps.insert(own, 0)
-    cells = torch.arange(height * width, device=affinity.device)[:, None]
-    cells = cells + torch.tensor(steps, device=affinity.device)
-    keep = inside.flatten(0, 1)
-    starts = torch.zeros(height * width + 1, dtype=torch.int64, device=affinity.device)
-    starts[1:] = keep.sum(1).cumsum(0)
-    flat = weights.flatten(0, 1)
-    return (starts, cells[keep], flat[keep]), flat.sum(1)
-
-
-def _sparse(links: Links, rows: Tensor, columns: Tensor) -> Tensor:
-    """diag(rows) W diag(columns) as a CSR matrix."""
-    starts, cells, weights = links
-    values = weights * rows.repeat_interleave(starts.diff()) * columns[cells]
+    pairs, size = len(offsets), height * width
+    ends = [pair_slices(*offset, height, width) for offset in offsets]
+    degrees = links.new_ones(height, width)
+    for link, (here, there) in zip(links, ends, strict=True):
+        degrees[here] += link[here]
+        degrees[there] += link[here]
+    if not bool(torch.isfinite(degrees).all()):
+        raise ValueError("affinity ** beta is too large for its number format")
+    scale = degrees.rsqrt()
+    band = links.new_zeros(2 * pairs + 1, height, width)
+    band[pairs] = scale * scale
+    # In a row, columns rise: neighbours above, the pixel itself, neighbours below.
+    for rank, place in enumerate(sorted(range(pairs), key=offsets.__getitem__), start=1):
+        here, there = ends[place]
+        link = links[place][here] * scale[here] * scale[there]
+        band[pairs + rank][here] = link
+        band[pairs - rank][there] = link
+    ahead = torch.tensor([dy * width + dx for dy, dx in sorted(offsets)], dtype=torch.int32)
+    steps = torch.cat([-ahead.flip(0), ahead.new_zeros(1), ahead])
+    columns = (torch.arange(size, dtype=torch.int32)[:, None] + steps).clamp_(0, size - 1)
+    rows = torch.arange(0, columns.numel() + 1, 2 * pairs + 1, dtype=torch.int32)
+    # Apple's GPUs have no sparse matrices.
+    device = torch.device("cpu") if links.device.type == "mps" else links.device
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            starts.int(), cells.int(), values, (len(rows), len(rows)), check_invariants=False
+        matrix = torch.sparse_csr_tensor(
+            rows.to(device),
+            columns.flatten().to(device),
+            band.flatten(1).T.flatten().to(device),
+            (size, size),
+            check_invariants=False,
         )
+    return matrix, degrees.sqrt()
 
 
-def _power(matrix: Tensor, vectors: Tensor, steps: int, tolerance: float) -> Tensor:
-    """matrix^steps vectors by Chebyshev's recurrence T_k = 2 x T_(k-1) - T_(k-2)."""
-    weights = chebyshev_power(steps, tolerance)
-    before, now = vectors, vectors
+def _expand(matrix: Tensor, vectors: Tensor, weights: list[float]) -> Tensor:
+    """sum_k c_k T_k(matrix) vectors by the recurrence T_k = 2 x T_(k-1) - T_(k-2)."""
+    before, now = vectors, matrix @ vectors
     total = vectors * weights[0]
     for degree, weight in enumerate(weights[1:], start=1):
-        product = matrix @ now
-        before, now = now, product if degree == 1 else product.mul_(2).sub_(before)
+        if degree > 1:
+            before, now = now, torch.addmm(before, matrix, now, beta=-1, alpha=2)
         if weight:
-            total += weight * now
+            total.add_(now, alpha=weight)
     return total
 
 
 def chebyshev_power(steps: int, tolerance: float) -> list[float]:
     """Weights c_0 … c_K with |x^steps - sum_k c_k T_k(x)| <= tolerance on [-1, 1].
 
-    The weights are positive and add up to one, so K is the first degree whose remaining weights add
-    up to no more than the tolerance.
+    The weights of the full expansion are positive and add up to 1. K is the first degree beyond
+    which they add up to no more than half the tolerance, and c_K takes over their sum: so the
+    expansion is 1 at x = 1, as x^steps is, and near there, where slow changes live, T_K is close to
+    the polynomials it stands for.
 
-    >>> [round(weight, 6) for weight in chebyshev_power(2, 0)]
-    [0.5, 0.0, 0.5]
+    >>> [round(weight, 6) for weight in chebyshev_power(3, 0)]
+    [0.0, 0.75, 0.0, 0.25]
     """
-    log_two = math.log(2)
-    weights = [0.0] * (steps + 1)
-    for degree in range(steps % 2, steps + 1, 2):
-        lower = (steps - degree) // 2
-        log_binomial = (
-            math.lgamma(steps + 1) - math.lgamma(lower + 1) - math.lgamma(steps - lower + 1)
-        )
-        weights[degree] = math.exp(log_binomial + (1 - steps) * log_two if degree else
-                                   log_binomial - steps * log_two)  # fmt: skip
-    dropped = 0.0
-    while len(weights) > 1 and dropped + weights[-1] <= tolerance:
-        dropped += weights.pop()
+    weights: list[float] = []
+    left = 1.0
+    for degree in range(steps + 1):
+        weight = 0.0
+        if (steps - degree) % 2 == 0:
+            lower = (steps - degree) // 2
+            choices = (
+                math.lgamma(steps + 1) - math.lgamma(lower + 1) - math.lgamma(steps - lower + 1)
+            )
+            weight = math.exp(choices - (steps - (degree > 0)) * math.log(2))
+        weights.append(weight)
+        left -= weight
+        if weight and left <= tolerance / 2:
+            break
+    weights[-1] += left
     return weights

@@ -167,7 +167,7 @@ def make_animal(rng: np.random.Generator, name: str) -> list[Piece]:
     swings = rng.uniform(-0.14, 0.14, 4)
     steep = -rng.uniform(20, 80) if lying or rng.random() < 0.75 else rng.uniform(-5, 30)
     reach = rng.uniform(0.32, 0.44)
-    size = rng.uniform(0.2, 0.26)
+    size = rng.uniform(0.22, 0.28)
 
     pieces: list[Piece] = []
     near = [(0.31, 0.05), (-0.34, 0.05)]

@@ -282,9 +282,11 @@ def crf_settings(
 
     Raises:
         click.BadParameter: values no image can be refined with.
+        ConfigurationError: pydensecrf is missing.
     """
-    from wsss_cli.methods.crf import Kernels
+    from wsss_cli.methods.crf import Kernels, engine
 
+    engine()
     kernels = {
         "gaussian_sxy": gaussian[0], "gaussian_compat": gaussian[1],
         "bilateral_sxy": bilateral[0], "bilateral_srgb": bilateral[1],

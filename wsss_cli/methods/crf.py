@@ -149,7 +149,7 @@ class _Field:
             raise ValueError(f"{labels} labels for {width}x{height} pixels are too much for a CRF")
         if labels == 1:
             return  # nothing to decide, and pydensecrf is not sure to survive it
-        self.crf = _pydensecrf().DenseCRF2D(width, height, labels)
+        self.crf = engine().DenseCRF2D(width, height, labels)
         if kernels.gaussian_compat > 0:
             self.crf.addPairwiseGaussian(sxy=kernels.gaussian_sxy, compat=kernels.gaussian_compat)
         if kernels.bilateral_compat > 0:
@@ -170,7 +170,8 @@ class _Field:
         return np.array(self.crf.inference(steps), dtype=np.float32).reshape(self.shape)
 
 
-def _pydensecrf() -> Any:
+def engine() -> Any:
+    """The module of pydensecrf that does the work, or a ConfigurationError if it is missing."""
     try:
         from pydensecrf import densecrf
     except ImportError as error:

@@ -1,0 +1,124 @@
+"""``wsss eval`` as a process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import Run
+from wsss_cli import files
+
+
+@pytest.fixture
+def measured(workdir: Path) -> list[dict[str, Any]]:
+    """Three records whose predictions are 3/4, all and none right."""
+    made = []
+    meta = files.provenance("predict", {"scales": [1.0]}, checkpoint="abcd", classes=["cat", "dog"])
+    truths = [[[1, 1], [0, 0]], [[2, 0], [255, 0]], [[2, 2], [2, 2]]]
+    found = [[[1, 0], [0, 0]], [[2, 0], [1, 0]], [[1, 1], [1, 1]]]
+    for number, (truth, prediction) in enumerate(zip(truths, found, strict=True)):
+        files.write_label_map(f"t {number}.png", np.array(truth, np.uint8))
+        files.write_label_map(f"p {number}.png", np.array(prediction, np.uint8), meta)
+        made.append({"id": f"{number}", "pred": f"p {number}.png", "mask": f"t {number}.png"})
+    return made
+
+
+def test_table_says_what_was_measured(run: Run, measured: Any) -> None:
+    result = run("eval", input=measured, check=0)
+    assert result.out.splitlines()[2].split() == ["cat", "16.67", "20.00", "50.00"]
+    assert "3 images, 'pred' against 'mask', pixels labelled 255 ignored" in result.out
+    assert "made by predict" in result.out
+    assert "scales 1, checkpoint abcd" in result.out
+    assert "\x1b" not in result.out
+    assert result.err == ""
+
+
+def test_formats_agree(run: Run, measured: Any) -> None:
+    data = json.loads(run("eval", "--format", "json", input=measured, check=0).out)
+    assert data["images"] == 3
+    assert data["classes"]["cat"]["iou"] == pytest.approx(1 / 6, abs=1e-6)
+    assert data["classes"]["dog"]["recall"] == pytest.approx(1 / 5)
+    assert data["made_by"]["checkpoint"] == "abcd"
+    lines = run("eval", "--format", "csv", input=measured, check=0).out.splitlines()
+    assert lines[0] == "class,IoU,precision,recall"
+    assert float(lines[-1].split(",")[1]) == data["miou"]
+    text = run("eval", "--format", "markdown", input=measured, check=0).out
+    assert f"| mean | {100 * data['miou']:.2f} |" in text
+
+
+def test_fail_under(run: Run, measured: Any) -> None:
+    assert run("eval", "--fail-under", "0.1", input=measured, check=0).err == ""
+    result = run("eval", "--fail-under", "0.9", input=measured, check=1)
+    assert result.err.startswith("wsss eval: mIoU 0.3")
+    assert "is below --fail-under 0.9" in result.err
+    assert "mean" in result.out
+
+
+def test_failures_are_named_and_the_rest_counts(run: Run, measured: Any) -> None:
+    files.write_image("rgb.png", np.zeros((2, 2, 3), np.uint8))
+    files.write_label_map("big.png", np.zeros((4, 4), np.uint8))
+    files.write_label_map("nine.png", np.full((2, 2), 9, np.uint8))
+    for number, name in enumerate(("rgb.png", "big.png", "nine.png", "gone.png")):
+        measured.append({"id": f"x{number}", "pred": name, "mask": "t 0.png"})
+    result = run("eval", "--format", "json", input=measured, check=1)
+    assert json.loads(result.out)["images"] == 3
+    assert json.loads(result.out)["failed"] == 4
+    lines = result.err.splitlines()
+    assert "x0: rgb.png: a label map holds class numbers" in lines[0]
+    assert "x1: big.png: label map is 4x4, its image 2x2" in lines[1]
+    assert "x2: nine.png against t 0.png: prediction holds class number 9" in lines[2]
+    assert "x3: cannot read label map: gone.png: no such file" in lines[3]
+
+
+def test_nothing_to_measure(run: Run) -> None:
+    result = run("eval", input="", check=1)
+    assert result.err == "wsss eval: nothing was measured: no record could be read\n"
+    assert result.out == ""
+
+
+def test_per_image_values(run: Run, measured: Any) -> None:
+    run("eval", "--per-image", "each.jsonl", input=measured, check=0)
+    rows = [json.loads(line) for line in Path("each.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["0", "1", "2"]
+    assert rows[0]["iou"] == {"background": pytest.approx(2 / 3, abs=1e-6), "cat": 0.5}
+    assert rows[1]["miou"] == 1
+
+
+def test_merged_shards_equal_the_whole(run: Run, measured: Any) -> None:
+    whole = json.loads(run("eval", "--format", "json", input=measured, check=0).out)
+    run("eval", "--confusion", "a.json", input=measured[:1], check=0)
+    run("eval", "--confusion", "b.json", input=measured[1:], check=0)
+    total = run("eval", "--merge", "a.json", "b.json", "--format", "json", check=0)
+    assert json.loads(total.out) == whole
+    assert "cannot read" in run("eval", "--merge", "p 0.png", check=2).err
+
+
+def test_maps_are_swept(run: Run, workdir: Path) -> None:
+    plane = np.zeros((1, 4, 4))
+    plane[:, :, 2:] = 0.7
+    truth = np.zeros((16, 16), np.uint8)
+    truth[:, 8:] = 1
+    files.write_label_map("t.png", truth)
+    meta = files.provenance("make-cam", {}, classes=["cat"])
+    files.write_maps("a.npz", plane, ["cat"], (16, 16), meta)
+    record = {"id": "a", "cam": "a.npz", "mask": "t.png"}
+    data = json.loads(run("eval", "--format", "json", input=[record], check=0).out)
+    assert data["miou"] == 1
+    assert 0.2 < data["threshold"] < 0.5
+    assert len(data["sweep"]) == 99
+    low = json.loads(run("eval", "--threshold", "0.0", "--format", "json", input=[record]).out)
+    assert low["miou"] < 1
+    assert "sweep" not in low
+    assert run("eval", "--threshold", "0.1", "--alpha", "4", input=[record], check=2)
+    assert run("eval", "--thresholds", "0.9,0.1,0.1", input=[record], check=2)
+
+
+def test_a_torch_free_process(run: Run, measured: Any) -> None:
+    Path("torch.py").write_text("raise SystemExit('torch was imported')")
+    import os
+
+    run("eval", input=measured, check=0, env={**os.environ, "PYTHONPATH": "."})

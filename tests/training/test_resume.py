@@ -67,6 +67,10 @@ def test_a_log_goes_on_where_the_state_was_saved(tmp_path: Path) -> None:
     with MetricsLog(path):
         pass
     assert path.read_bytes() == b""
+    path.unlink()
+    with MetricsLog(path, position) as log:
+        log.write(step=2, epoch=1)
+    assert path.read_text() == '{"step": 2, "epoch": 1}\n'
     with MetricsLog(None) as log:
         log.write(step=1, epoch=1)
         assert log.position == 0

@@ -24,9 +24,8 @@ class MetricsLog:
         self._stream = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = path.open("r+b" if position and path.exists() else "wb")
-            self._stream.truncate(position)
-            self._stream.seek(0, 2)
+            self._stream = path.open("ab")
+            self._stream.truncate(min(position, path.stat().st_size))
 
     def __enter__(self) -> MetricsLog:
         return self

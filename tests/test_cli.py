@@ -1,0 +1,176 @@
+"""The command as a whole: help, settings, exit codes, what is imported when."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from tests.conftest import Run
+from wsss_cli.cli import COMMANDS, cli
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    context = click.Context(cli, info_name="wsss")
+    found: list[tuple[str, click.Command]] = []
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            inner = click.Context(command, parent=context, info_name=name)
+            for sub in command.list_commands(inner):
+                within = command.get_command(inner, sub)
+                assert within is not None
+                found.append((f"{name} {sub}", within))
+        else:
+            found.append((name, command))
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: str(value))
+def test_every_command_says_what_it_does_and_shows_an_example(
+    name: str, command: click.Command
+) -> None:
+    assert command.help is not None
+    assert f"wsss {name}" in command.help.split("Example:")[1]
+    for word in ("Reads", "Writes", "rints", "riting"):
+        if word in command.help:
+            break
+    else:
+        pytest.fail("says neither what it reads nor what it writes")
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert param.help, f"{name} {param.opts} has no help"
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: str(value))
+def test_no_flag_is_declared_twice(name: str, command: click.Command) -> None:
+    flags = [flag for param in command.params for flag in (*param.opts, *param.secondary_opts)]
+    assert len(flags) == len(set(flags))
+
+
+def test_the_list_of_commands_is_that_of_the_modules(run: Run) -> None:
+    context = click.Context(cli, info_name="wsss")
+    for name, line in COMMANDS.items():
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.help is not None
+        assert command.help.splitlines()[0] == line
+    files = {path.stem for path in (Path(__file__).parents[1] / "wsss_cli/commands").glob("[a-z]*.py")}
+    assert files == {name.replace("-", "_") for name in COMMANDS}
+    shown = run("--help", check=0).out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+    assert run(check=0).out == shown
+
+
+def test_help_imports_no_torch(workdir: Path) -> None:
+    Path("torch.py").write_text("raise SystemExit('torch was imported')")
+    environment = {**os.environ, "PYTHONPATH": "."}
+    for name in ([], *[[*name.split()] for name, _ in commands()]):
+        done = subprocess.run(
+            [sys.executable, "-c", "from wsss_cli.cli import main; main()", *name, "--help"],
+            capture_output=True, text=True, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["evall"], "wsss: no command 'evall'; did you mean 'eval'?"),
+        (["quux"], "wsss: no command 'quux'; 'wsss --help' lists the commands"),
+        (["crf", "--alhpa", "3"], "wsss crf: No such option '--alhpa'"),
+        (["crf", "--alpha", "x"], "wsss crf: Invalid value for '--alpha'"),
+        (["random-walk"], "wsss random-walk: Missing option '-c'"),
+        (["random-walk", "-c", "gone.pt"], "File 'gone.pt' does not exist"),
+        (["make-cam", "--scales", "1,x"], "is not a list of numbers separated by commas"),
+        (["make-cam", "--scales", "0"], "each must be greater than 0"),
+        (["crf", "--device"], "No such option '--device'"),
+        (["eval", "gone.jsonl"], "cannot read records: gone.jsonl: No such file or directory"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exits_with_2(
+    args: list[str], problem: str, run: Run
+) -> None:
+    result = run(*args, check=2)
+    assert problem in result.err
+    assert result.err.count("\n") == 1
+    assert result.out == ""
+
+
+def test_no_input_on_a_terminal_says_what_to_do(workdir: Path) -> None:
+    import pty
+
+    main, side = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "wsss_cli", "crf"], stdin=side, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    os.close(main)
+    os.close(side)
+    assert done.returncode == 2
+    assert done.stderr.startswith("wsss crf: no records: pipe them in or name a file")
+
+
+def test_debug_shows_where(run: Run) -> None:
+    assert "Traceback" in run("eval", "--debug", "gone.jsonl").err
+
+
+# ---- settings ----
+
+
+def shown(run: Run, *args: str, **kwargs: Any) -> dict[str, str]:
+    lines = run(*args, check=0, **kwargs).out.splitlines()
+    return {line.split(" = ")[0]: line.split(" = ")[1] for line in lines}
+
+
+def test_environment_over_file_over_default(run: Run) -> None:
+    Path("wsss.toml").write_text(
+        '[random-walk]\nbeta = 10\nsteps = 64\nout = "a"\n[make-cam]\nscales = [1, 2]\n'
+        '[index.voc]\nsplit = "val"\n'
+    )
+    environment = {**os.environ, "WSSS_RANDOM_WALK_BETA": "12"}
+    found = shown(run, "config", env=environment)
+    assert found["random-walk.beta"] == "12.0  # environment" or found[
+        "random-walk.beta"
+    ].endswith("# environment")
+    assert found["random-walk.steps"] == "64  # file"
+    assert found["random-walk.radius"] == "5  # default"
+    assert found["make-cam.scales"] == "[1, 2]  # file"
+    assert found["index.voc.split"] == '"val"  # file'
+    changed = shown(run, "config", "--changed", "random-walk", env=environment)
+    assert set(changed) == {"random-walk.beta", "random-walk.steps", "random-walk.out"}
+
+
+def test_the_command_line_wins_and_the_file_is_used(run: Run, photographs: Any) -> None:
+    Path("wsss.toml").write_text('[view]\nwidth = 64\nout = "from-file.png"\n')
+    assert run("view", input=photographs, check=0).out == "from-file.png\n"
+    assert run("view", "-o", "given.png", input=photographs, check=0).out == "given.png\n"
+    Path("other.toml").write_text('[view]\nout = "other.png"\n')
+    assert run("--config", "other.toml", "view", input=photographs, check=0).out == "other.png\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[make-cma]\n", "wsss.toml: no command 'make-cma'; did you mean [make-cam]?"),
+        ("[view]\nwdith = 3\n", "wsss.toml: [view] has no option 'wdith'; did you mean width?"),
+        ("view = 3\n", "wsss.toml: 'view' is not a table; write [view]"),
+        ("[view\n", "wsss.toml: "),
+        ('[view]\nwidth = "wide"\n', "'wide' is not a valid integer"),
+    ],
+)
+def test_a_wrong_settings_file_is_told(text: str, problem: str, run: Run) -> None:
+    Path("wsss.toml").write_text(text)
+    result = run("view", check=2)
+    assert problem in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_missing_settings_file_is_told(run: Run) -> None:
+    assert "cannot read gone.toml: No such file" in run("--config", "gone.toml", "view", check=2).err

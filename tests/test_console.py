@@ -1,0 +1,66 @@
+"""What is said to people, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from wsss_cli import console
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    yield
+    console.configure()
+
+
+def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {}
+    for name, switches in (
+        ("quiet", {"quiet": True}), ("normal", {}), ("verbose", {"verbose": True})
+    ):  # fmt: skip
+        console.configure(**switches)
+        console.warn("t", "w")
+        console.note("t", "n")
+        console.detail("t", "d")
+        said[name] = capsys.readouterr().err.split()
+    assert said["quiet"] == ["wsss", "t:", "w"]
+    assert said["normal"] == ["wsss", "t:", "w", "wsss", "t:", "n"]
+    assert len(said["verbose"]) == 9
+
+
+def test_a_log_gets_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with console.progress("t", total=100, initial=20) as bar:
+        for _ in range(8):
+            now[0] += 10
+            bar.update(5, loss="0.1")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "wsss t: 35/100 images, 0.50/s, 130 s left, loss 0.1",
+        "wsss t: 50/100 images, 0.50/s, 100 s left, loss 0.1",
+    ]
+
+
+def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    console.configure(quiet=True)
+    with console.progress("t") as bar:
+        bar.update()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with console.progress("t", total=2) as bar:
+        bar.update(loss="0.25")
+        console.warn("t", "look")
+        bar.update()
+    text = capsys.readouterr().err
+    assert "wsss t: look\n" in text
+    assert "/2" in text

@@ -209,3 +209,9 @@ def test_a_stride_that_the_backbone_does_not_have(inside: Run, photographs: Reco
     assert done.err == (
         "wsss train-cam: efficientnet-lite0 has no output stride 5; it offers 8, 16, 32\n"
     )
+
+
+def test_random_weights_learn_their_batch_statistics(inside: Run, photographs: Records) -> None:
+    few = ("--classes", "voc", "--weights", "none", "--crop", "64", "--epochs", "1")
+    inside("train-cam", *few, "--device", "cpu", input=photographs, check=0)
+    assert files.load_checkpoint("cam.pt").config["training"]["freeze_bn"] is False

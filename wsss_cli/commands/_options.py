@@ -245,6 +245,11 @@ def inference_options(default_scales: Sequence[float]) -> Callable[[F], F]:
     )  # fmt: skip
 
 
+batch_size_option = click.option(
+    "--batch-size", default=4, show_default=True, type=click.IntRange(min=1),
+    help="Images of one size that go through the network together.",
+)  # fmt: skip
+
 max_side_option = click.option(
     "--max-side", default=1024, show_default=True, type=click.IntRange(min=0), metavar="PIXELS",
     help="See photographs with a longer side at this size; 0 is no bound.",

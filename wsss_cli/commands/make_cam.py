@@ -22,13 +22,7 @@ from wsss_cli.commands import _options
     metavar="P",
     help="For images without labels: maps of the classes found with at least this probability.",
 )
-@click.option(
-    "--batch-size",
-    default=4,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Images of one size that go through the network together.",
-)
+@_options.batch_size_option
 @_options.image_key_option
 @_options.max_side_option
 @_options.stage_options

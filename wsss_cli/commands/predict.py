@@ -17,13 +17,7 @@ from wsss_cli.commands import _options
 @click.option("--crf", is_flag=True, help="Refine the probabilities with a dense CRF.")
 @_options.crf_options
 @click.option("--scores", is_flag=True, help="Store the probabilities too, as `scores` (NPZ).")
-@click.option(
-    "--batch-size",
-    default=4,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Images of one size that go through the network together.",
-)
+@_options.batch_size_option
 @_options.image_key_option
 @_options.max_side_option
 @_options.stage_options

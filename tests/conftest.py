@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,10 +97,10 @@ def photographs(workdir: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy data set of 24 training and 8 validation images."""
     from wsss_cli.datasets.toy import make_toy
 
     root = tmp_path_factory.mktemp("toy") / "toy"
     make_toy(root, train=24, val=8, seed=0)
-    yield root
+    return root

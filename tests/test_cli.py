@@ -61,7 +61,9 @@ def test_the_list_of_commands_is_that_of_the_modules(run: Run) -> None:
         assert command is not None
         assert command.help is not None
         assert command.help.splitlines()[0] == line
-    files = {path.stem for path in (Path(__file__).parents[1] / "wsss_cli/commands").glob("[a-z]*.py")}
+    files = {
+        path.stem for path in (Path(__file__).parents[1] / "wsss_cli/commands").glob("[a-z]*.py")
+    }
     assert files == {name.replace("-", "_") for name in COMMANDS}
     shown = run("--help", check=0).out
     assert all(f"  {name} " in shown for name in COMMANDS)
@@ -94,9 +96,7 @@ def test_help_imports_no_torch(workdir: Path) -> None:
         (["eval", "gone.jsonl"], "cannot read records: gone.jsonl: No such file or directory"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exits_with_2(
-    args: list[str], problem: str, run: Run
-) -> None:
+def test_wrong_usage_is_one_line_and_exits_with_2(args: list[str], problem: str, run: Run) -> None:
     result = run(*args, check=2)
     assert problem in result.err
     assert result.err.count("\n") == 1
@@ -136,9 +136,9 @@ def test_environment_over_file_over_default(run: Run) -> None:
     )
     environment = {**os.environ, "WSSS_RANDOM_WALK_BETA": "12"}
     found = shown(run, "config", env=environment)
-    assert found["random-walk.beta"] == "12.0  # environment" or found[
-        "random-walk.beta"
-    ].endswith("# environment")
+    assert found["random-walk.beta"] == "12.0  # environment" or found["random-walk.beta"].endswith(
+        "# environment"
+    )
     assert found["random-walk.steps"] == "64  # file"
     assert found["random-walk.radius"] == "5  # default"
     assert found["make-cam.scales"] == "[1, 2]  # file"
@@ -173,4 +173,6 @@ def test_a_wrong_settings_file_is_told(text: str, problem: str, run: Run) -> Non
 
 
 def test_a_missing_settings_file_is_told(run: Run) -> None:
-    assert "cannot read gone.toml: No such file" in run("--config", "gone.toml", "view", check=2).err
+    assert (
+        "cannot read gone.toml: No such file" in run("--config", "gone.toml", "view", check=2).err
+    )

@@ -11,7 +11,15 @@ import pytest
 from wsss_cli import files
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.evaluation import (
-    Evaluation, Rule, Sweep, as_json, lineage, load_counts, measure, merged, save_counts,
+    Evaluation,
+    Rule,
+    Sweep,
+    as_json,
+    lineage,
+    load_counts,
+    measure,
+    merged,
+    save_counts,
 )  # fmt: skip
 from wsss_cli.metrics import Confusion
 
@@ -44,7 +52,9 @@ def records_with_maps(background: bool = False) -> list[dict[str, Any]]:
         names, cam = [name], plane[None]
         if background:
             names, cam = ["background", name], np.stack([0.9 - plane, plane])
-        meta = files.provenance("make-cam", {"scales": [1, 2]}, checkpoint="ab", classes=["cat", "dog"])
+        meta = files.provenance(
+            "make-cam", {"scales": [1, 2]}, checkpoint="ab", classes=["cat", "dog"]
+        )
         files.write_maps(f"{number}.npz", cam, names, (16, 24), meta)
         files.write_label_map(f"{number}.png", truth)
         made.append({"id": str(number), "cam": f"{number}.npz", "mask": f"{number}.png"})
@@ -52,7 +62,13 @@ def records_with_maps(background: bool = False) -> list[dict[str, Any]]:
 
 
 def run(records: list[dict[str, Any]], workers: int = 0, **options: Any) -> Any:
-    settings = {"key": None, "truth": "mask", "classes": None, "rule": Rule(thresholds=(0.5,)), **options}
+    settings = {
+        "key": None,
+        "truth": "mask",
+        "classes": None,
+        "rule": Rule(thresholds=(0.5,)),
+        **options,
+    }
     evaluation = Evaluation(**settings)
     problems: list[str] = []
     for _ in measure(iter(records), evaluation, workers=workers, on_error=problems.append):

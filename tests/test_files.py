@@ -27,9 +27,14 @@ def test_atomic_leaves_the_old_file_and_no_debris_when_it_fails(tmp_path: Path) 
     target = tmp_path / "sub" / "x.txt"
     with files.atomic(target) as temporary:
         temporary.write_text("old")
-    with pytest.raises(RuntimeError), files.atomic(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with files.atomic(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert target.read_text() == "old"
     assert os.listdir(target.parent) == ["x.txt"]
 
@@ -226,7 +231,9 @@ def test_nan_is_never_written(tmp_path: Path) -> None:
 
 
 def test_provenance_chains_and_is_plain_json() -> None:
-    made = files.provenance("t", {"scales": (1, 2)}, checkpoint="ab", sources={"cam": META, "x": None})
+    made = files.provenance(
+        "t", {"scales": (1, 2)}, checkpoint="ab", sources={"cam": META, "x": None}
+    )
     assert made["params"] == {"scales": [1, 2]}
     assert made["checkpoint"] == "ab"
     assert made["from"] == {"cam": META}

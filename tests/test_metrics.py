@@ -54,7 +54,10 @@ def test_a_class_found_but_never_true_counts_as_zero() -> None:
 
 def test_one_matrix_over_the_set_is_not_the_mean_over_images() -> None:
     whole, parts = Confusion(2), [Confusion(2), Confusion(2)]
-    images = [(np.array([[1, 1, 1, 0]]), np.array([[1, 1, 0, 0]])), (np.array([[1]]), np.array([[1]]))]
+    images = [
+        (np.array([[1, 1, 1, 0]]), np.array([[1, 1, 0, 0]])),
+        (np.array([[1]]), np.array([[1]])),
+    ]
     for part, (found, truth) in zip(parts, images, strict=True):
         whole.update(found, truth)
         part.update(found, truth)

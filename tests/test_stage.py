@@ -231,9 +231,7 @@ def test_a_closed_pipe_ends_quietly(mode: str, tool: Any, shell: Run, photograph
 
 
 @pytest.mark.parametrize("mode", ["", "--processes 2"])
-def test_interrupt_and_kill_leave_whole_files_only(
-    mode: str, tool: Any, photographs: Any
-) -> None:
+def test_interrupt_and_kill_leave_whole_files_only(mode: str, tool: Any, photographs: Any) -> None:
     tool("", photographs)
     many = [{**photographs[0], "id": f"{n}0"} for n in range(40)]
     Path("many.jsonl").write_text(as_lines(many), encoding="utf-8")

@@ -171,9 +171,7 @@ def test_tools_in_a_pipe(shell: Run, squares: Records) -> None:
     assert head.err == ""
 
 
-def test_large_photographs_are_refined_small_and_answered_large(
-    crf: Run, squares: Records
-) -> None:
+def test_large_photographs_are_refined_small_and_answered_large(crf: Run, squares: Records) -> None:
     big = Image.open("square 0.png").resize((WIDTH * 10, HEIGHT * 10), Image.Resampling.NEAREST)
     big.save("big.jpg", quality=95)
     wide = Image.new("RGB", (20_000, 20), (90, 90, 90))

@@ -45,7 +45,9 @@ class ASPP(nn.Module):
             nn.Conv2d(channels[-1], classes, 3, padding=rate, dilation=rate) for rate in rates
         )
         for branch in self.branches:
+            assert isinstance(branch, nn.Conv2d)
             nn.init.normal_(branch.weight, std=0.01)
+            assert branch.bias is not None
             nn.init.zeros_(branch.bias)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:

@@ -72,6 +72,7 @@ class AffinityNetwork(Network):
         )
         self.join = nn.Conv2d(sum(self.widths), sum(self.widths), 1, bias=False)
         for layer in self.reduce:
+            assert isinstance(layer, nn.Conv2d)
             nn.init.kaiming_normal_(layer.weight)
         nn.init.xavier_uniform_(self.join.weight, gain=4)
 

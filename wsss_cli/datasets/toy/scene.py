@@ -88,7 +88,7 @@ def make_scene(seed: int, split: str, index: int, size: int) -> Scene:
         near = Layer(shape, box(pieces))
         covering = _lay_props(rng, picture, near, [pieces])
         owner[near.area][covering > 0] = 0
-        np.maximum(things[near.area], covering, out=things[near.area])
+        things[near.area][covering > 0] = covering[covering > 0]
 
     names = [animal.name for animal in animals]
     mask, objects = _truth(owner, names)

@@ -11,7 +11,7 @@ TRAIN_CAM := --epochs 10 --crop 160 --resize 140,240 --lr 0.02
 SCALES    := --scales 1,1.5,2
 AFF_LABEL := --low-alpha 2 --high-alpha 12
 TRAIN_AFF := --epochs 6 --crop 160
-WALK      := --alpha 4
+WALK      := --beta 16 --alpha 6
 TRAIN_SEG := --head aspp --epochs 10 --crop 160
 PREDICT   := --scales 1,1.5
 

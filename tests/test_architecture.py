@@ -15,7 +15,7 @@ PACKAGE = Path(wsss_cli.__file__).parent
 FLOORS = [  # from the ground up; a module may import from its own floor and those below
     ("errors", "classes", "console", "files", "records"),
     ("methods", "models", "datasets", "metrics"),
-    ("stage", "training", "view", "plot"),
+    ("stage", "training", "evaluation", "report", "view", "plot"),
     ("commands",),
     ("cli",),
     ("__main__",),

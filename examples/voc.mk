@@ -58,7 +58,7 @@ table: $(RUN)/cam.json $(RUN)/crf.json $(RUN)/walk.json $(RUN)/weak.json $(RUN)/
 
 $(RUN)/%.jsonl:
 	@mkdir -p $(RUN)
-	$(WSSS) index voc $(DATA) --split $* --classes $(CLASSES) > $@
+	$(WSSS) index voc $(DATA) --split $* > $@
 
 $(RUN)/val.jsonl $(RUN)/train.jsonl $(RUN)/$(TRAIN).jsonl:
 

@@ -7,12 +7,12 @@ DATA := demo/toy
 TRAIN    := train
 CLASSES  := $(DATA)/classes.txt
 SETTINGS := cpu
-TRAIN_CAM := --epochs 10 --crop 160 --resize 140,240 --lr 0.02
-SCALES    := --scales 1,1.5,2
-AFF_LABEL := --low-alpha 2 --high-alpha 12
-TRAIN_AFF := --epochs 6 --crop 160
+TRAIN_CAM := --epochs 5 --crop 160 --resize 140,240 --lr 0.005
+SCALES    := --scales 1,2
+AFF_LABEL := --low-alpha 4 --high-alpha 32
+TRAIN_AFF := --epochs 5 --crop 160 --lr 0.01
 WALK      := --beta 16 --alpha 6
-TRAIN_SEG := --head aspp --epochs 10 --crop 160
+TRAIN_SEG := --head aspp --epochs 8 --crop 160 --lr 0.004
 PREDICT   := --scales 1,1.5
 
 .PHONY: demo

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,11 @@ def test_processes_keep_the_order_and_change_nothing(run: Run, squares: Records)
     assert [record["id"] for record in both.records] == [record["id"] for record in many]
     for one, other in zip(alone.records, both.records, strict=True):
         assert Path(one["pseudo"]).read_bytes() == Path(other["pseudo"]).read_bytes()
+
+
+def test_worker_processes_start_without_torch() -> None:
+    code = "import sys, wsss_cli.models.refining; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_only_what_changed_is_made_again(crf: Run, squares: Records) -> None:

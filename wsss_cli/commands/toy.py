@@ -26,7 +26,7 @@ from wsss_cli.commands import _options
 def command(folder: str, train: int, val: int, size: int, seed: int) -> None:
     """Make a small made-up data set in VOC's layout.
 
-    Five animals with one kind of body, told apart by the head alone, in cluttered places. Writes
+    Five animals with one kind of body, told apart by the head, in cluttered places. Writes
     below DIR: JPEGImages, Annotations, SegmentationClass, Saliency (maps with the faults of real
     ones), ImageSets/Segmentation/train.txt and val.txt, and classes.txt. Prints no records.
 

@@ -1,7 +1,8 @@
 """A small made-up data set in VOC's layout, hard in the ways that real data is hard.
 
-Five animals with one kind of body, told apart by the head alone, in cluttered places, at several
-scales, one to three to a picture, before and behind things that are no objects but often near them.
+Five animals with one kind of body, told apart for certain by the head alone, in cluttered places,
+at several scales, one to three to a picture, before and behind things that are no objects but often
+near them.
 """
 
 from wsss_cli.datasets.toy.animals import CLASSES

@@ -1,8 +1,9 @@
 """The five animals of the toy set.
 
-All have the same body: trunk, legs, tail, coat and pose come from one distribution, whatever the
-animal. What tells them apart is the head, above all what stands on it: so a classifier need only
-look there, and its activation maps cover a small part of the animal, as they do on photographs.
+All have the same body: trunk, legs, tail and pose come from one distribution, whatever the animal,
+and so does every second coat; the others have the animal's usual colour or pattern. What tells them
+apart for certain is the head: so a classifier looks there first, and its activation maps cover the
+head well and the body poorly, as they do on photographs.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from wsss_cli.datasets.toy.shapes import (
 BODY, LEGS, HEAD = 1, 2, 3  # part numbers
 
 _COATS: tuple[Colour, ...] = (
-    (176, 116, 66), (134, 92, 62), (196, 158, 112), (150, 140, 130), (112, 106, 104),
-    (92, 68, 54), (206, 190, 168), (164, 88, 52), (120, 112, 84),
+    (164, 88, 52), (176, 116, 66), (150, 140, 130), (196, 158, 112), (92, 68, 54), (112, 106, 104),
+    (134, 92, 62), (120, 112, 84), (206, 190, 168), (178, 168, 156),
 )  # fmt: skip
+_PATTERNS = ("plain", "patches", "spots", "stripes")
 _BONE: Colour = (226, 208, 172)
 _DARK: Colour = (34, 28, 28)
 _WHITE: Colour = (240, 234, 224)
@@ -140,7 +142,9 @@ _HEADS: dict[str, Callable[[Colour, float], list[Piece]]] = {
     "deer": _deer,
     "ram": _ram,
 }
-CLASSES: tuple[str, ...] = tuple(_HEADS)
+CLASSES: tuple[str, ...] = tuple(_HEADS)  # the n-th has the n-th two of the coats as its usual
+_USUAL = dict(zip(CLASSES, ("plain", "patches", "plain", "spots", "stripes"), strict=True))
+_ODD = 0.5  # how often a coat's colour, and its pattern, is not the usual one of its animal
 
 
 # ---- bodies --------------------------------------------------------------------------------------
@@ -157,10 +161,11 @@ def make_animal(rng: np.random.Generator, name: str) -> list[Piece]:
     """An animal looking to the right, in units of the length of its trunk, feet at y = 0.
 
     Args:
-        rng: chance; everything but the head is drawn from it in the same way for every ``name``.
+        rng: chance; shape and pose of the body follow from it in the same way for every ``name``.
         name: one of :data:`CLASSES`.
     """
-    coat = scaled(_COATS[rng.integers(len(_COATS))], rng.uniform(0.85, 1.15))
+    usual = 2 * CLASSES.index(name) + int(rng.integers(2)), int(rng.integers(len(_COATS)))
+    coat = scaled(_COATS[usual[int(rng.random() < _ODD)]], rng.uniform(0.85, 1.15))
     fat = rng.uniform(0.85, 1.15)
     lying = rng.random() < 0.2
     ground = 0.2 * fat + (0.06 if lying else rng.uniform(0.26, 0.46))
@@ -206,12 +211,13 @@ def _tail(rng: np.random.Generator) -> Points:
     return limb([(-0.42, -0.1), middle, end], [0.07, thick, 0.03])
 
 
-def dress(rng: np.random.Generator, layer: Rendered, length: float) -> None:
+def dress(rng: np.random.Generator, layer: Rendered, name: str, length: float) -> None:
     """Give a painted animal its fur, the pattern of its coat and light from above, in place.
 
     Args:
-        rng: chance; the same for every class.
+        rng: chance.
         layer: the animal alone.
+        name: which animal it is.
         length: of its trunk, in pixels.
     """
     shape = layer.parts.shape
@@ -226,7 +232,8 @@ def dress(rng: np.random.Generator, layer: Rendered, length: float) -> None:
     shade += (round_ - np.roll(round_, lift, axis=0)) * np.float32(1.0)  # lit from above
     shade *= 0.72 + 0.28 * round_
     layer.colour[:] *= shade
-    pattern = _pattern(rng, shape, length)
+    kind = _PATTERNS[rng.integers(len(_PATTERNS))]
+    pattern = _pattern(rng, kind if rng.random() < _ODD else _USUAL[name], shape, length)
     if pattern is not None:
         weight = np.where(layer.parts == HEAD, np.float32(0.0), pattern)
         tones = rng.uniform(0.45, 1.35) * rng.uniform(0.93, 1.07, 3)
@@ -234,16 +241,17 @@ def dress(rng: np.random.Generator, layer: Rendered, length: float) -> None:
             plane *= 1 + weight * np.float32(tone - 1)
 
 
-def _pattern(rng: np.random.Generator, shape: tuple[int, int], length: float) -> Field | None:
+def _pattern(
+    rng: np.random.Generator, kind: str, shape: tuple[int, int], length: float
+) -> Field | None:
     """Where the coat has its second colour, in [0, 1]; None for a plain coat."""
-    kind = rng.integers(4)
-    if kind == 0:
+    if kind == "plain":
         return None
-    if kind == 1:  # patches
+    if kind == "patches":
         field = noise(rng, shape, (length / 4, length / 4)) * 5
-    elif kind == 2:  # spots
+    elif kind == "spots":
         field = noise(rng, shape, (length / 14, length / 14)) * 6 - 2
-    else:  # stripes
+    else:
         wave = np.arange(shape[1], dtype=np.float32) * np.float32(2 * np.pi * 7 / length)
         field = 3 * np.sin(wave + 2.5 * noise(rng, shape, (length / 3, length / 3))) - 1
     return np.asarray(field, dtype=np.float32).clip(0, 1)

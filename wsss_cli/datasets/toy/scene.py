@@ -79,7 +79,7 @@ def make_scene(seed: int, split: str, index: int, size: int) -> Scene:
         for piece in animal.pieces:
             layer.paint(piece)
         drawn = layer.render()
-        dress(rng, drawn, animal.length)
+        dress(rng, drawn, animal.name, animal.length)
         drawn.over(picture)
         seen = drawn.parts > 0
         owner[drawn.area][seen] = number

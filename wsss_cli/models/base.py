@@ -23,5 +23,9 @@ class Backbone(nn.Module):
     new_layers: tuple[str, ...] = ()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """One map a level, shape (N, channels[i], about H / strides[i], about W / strides[i])."""
+        """One map a level, shape (N, channels[l], ceil(H / strides[l]), ceil(W / strides[l])).
+
+        Padding is symmetric everywhere, so cell (i, j) of a map is centred on pixel
+        (strides[l] i, strides[l] j), not on the middle of a square of that side.
+        """
         raise NotImplementedError

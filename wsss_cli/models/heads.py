@@ -1,8 +1,12 @@
-"""Heads: what is put on a backbone for segmentation."""
+"""Heads: what is put on a backbone for segmentation.
+
+Each takes the backbone's maps, low level to high, and gives logits (N, C, h, w). Dilations are the
+paper's at its output stride; at others they are scaled, so that they see the same field.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,32 +29,33 @@ class LargeFOV(nn.Module):
         self.dropout = nn.Dropout2d(0.5)
         self.classify = nn.Conv2d(1024, classes, 1)
 
-    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
         x = self.dropout(self.conv6(maps[-1]).relu())
         x = self.dropout(self.conv7(x).relu())
-        scores: Tensor = self.classify(x)
-        return scores
+        logits: Tensor = self.classify(x)
+        return logits
 
 
 class ASPP(nn.Module):
     """DeepLab-v2 (Chen et al. 2018, fig. 7): 3×3 classifiers at four dilations, summed.
 
-    Dilations 6, 12, 18, 24 at stride 8 (ASPP-L); halved at 16 and quartered at 32.
+    Dilations 6, 12, 18, 24 at stride 8 (ASPP-L); halved at 16 and quartered at 32. The variant for
+    ResNet: no hidden layers between the backbone and the classifiers.
     """
 
     def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], classes: int) -> None:
         super().__init__()
         rates = [max(rate * 8 // strides[-1], 1) for rate in (6, 12, 18, 24)]
-        self.branches = nn.ModuleList(
+        branches = [
             nn.Conv2d(channels[-1], classes, 3, padding=rate, dilation=rate) for rate in rates
-        )
-        for branch in self.branches:
-            assert isinstance(branch, nn.Conv2d)
+        ]
+        for branch in branches:
             nn.init.normal_(branch.weight, std=0.01)
             assert branch.bias is not None
             nn.init.zeros_(branch.bias)
+        self.branches = nn.ModuleList(branches)
 
-    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
         return torch.stack([branch(maps[-1]) for branch in self.branches]).sum(0)
 
 
@@ -61,10 +66,9 @@ class DeepLabV3Plus(nn.Module):
     separable, as in the paper's faster variant.
     """
 
-    def __init__(
-        self, channels: tuple[int, ...], strides: tuple[int, ...], classes: int, width: int = 256
-    ) -> None:
+    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], classes: int) -> None:
         super().__init__()
+        width = 256
         rates = [max(rate * 16 // strides[-1], 1) for rate in (6, 12, 18)]
         self.point = _unit(channels[-1], width, 1)
         self.branches = nn.ModuleList(_separable(channels[-1], width, rate) for rate in rates)
@@ -75,15 +79,15 @@ class DeepLabV3Plus(nn.Module):
         self.refine = nn.Sequential(_separable(width + 48, width, 1), _separable(width, width, 1))
         self.classify = nn.Conv2d(width, classes, 1)
 
-    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
         low, high = maps[0], maps[-1]
         pooled = self.pool(high.mean((2, 3), keepdim=True)).relu()
         parts = [self.point(high), *(branch(high) for branch in self.branches)]
         parts.append(pooled.expand(-1, -1, *high.shape[2:]))
         high = self.project(torch.cat(parts, 1))
         high = functional.interpolate(high, low.shape[2:], mode="bilinear", align_corners=False)
-        scores: Tensor = self.classify(self.refine(torch.cat([high, self.low(low)], 1)))
-        return scores
+        logits: Tensor = self.classify(self.refine(torch.cat([high, self.low(low)], 1)))
+        return logits
 
 
 def _unit(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
@@ -102,7 +106,11 @@ def _separable(inputs: int, outputs: int, dilation: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-HEADS: dict[str, Any] = {"largefov": LargeFOV, "aspp": ASPP, "deeplabv3plus": DeepLabV3Plus}
+HEADS: dict[str, Callable[[tuple[int, ...], tuple[int, ...], int], nn.Module]] = {
+    "largefov": LargeFOV,
+    "aspp": ASPP,
+    "deeplabv3plus": DeepLabV3Plus,
+}
 
 
 def build_head(
@@ -115,5 +123,4 @@ def build_head(
     """
     if name not in HEADS:
         raise ConfigurationError(f"no head '{name}'; there are {', '.join(HEADS)}")
-    head: nn.Module = HEADS[name](channels, strides, classes)
-    return head
+    return HEADS[name](channels, strides, classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,13 +67,13 @@ class AffinityNetwork(Network):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.reduce = nn.ModuleList(
+        reduce = [
             nn.Conv2d(channels, width, 1, bias=False)
             for channels, width in zip(backbone.channels[1:], self.widths, strict=True)
-        )
+        ]
+        self.reduce = nn.ModuleList(reduce)
         self.join = nn.Conv2d(sum(self.widths), sum(self.widths), 1, bias=False)
-        for layer in self.reduce:
-            assert isinstance(layer, nn.Conv2d)
+        for layer in reduce:
             nn.init.kaiming_normal_(layer.weight)
         nn.init.xavier_uniform_(self.join.weight, gain=4)
 
@@ -99,7 +100,7 @@ class SegmentationNetwork(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, shape (N, C, h, w), background first, of normalised images (N, 3, H, W)."""
-        logits: Tensor = self.head(self.backbone(images), images.shape[2:])
+        logits: Tensor = self.head(self.backbone(images))
         return logits
 
 
@@ -113,6 +114,9 @@ def build_network(
         backbone: name of the backbone.
         classes: class names without background.
         config: plain data: ``output_stride``, and ``head`` of a segmentation network.
+
+    Raises:
+        ConfigurationError: there is no such kind, backbone, stride or head.
     """
     body = build_backbone(backbone, output_stride=config.get("output_stride"))
     if kind == "cam":
@@ -120,19 +124,27 @@ def build_network(
     if kind == "affinity":
         return AffinityNetwork(body)
     if kind == "segmentation":
-        return SegmentationNetwork(body, len(classes) + 1, config["head"])
+        return SegmentationNetwork(body, len(classes) + 1, str(config.get("head")))
     raise ConfigurationError(f"no network of kind '{kind}'")
 
 
-def freeze_batchnorm(module: nn.Module) -> None:
-    """Keep the statistics and the scale and shift of every batch normalisation in ``module``.
+def freeze_batchnorm(module: nn.Module, *, affine: bool = True) -> None:
+    """Keep every batch normalisation in ``module`` as it is, also through ``train()``.
 
-    Survives ``train()``: the layers stay in evaluation mode. Meant for the pretrained backbone; new
-    layers have nothing to keep.
+    The layers stay in evaluation mode, so their statistics are used and never updated. Meant for
+    the pretrained backbone; new layers have nothing to keep.
+
+    Args:
+        module: changed in place.
+        affine: keep scale and shift too, as the public code of Ahn & Kwak 2018 does.
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.eval()
-            layer.train = lambda mode=True, layer=layer: layer  # type: ignore[method-assign, misc]
-            for parameter in layer.parameters():
-                parameter.requires_grad_(False)
+            layer.train = partial(_stay, layer)  # type: ignore[method-assign, assignment]
+            if affine:
+                layer.requires_grad_(False)
+
+
+def _stay(layer: nn.Module, mode: bool = True) -> nn.Module:
+    return layer

@@ -16,8 +16,9 @@ _GROUPS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 class VGG16LargeFOV(Backbone):
     """Levels: conv2 (stride 4 after pooling), conv3, conv4, and fc7 with 1024 channels.
 
-    fc6 is a 3×3 convolution with dilation 12, fc7 a 1×1 convolution; both begin at random, since
-    torchvision's fully connected layers are of another shape.
+    fc6 is a 3×3 convolution with dilation 12, fc7 a 1×1 convolution. torchvision's fully connected
+    layers are of another shape, so both begin at random (He et al. 2015) unless the weights hold
+    them.
     """
 
     channels = (128, 256, 512, 1024)
@@ -44,6 +45,10 @@ class VGG16LargeFOV(Backbone):
         self.fc6 = nn.Conv2d(512, 1024, 3, padding=12, dilation=12)
         self.fc7 = nn.Conv2d(1024, 1024, 1)
         self.dropout = nn.Dropout2d(0.5)
+        for layer in (self.fc6, self.fc7):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = images

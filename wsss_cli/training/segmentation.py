@@ -14,6 +14,7 @@ from wsss_cli.classes import check_classes, load_classes
 from wsss_cli.datasets.samples import Samples, batches, in_order
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import IGNORE
+from wsss_cli.methods.sampling import sample
 from wsss_cli.metrics import Confusion
 from wsss_cli.models.networks import SegmentationNetwork
 from wsss_cli.models.precision import Compute
@@ -42,13 +43,9 @@ def pixel_loss(logits: Tensor, labels: Tensor, *, stride: int = 1, ignore: int =
         torch.arange(int(torch.randint(min(stride, size), ())), size, stride, device=labels.device)
         for size in labels.shape[1:]
     )
-    # Centres of those pixels, in -1 to 1 from edge to edge.
-    y, x = (2 * rows + 1) / labels.shape[1] - 1, (2 * columns + 1) / labels.shape[2] - 1
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-    logits = functional.grid_sample(
-        logits.float(), grid.expand(len(logits), -1, -1, -1), padding_mode="border",
-        align_corners=False,
-    )  # fmt: skip
+    scale = [size / whole for size, whole in zip(logits.shape[2:], labels.shape[1:], strict=True)]
+    places = (rows + 0.5) * scale[0] - 0.5, (columns + 0.5) * scale[1] - 0.5
+    logits = sample(logits.float(), *places)
     labels = labels[:, rows[:, None], columns]
     total = functional.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
     return total / (labels != ignore).sum().clamp(min=1)

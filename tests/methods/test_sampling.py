@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from wsss_cli.methods.sampling import sample
+
+
+def test_whole_places_are_the_pixels_themselves() -> None:
+    maps = torch.randn(2, 3, 5, 7, dtype=torch.float64)
+    found = sample(maps, torch.tensor([0, 4, 2]), torch.tensor([6, 1]))
+    torch.testing.assert_close(found, maps[:, :, [0, 4, 2]][..., [6, 1]])
+
+
+def test_a_ramp_is_read_between_its_pixels_and_kept_beyond_its_edge() -> None:
+    ramp = torch.arange(6.0, dtype=torch.float64).expand(1, 1, 4, 6)
+    found = sample(ramp, torch.tensor([1.3]), torch.tensor([-2.0, 0.25, 3.5, 9.0]))
+    torch.testing.assert_close(found[0, 0, 0], torch.tensor([0, 0.25, 3.5, 5]).double())
+
+
+def test_resizing_is_sampling_at_the_centres_of_larger_pixels() -> None:
+    maps = torch.randn(1, 2, 4, 5)
+    rows, columns = (torch.arange(12) + 0.5) / 3 - 0.5, (torch.arange(10) + 0.5) / 2 - 0.5
+    expected = functional.interpolate(maps, (12, 10), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(sample(maps, rows, columns), expected)

@@ -1,0 +1,27 @@
+"""Values of maps at places between their pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def sample(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Bilinear values of maps on the grid of the given rows and columns.
+
+    Args:
+        maps: shape (N, C, h, w).
+        rows: shape (H,), places in pixels: 0 is the centre of the first row, h - 1 of the last;
+            beyond them the edge is repeated.
+        columns: shape (W,), likewise.
+
+    Returns:
+        Shape (N, C, H, W), of the type and on the device of ``maps``.
+    """
+    y = (2 * rows.to(maps) + 1) / maps.shape[2] - 1
+    x = (2 * columns.to(maps) + 1) / maps.shape[3] - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    return functional.grid_sample(
+        maps, grid.expand(len(maps), -1, -1, -1), padding_mode="border", align_corners=False
+    )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from wsss_cli.methods.sampling import sample
+from wsss_cli.methods.sampling import places, sample
 
 
 def test_whole_places_are_the_pixels_themselves() -> None:
@@ -23,3 +23,14 @@ def test_resizing_is_sampling_at_the_centres_of_larger_pixels() -> None:
     rows, columns = (torch.arange(12) + 0.5) / 3 - 0.5, (torch.arange(10) + 0.5) / 2 - 0.5
     expected = functional.interpolate(maps, (12, 10), mode="bilinear", align_corners=False)
     torch.testing.assert_close(sample(maps, rows, columns), expected)
+
+
+def test_places_go_there_and_back() -> None:
+    there = places(7, 100, 250, stride=16)  # cells at pixels 0, 16 … of 100, on 250 pixels
+    torch.testing.assert_close(there, (torch.arange(7) * 16 + 0.5) * 2.5 - 0.5)
+    back = places(250, 250, 100, onto_stride=16)
+    for cell, pixel in enumerate(there):
+        below = int(pixel)
+        share = pixel - below
+        found = back[below] * (1 - share) + back[min(below + 1, 249)] * share
+        torch.testing.assert_close(found, torch.tensor(float(cell)), atol=1e-4, rtol=0)

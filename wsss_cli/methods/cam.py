@@ -10,10 +10,18 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from wsss_cli.methods.sampling import places, sample
 
 
-def fuse(maps: Sequence[Tensor], size: tuple[int, int], flipped: Sequence[bool]) -> Tensor:
+def fuse(
+    maps: Sequence[Tensor],
+    size: tuple[int, int],
+    flipped: Sequence[bool],
+    *,
+    seen: Sequence[tuple[int, int]] | None = None,
+    stride: int = 1,
+) -> Tensor:
     """One activation map a class from the maps of several scales and mirrored images.
 
     M_c = sum_i relu(m_c^i) / max sum_i relu(m_c^i) (Ahn & Kwak 2018, eq. 1): negative evidence is
@@ -24,24 +32,30 @@ def fuse(maps: Sequence[Tensor], size: tuple[int, int], flipped: Sequence[bool])
         maps: logits or activations, each of shape (C, h_i, w_i); at least one.
         size: (H, W) of the result.
         flipped: whether each of ``maps`` is of the mirrored image.
+        seen: (H_i, W_i) of the image that each of ``maps`` was made from, where cell (y, x) looks
+            at pixel (stride y, stride x) of it; None for maps that are pictures of the whole image,
+            cell by cell.
+        stride: of the maps on the images seen.
 
     Returns:
         Activations in [0, 1], float32 of shape (C, H, W), on the device of ``maps``.
 
     Raises:
-        ValueError: no maps, or as many flags as maps are missing.
+        ValueError: no maps, maps of different classes, or not one flag (and size) a map.
     """
-    if not maps or len(maps) != len(flipped):
-        raise ValueError(f"{len(maps)} maps with {len(flipped)} flags")
+    seen = [(one.shape[-2], one.shape[-1]) for one in maps] if seen is None else seen
+    if not maps or not len(maps) == len(flipped) == len(seen):
+        raise ValueError(f"{len(maps)} maps with {len(flipped)} flags and {len(seen)} sizes")
+    if len({one.shape[0] for one in maps}) > 1:
+        raise ValueError(f"maps of {sorted({one.shape[0] for one in maps})} classes")
     total = torch.zeros(maps[0].shape[0], *size, device=maps[0].device)
-    for one, mirrored in zip(maps, flipped, strict=True):
-        positive = one.float().relu()
-        if mirrored:
-            positive = positive.flip(-1)
+    for one, mirrored, (height, width) in zip(maps, flipped, seen, strict=True):
         if total.numel():
-            total += functional.interpolate(
-                positive[None], size, mode="bilinear", align_corners=False
-            )[0]
+            rows = places(size[0], size[0], height, onto_stride=stride)
+            columns = places(size[1], size[1], width, onto_stride=stride)
+            if mirrored:  # pixel x of the image is pixel W - 1 - x of the mirrored one
+                columns = (width - 1) / stride - columns
+            total += sample(one[None].float().relu(), rows, columns)[0]
     return normalise(total)
 
 

@@ -7,6 +7,26 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def places(
+    cells: int, seen: int, onto: int, *, stride: float = 1, onto_stride: float = 1
+) -> Tensor:
+    """Where the cells of one grid lie on another, along one side of an image that both look at.
+
+    A grid looks at the image resized to so many pixels, from cell i at pixel ``stride`` · i of it,
+    as networks do whose padding is symmetric: at the fraction (stride i + 1/2) / seen of the side.
+
+    Args:
+        cells: number of cells of the one grid.
+        seen, stride: of the one grid.
+        onto, onto_stride: of the other.
+
+    Returns:
+        Places in cells of the other grid, shape (cells,), as :func:`sample` takes them.
+    """
+    pixels = (stride * torch.arange(cells) + 0.5) * (onto / seen) - 0.5
+    return pixels / onto_stride
+
+
 def sample(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Bilinear values of maps on the grid of the given rows and columns.
 

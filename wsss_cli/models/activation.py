@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from wsss_cli import files, records
 from wsss_cli.classes import numbers
 from wsss_cli.methods.cam import fuse
-from wsss_cli.models.inference import Image, Runner
+from wsss_cli.models.inference import Image, Runner, View
 
 SHRINK = 4  # maps are stored at a quarter of the image's size
 
@@ -87,22 +86,29 @@ class CamMaker:
     def compute(self, batch: Sequence[Seen]) -> list[Seen]:
         """``batch``, photographs of one size, with their maps."""
         if all(seen.wanted == [] for seen in batch):
-            views: list[tuple[Tensor, bool]] = []
+            views: list[View] = []
         else:
             views = self.runner.views([seen.image for seen in batch], self.scales, self.flip)
         return [self._fused(seen, place, views) for place, seen in enumerate(batch)]
 
-    def _fused(self, seen: Seen, place: int, views: Sequence[tuple[Tensor, bool]]) -> Seen:
+    def _fused(self, seen: Seen, place: int, views: Sequence[View]) -> Seen:
         size = map_size(seen.image.shape[:2])
         wanted = seen.wanted
         if wanted is None:
-            scores = torch.stack([view[place].mean((1, 2)) for view, _ in views]).mean(0).sigmoid()
+            means = [view.output[place].mean((1, 2)) for view in views]
+            scores = torch.stack(means).mean(0).sigmoid()
             assert self.score_above is not None
             wanted = (scores >= self.score_above).nonzero().flatten().tolist()
         names = tuple(self.classes[index] for index in wanted)
         if not wanted:
             return replace(seen, maps=np.zeros((0, *size), np.float32))
-        maps = fuse([view[place, wanted] for view, _ in views], size, [flip for _, flip in views])
+        maps = fuse(
+            [view.output[place, wanted] for view in views],
+            size,
+            [view.mirrored for view in views],
+            seen=[view.seen for view in views],
+            stride=self.runner.network.stride,
+        )
         return replace(seen, maps=maps.cpu().numpy(), names=names)
 
     def save(self, seen: Seen, path: str | Path, meta: dict[str, Any]) -> None:

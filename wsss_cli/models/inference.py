@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,20 @@ from wsss_cli.models.networks import Network, build_network
 from wsss_cli.models.precision import choose
 
 Image = npt.NDArray[np.uint8]
+
+
+class View(NamedTuple):
+    """What the network makes of images seen in one way.
+
+    Attributes:
+        output: float32 (N, C, h, w).
+        mirrored: whether the images were mirrored.
+        seen: (H, W) at which they were seen.
+    """
+
+    output: Tensor
+    mirrored: bool
+    seen: tuple[int, int]
 
 
 class Runner:
@@ -53,9 +68,7 @@ class Runner:
         shrink = self.max_side / max(size) if self.max_side else 1.0
         return size if shrink >= 1 else _scaled(size, shrink)
 
-    def views(
-        self, images: Sequence[Image], scales: Sequence[float], flip: bool
-    ) -> list[tuple[Tensor, bool]]:
+    def views(self, images: Sequence[Image], scales: Sequence[float], flip: bool) -> list[View]:
         """What the network makes of images of one size, at each scale, and mirrored.
 
         Args:
@@ -64,7 +77,7 @@ class Runner:
             flip: see the mirrored images too; both go through the network together.
 
         Returns:
-            For each view its output (N, C, h, w), float32, and whether it is mirrored.
+            One view a scale; with ``flip`` two, the plain one first.
         """
         given = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
         given = (given - self._mean) / self._std
@@ -72,18 +85,19 @@ class Runner:
         found = []
         with torch.inference_mode(), self.compute.autocast():
             for scale in scales:
-                batch = _resized(given, _scaled(size, scale))
+                seen = _scaled(size, scale)
+                batch = _resized(given, seen)
                 if flip:
                     batch = torch.cat([batch, batch.flip(-1)])
                 output = self.network(batch.contiguous(memory_format=torch.channels_last)).float()
-                found.append((output[: len(images)], False))
+                found.append(View(output[: len(images)], False, seen))
                 if flip:
-                    found.append((output[len(images) :], True))
+                    found.append(View(output[len(images) :], True, seen))
         return found
 
     def __call__(self, image: Image) -> Tensor:
         """The network's output (C, h, w), float32, for one photograph at scale 1."""
-        return self.views([image], [1.0], False)[0][0][0]
+        return self.views([image], [1.0], False)[0].output[0]
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -18,9 +18,15 @@ Groups = dict[str, list[nn.Parameter]]
 
 
 class Network(nn.Module):
-    """A backbone with new layers on it."""
+    """A backbone with new layers on it.
+
+    Attributes:
+        backbone: the backbone.
+        stride: pixels of the image to a cell of the output; cell i looks at pixel ``stride`` · i.
+    """
 
     backbone: Backbone
+    stride: int
 
     def parameter_groups(self) -> Groups:
         """Parameters under ``backbone`` (they have ImageNet weights) and ``new`` (the rest)."""
@@ -41,7 +47,7 @@ class CamNetwork(Network):
 
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.stride = backbone, backbone.strides[-1]
         self.classify = nn.Conv2d(backbone.channels[-1], num_classes, 1, bias=False)
         nn.init.xavier_uniform_(self.classify.weight)
 
@@ -66,7 +72,7 @@ class AffinityNetwork(Network):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.stride = backbone, backbone.strides[1]
         reduce = [
             nn.Conv2d(channels, width, 1, bias=False)
             for channels, width in zip(backbone.channels[1:], self.widths, strict=True)
@@ -97,6 +103,7 @@ class SegmentationNetwork(Network):
         super().__init__()
         self.backbone = backbone
         self.head = build_head(head, backbone.channels, backbone.strides, num_classes)
+        self.stride = backbone.strides[0 if head == "deeplabv3plus" else -1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, shape (N, C, h, w), background first, of normalised images (N, 3, H, W)."""

@@ -18,7 +18,7 @@ from wsss_cli.files import Maps
 from wsss_cli.methods.affinity import pairwise_affinity
 from wsss_cli.methods.cam import normalise
 from wsss_cli.methods.random_walk import random_walk
-from wsss_cli.methods.sampling import sample
+from wsss_cli.methods.sampling import places, sample
 from wsss_cli.models import pseudo
 from wsss_cli.models.inference import Image, Runner
 from wsss_cli.models.refining import read_matching
@@ -140,18 +140,18 @@ class Walker:
 
     def _on_grid(self, maps: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Maps of the whole image, (C, h, w), at the cells of the feature grid."""
-        seen, stride = self.runner.seen_size(size), self.runner.network.backbone.strides[1]
-        places = [
-            (stride * torch.arange(cells) + 0.5) * extent / whole - 0.5
-            for cells, extent, whole in zip(grid, maps.shape[1:], seen, strict=True)
-        ]
-        return sample(maps[None], *places)[0]
+        rows, columns = (
+            places(cells, whole, extent, stride=self.runner.network.stride)
+            for cells, extent, whole in zip(
+                grid, maps.shape[1:], self.runner.seen_size(size), strict=True
+            )
+        )
+        return sample(maps[None], rows, columns)[0]
 
     def _on_image(self, walked: Tensor, size: tuple[int, int]) -> Tensor:
         """Maps on the feature grid, (C, h, w), at the pixels of the image."""
-        seen, stride = self.runner.seen_size(size), self.runner.network.backbone.strides[1]
-        places = [
-            ((torch.arange(pixels) + 0.5) * whole / pixels - 0.5) / stride
-            for pixels, whole in zip(size, seen, strict=True)
-        ]
-        return sample(walked[None], *places)[0]
+        rows, columns = (
+            places(pixels, pixels, whole, onto_stride=self.runner.network.stride)
+            for pixels, whole in zip(size, self.runner.seen_size(size), strict=True)
+        )
+        return sample(walked[None], rows, columns)[0]

@@ -1,13 +1,14 @@
-"""Metrics against a loop over pixels and values worked by hand."""
+"""Metrics against a loop over pixels, values worked by hand, and one threshold at a time."""
 
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
 
-from wsss_cli.metrics import Confusion, mean, pair_counts
+from wsss_cli.metrics import Confusion, ThresholdSweep, mean, threshold_histogram
 
 
 def slow(prediction: np.ndarray, truth: np.ndarray, classes: int, ignore: int) -> np.ndarray:
@@ -109,8 +110,46 @@ def test_a_small_ignore_value_takes_the_place_of_a_class() -> None:
     assert confusion.miou() == 1
 
 
-def test_pairs_are_counted_at_256_truth_plus_prediction() -> None:
-    counts = pair_counts(np.array([[3, 3]], np.uint8), np.array([[2, 255]], np.uint8))
-    assert counts[2 * 256 + 3] == 1
-    assert counts[255 * 256 + 3] == 1
-    assert counts.sum() == 2
+@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (1, 7), (13, 1)])
+def test_any_shape_is_counted(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(2)
+    truth, found = rng.integers(0, 3, (2, *shape))
+    confusion = Confusion(3)
+    confusion.update(found, truth)
+    assert np.array_equal(confusion.counts, slow(found, truth, 3, 255))
+
+
+def test_a_worker_gives_back_what_it_counted() -> None:
+    confusion = Confusion(21, ignore=254)
+    confusion.update(np.array([[0, 20, 254, 3]]), np.array([[0, 20, 7, 254]]))
+    again = pickle.loads(pickle.dumps(confusion))
+    assert np.array_equal(again.counts, confusion.counts)
+    assert (again.num_classes, again.ignore) == (21, 254)
+    assert again.counts[7, 21] == 1
+
+
+@pytest.mark.parametrize("ignore", [255, 0, 2])
+def test_a_sweep_equals_one_threshold_at_a_time(ignore: int) -> None:
+    rng = np.random.default_rng(0)
+    thresholds = [0.2, 0.5, 0.75]
+    sweep = ThresholdSweep(3, 6, ignore)
+    separate = [Confusion(6, ignore) for _ in thresholds]
+    for numbers in ([2, 5], [1], [5, 1, 2]):
+        maps = (rng.integers(0, 5, (len(numbers), 9, 11)) / 4).astype(np.float32)  # with ties
+        truth = rng.choice([0, 1, 2, 5, ignore], (9, 11)).astype(np.uint8)
+        histogram = threshold_histogram(maps, truth, thresholds, num_classes=6, ignore=ignore)
+        sweep.add(histogram, numbers)
+        for threshold, confusion in zip(thresholds, separate, strict=True):
+            scores = np.concatenate([np.full((1, 9, 11), threshold, np.float32), maps])
+            confusion.update(np.array([0, *numbers])[scores.argmax(0)], truth)
+    swept = sweep.confusions()
+    assert len(swept) == 3
+    for confusion, expected in zip(swept, separate, strict=True):
+        assert np.array_equal(confusion.counts, expected.counts)
+        assert confusion.ignore == ignore
+
+
+def test_a_sweep_refuses_a_class_that_is_none() -> None:
+    truth = np.array([[0, 9]], np.uint8)
+    with pytest.raises(ValueError, match="truth holds class number 9; 3 classes"):
+        threshold_histogram(np.ones((1, 1, 2), np.float32), truth, [0.5], num_classes=3)

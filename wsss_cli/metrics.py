@@ -5,8 +5,7 @@ Numpy only: measuring needs no torch.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,8 @@ class Confusion:
 
     Args:
         num_classes: C, background included.
-        ignore: pixels with this true label are not counted.
+        ignore: pixels with this true label are not counted. If it is the number of a class, that
+            class is left out of every mean.
 
     >>> confusion = Confusion(2)
     >>> confusion.update(np.array([[0, 1, 1]]), np.array([[0, 0, 1]]))
@@ -50,25 +50,17 @@ class Confusion:
         """
         if prediction.shape != truth.shape:
             raise ValueError(f"prediction is {prediction.shape}, truth {truth.shape}")
-        self.add(pair_counts(prediction, truth))
-
-    def add(self, pairs: Counts) -> None:
-        """Count the pairs of one image, as :func:`pair_counts` gives them."""
-        table = pairs.reshape(256, 256)
-        for axis, what in ((1, "truth"), (0, "prediction")):
-            seen = np.flatnonzero(table.any(axis))
-            wrong = seen[(seen >= self.num_classes) & (seen != self.ignore)]
-            if len(wrong):
-                raise ValueError(
-                    f"{what} holds class number {wrong[0]}; "
-                    f"{self.num_classes} classes have the numbers 0 to {self.num_classes - 1}"
-                )
-        count = self.num_classes
-        self.counts[:, :count] += table[:count, :count]
-        if self.ignore >= count:
-            self.counts[:, count] += table[:count, self.ignore]
-        elif self.ignore >= 0:
-            self.counts[self.ignore] = 0
+        pairs, pixels = _pairs(_bytes(prediction, "prediction"), _bytes(truth, "truth"))
+        places = _places(self.num_classes, self.ignore)
+        row, column = places[pairs >> 8], places[pairs & 255]
+        for numbers, place, what in (
+            (pairs >> 8, row, "truth"),
+            (pairs & 255, column, "prediction"),
+        ):
+            if (wrong := place > self.num_classes).any():
+                _refuse(numbers[wrong], what, self.num_classes)
+        known = row < self.num_classes
+        np.add.at(self.counts, (row[known], column[known]), pixels[known])
 
     def merge(self, other: Confusion) -> None:
         """Add what another one counted.
@@ -108,6 +100,11 @@ class Confusion:
             "num_classes": self.num_classes, "ignore": self.ignore, "counts": self.counts.tolist()
         }  # fmt: skip
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For worker processes: of one image nearly all counts are 0."""
+        places = np.flatnonzero(self.counts)
+        return _unpacked, (self.num_classes, self.ignore, places, self.counts.flat[places])
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Confusion:
         """The reverse of :meth:`to_dict`.
@@ -126,24 +123,127 @@ class Confusion:
         return made
 
 
-def pair_counts(prediction: npt.NDArray[Any], truth: npt.NDArray[Any]) -> Counts:
-    """How often each pair of bytes occurs: (65536,), at 256 × truth + prediction."""
-    if prediction.dtype == np.uint8 and truth.dtype == np.uint8:
-        pairs = np.empty((*truth.shape, 2), np.uint8)
-        low, high = (0, 1) if sys.byteorder == "little" else (1, 0)
-        pairs[..., low], pairs[..., high] = prediction, truth
-        return np.bincount(pairs.view(np.uint16).ravel(), minlength=0x10000)
-    for values, what in ((truth, "truth"), (prediction, "prediction")):
-        if values.size and (values.min() < 0 or values.max() > 255):
-            raise ValueError(f"{what} holds a class number outside 0 to 255")
-    joined = truth.astype(np.int64) * 256 + prediction.astype(np.int64)
-    return np.bincount(joined.ravel(), minlength=0x10000)
+def _unpacked(num_classes: int, ignore: int, places: Counts, values: Counts) -> Confusion:
+    made = Confusion(num_classes, ignore)
+    made.counts.flat[places] = values
+    return made
+
+
+class ThresholdSweep:
+    """Confusion matrices of maps under many background thresholds, in one pass over the images.
+
+    A pixel is its best class where that score exceeds the threshold, background elsewhere. So one
+    histogram over (true class, best class, number of thresholds exceeded) holds them all.
+
+    Args:
+        count: number of thresholds, T.
+        num_classes: C, background included.
+        ignore: as of :class:`Confusion`.
+    """
+
+    def __init__(self, count: int, num_classes: int, ignore: int = 255) -> None:
+        self.num_classes, self.ignore = num_classes, ignore
+        self.counts: Counts = np.zeros((num_classes, num_classes, count + 1), np.int64)
+
+    def add(self, histogram: Counts, class_numbers: Sequence[int]) -> None:
+        """Count an image.
+
+        Args:
+            histogram: of :func:`threshold_histogram` with the same settings.
+            class_numbers: of the K classes, each once.
+        """
+        self.counts[:, class_numbers] += histogram
+
+    def confusions(self) -> list[Confusion]:
+        """The confusion matrix at each threshold."""
+        at_most = self.counts.cumsum(2)[..., :-1]
+        exceeded = self.counts.sum(2)[..., None] - at_most
+        made = []
+        for place in range(at_most.shape[2]):
+            confusion = Confusion(self.num_classes, self.ignore)
+            counts = confusion.counts
+            counts[:, :-1] = exceeded[..., place]
+            counts[:, 0] += at_most[..., place].sum(1)
+            if 0 <= self.ignore < self.num_classes:
+                counts[:, -1], counts[:, self.ignore] = counts[:, self.ignore].copy(), 0
+            made.append(confusion)
+        return made
+
+
+def threshold_histogram(
+    maps: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.uint8],
+    thresholds: Sequence[float],
+    *,
+    num_classes: int,
+    ignore: int = 255,
+) -> Counts:
+    """What one image adds to a :class:`ThresholdSweep`.
+
+    Args:
+        maps: scores of K >= 1 classes, (K, H, W).
+        truth: class numbers, or the ignore value, (H, W).
+        thresholds: T background scores, ascending.
+        num_classes: C, background included.
+        ignore: pixels with this true label are not counted.
+
+    Returns:
+        Pixels by true class, best of the K classes, thresholds exceeded: (C, K, T + 1).
+
+    Raises:
+        ValueError: a true number is neither a class nor the ignore value.
+    """
+    kinds, levels = len(maps), len(thresholds) + 1
+    row = _places(num_classes, ignore)[truth]
+    if (row > num_classes).any():
+        _refuse(truth[row > num_classes], "truth", num_classes)
+    exceeded = np.searchsorted(np.array(thresholds, np.float32), maps.max(0).ravel())
+    index = (row * kinds + maps.argmax(0)).ravel() * levels + exceeded
+    found = np.bincount(index, minlength=(num_classes + 1) * kinds * levels)
+    return found.reshape(-1, kinds, levels)[:-1]
 
 
 def mean(values: Values) -> float:
     """Mean of the values that are numbers; NaN if there is none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+def _pairs(
+    prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[Any]]:
+    """Runs of equal pairs, 256 × truth + prediction, and how long each is.
+
+    Label maps are areas, so there are a hundred times fewer runs than pixels.
+    """
+    pairs = truth.astype(np.uint16)
+    pairs <<= 8
+    pairs |= prediction
+    pairs = pairs.ravel()
+    starts = np.concatenate(([0], np.flatnonzero(pairs[1:] != pairs[:-1]) + 1))[: pairs.size]
+    return pairs[starts], np.diff(starts, append=pairs.size)
+
+
+def _bytes(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
+    if values.dtype != np.uint8 and values.size and (values.min() < 0 or values.max() > 255):
+        raise ValueError(f"{what} holds a class number outside 0 to 255")
+    return values.astype(np.uint8, copy=False)
+
+
+def _places(num_classes: int, ignore: int) -> npt.NDArray[np.intp]:
+    """Row or column of each byte: a class its own, the ignore value C, anything else C + 1."""
+    places = np.full(256, num_classes + 1)
+    places[:num_classes] = range(num_classes)
+    if 0 <= ignore <= 255:
+        places[ignore] = num_classes
+    return places
+
+
+def _refuse(numbers: npt.NDArray[Any], what: str, num_classes: int) -> None:
+    raise ValueError(
+        f"{what} holds class number {numbers.min()}; "
+        f"{num_classes} classes have the numbers 0 to {num_classes - 1}"
+    )
 
 
 def _ratio(part: Counts, whole: Counts) -> Values:

@@ -97,6 +97,55 @@ def test_merged_shards_equal_the_whole(run: Run, measured: Any) -> None:
     assert "cannot read" in run("eval", "--merge", "p 0.png", check=2).err
 
 
+def test_merge_finds_the_best_threshold_of_the_whole(run: Run, workdir: Path) -> None:
+    """Alone, one shard is best where the other is worst."""
+    truth = np.zeros((16, 16), np.uint8)
+    truth[:, 8:] = 1
+    files.write_label_map("t.png", truth)
+    records = []
+    for name, (left, right) in {
+        "faint": (0.0, 0.3),
+        "strong": (0.5, 0.9),
+        "both": (0.2, 0.6),
+    }.items():
+        plane = np.full((1, 4, 4), left)
+        plane[:, :, 2:] = right
+        files.write_maps(
+            f"{name}.npz", plane, ["cat"], (16, 16),
+            files.provenance("make-cam", {}, classes=["cat"]),
+        )  # fmt: skip
+        records.append({"id": name, "cam": f"{name}.npz", "mask": "t.png"})
+    few = ("eval", "--thresholds", "0.1,0.8,0.1", "--format", "json")
+    whole = json.loads(run(*few, input=records, check=0).out)
+    alone = [
+        json.loads(run(*few, "--confusion", f"{n}.json", input=[record], check=0).out)
+        for n, record in enumerate(records)
+    ]
+    total = run("eval", "--merge", "0.json", "1.json", "2.json", "--format", "json", check=0)
+    assert json.loads(total.out) == whole
+    assert whole["threshold"] not in {part["threshold"] for part in alone[:2]}
+    done = run("eval", "--merge", "0.json", "--confusion", "again.json", check=0)
+    assert "best of 8 thresholds: 0.1" in done.out
+    assert Path("again.json").read_text() == Path("0.json").read_text()
+    for option in ("--key=cam", "--threshold=0.3", "--ignore=7", "--per-image=x"):
+        refused = run("eval", "--merge", "0.json", option, check=2)
+        assert f"{option.split('=')[0]} cannot change what --merge adds up" in refused.err
+    assert "--merge needs the files" in run("eval", "--merge", check=2).err
+
+
+def test_per_image_needs_one_background(run: Run, workdir: Path) -> None:
+    files.write_label_map("t.png", np.ones((16, 16), np.uint8))
+    meta = files.provenance("make-cam", {}, classes=["cat"])
+    files.write_maps("a.npz", np.full((1, 4, 4), 0.5), ["cat"], (16, 16), meta)
+    record = {"id": "a", "cam": "a.npz", "mask": "t.png"}
+    refused = run("eval", "--per-image", "each.jsonl", input=[record], check=2)
+    assert "--per-image needs one background for all images: give --threshold" in refused.err
+    assert refused.err.count("\n") == 1
+    assert not Path("each.jsonl").exists()
+    run("eval", "--per-image", "each.jsonl", "--threshold", "0.4", input=[record], check=0)
+    assert json.loads(Path("each.jsonl").read_text())["iou"] == {"cat": 1}
+
+
 def test_maps_are_swept(run: Run, workdir: Path) -> None:
     plane = np.zeros((1, 4, 4))
     plane[:, :, 2:] = 0.7

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from wsss_cli.commands import _options
 
 if TYPE_CHECKING:
-    from wsss_cli.evaluation import Measured, Rule
+    from wsss_cli.evaluation import Question, Rule
+    from wsss_cli.report import Measured
 
 
 @_options.command("eval")
@@ -82,8 +86,10 @@ if TYPE_CHECKING:
     help="Write the confusion matrix there, to be merged.",
 )
 @click.option("--merge", is_flag=True, help="The arguments are files of --confusion; add them up.")
-@_options.workers_option
+@_options.processes_option
+@click.pass_context
 def command(
+    context: click.Context,
     records: tuple[str, ...],
     key: str | None,
     truth: str,
@@ -112,10 +118,59 @@ def command(
     """
     from wsss_cli import console
     from wsss_cli.classes import load_classes
-    from wsss_cli.evaluation import Evaluation, as_json, load_counts, measure, merged, save_counts
+    from wsss_cli.evaluation import Question
+    from wsss_cli.report import facts, load_counts, merged, render, save_counts
+
+    if merge:
+        if not records:
+            raise click.UsageError("--merge needs the files to add up")
+        _refuse_with_merge(context)
+        measured = merged([load_counts(path) for path in records])
+    else:
+        rule = _rule(thresholds, threshold, alpha, own_background)
+        listed = None if classes is None else load_classes(classes)
+        question = Question(key=key, classes=listed, rule=rule, truth=truth, ignore=ignore)
+        measured = _measure(records, question, workers, per_image)
+    if confusion:
+        save_counts(confusion, measured)
+    click.echo(render(measured, layout), nl=False)
+    if layout == "csv":  # has no place for them
+        for line in facts(measured):
+            console.note("eval", line)
+    miou = measured.confusion.miou()
+    low = fail_under is not None and not miou >= fail_under
+    if low:
+        console.warn("eval", f"mIoU {miou:.4f} is below --fail-under {fail_under:g}")
+    if low or measured.failed:
+        sys.exit(1)
+
+
+def _refuse_with_merge(context: click.Context) -> None:
+    """Refuse options that say what is measured, where all is measured already."""
+    for param in context.command.params:
+        said = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+        if said and param.name in _OF_MEASURING:
+            raise click.UsageError(
+                f"{param.opts[0]} cannot change what --merge adds up; give it where that is made"
+            )
+
+
+_OF_MEASURING = (
+    "key", "truth", "classes", "thresholds", "threshold", "alpha", "own_background", "ignore",
+    "per_image",
+)  # fmt: skip
+
+
+def _measure(
+    records: tuple[str, ...], question: Question, workers: int, per_image: str | None
+) -> Measured:
+    """Measure the stream, and write each image's own values if they are wanted."""
+    from wsss_cli import console
+    from wsss_cli.errors import ConfigurationError, WsssError
+    from wsss_cli.evaluation import Tally, measure
     from wsss_cli.files import atomic
     from wsss_cli.records import read
-    from wsss_cli.report import render
+    from wsss_cli.report import image_values
 
     failed = 0
 
@@ -124,44 +179,41 @@ def command(
         failed += 1
         console.warn("eval", text)
 
-    if merge:
-        if not records:
-            raise click.UsageError("--merge needs the files to add up")
-        measured = merged([load_counts(path) for path in records])
-    else:
-        evaluation = Evaluation(
-            key=key,
-            truth=truth,
-            classes=load_classes(classes) if classes else None,
-            rule=_rule(thresholds, threshold, alpha, own_background),
-            ignore=ignore,
-        )
+    total: Tally | None = None
+    with ExitStack() as opened:
+        bar = opened.enter_context(console.progress("eval"))
+        lines = None
         if per_image:
-            import json
-
-            with atomic(per_image) as temporary, open(temporary, "w", encoding="utf-8") as lines:
-                for record, own in measure(
-                    read(records, on_error), evaluation, workers=workers, on_error=on_error
-                ):
-                    lines.write(json.dumps(evaluation.image_values(record, own)) + "\n")
-        else:
-            for _ in measure(
-                read(records, on_error), evaluation, workers=workers, on_error=on_error
-            ):
-                pass
-        measured = evaluation.result()
-        measured.failed = failed
-    if confusion:
-        save_counts(confusion, measured)
-    click.echo(render(as_json(measured), measured, layout), nl=False)
-    _finish(measured, failed, fail_under)
+            temporary = opened.enter_context(atomic(per_image))
+            lines = opened.enter_context(open(temporary, "w", encoding="utf-8"))
+        for chunk, part in measure(
+            read(records, on_error),
+            question,
+            workers=workers,
+            each=lines is not None,
+            on_error=on_error,
+        ):
+            if lines is not None and part.images:
+                if len(part.confusions()) > 1:
+                    raise ConfigurationError(
+                        "--per-image needs one background for all images: give --threshold (the "
+                        "best is found without --per-image) or --alpha"
+                    )
+                own = image_values(chunk[0]["id"], part.question.names(), part.confusions()[0])
+                lines.write(json.dumps(own, ensure_ascii=False) + "\n")
+            if total is None:
+                total = part
+            else:
+                total.merge(part)
+            bar.update(len(chunk))
+        if total is None:
+            raise WsssError("nothing was measured: no record could be read")
+    return total.result(failed)
 
 
 def _rule(
     thresholds: tuple[float, float, float], threshold: float | None, alpha: float | None, own: bool
 ) -> Rule:
-    import numpy as np
-
     from wsss_cli.evaluation import Rule
 
     if threshold is not None and alpha is not None:
@@ -171,19 +223,13 @@ def _rule(
     if threshold is not None:
         return Rule(thresholds=(threshold,))
     start, stop, step = thresholds
-    if start > stop:
-        raise click.BadParameter("START is larger than STOP", param_hint="--thresholds")
     count = round((stop - start) / step) + 1
-    return Rule(thresholds=tuple(np.linspace(start, start + step * (count - 1), count)), own=own)
+    if not 1 <= count <= _MOST_THRESHOLDS or stop > 1:
+        raise click.BadParameter(
+            f"START to STOP in steps of STEP: 1 to {_MOST_THRESHOLDS} thresholds up to 1",
+            param_hint="--thresholds",
+        )
+    return Rule(thresholds=tuple(round(start + step * n, 9) for n in range(count)), own=own)
 
 
-def _finish(measured: Measured, failed: int, fail_under: float | None) -> None:
-    """End with 1 if records were lost or the result is too low."""
-    from wsss_cli import console
-
-    miou: Any = measured.confusion.miou()
-    if fail_under is not None and not miou >= fail_under:
-        console.warn("eval", f"mIoU {miou:.4f} is below --fail-under {fail_under:g}")
-        sys.exit(1)
-    if failed:
-        sys.exit(1)
+_MOST_THRESHOLDS = 1000

@@ -53,6 +53,7 @@ def test_shapes_gradients_and_groups(kind: str, head: str | None, name: str, str
     step = {"affinity": 8, "deeplabv3plus": 4}.get(head or kind, stride)
     channels = {"cam": 3, "affinity": 448, "segmentation": 4}[kind]
     assert output.shape == (2, channels, -(-50 // step), -(-71 // step))
+    assert network.stride == step
 
     output.sum().backward()
     assert [key for key, value in network.named_parameters() if value.grad is None] == []
@@ -91,6 +92,21 @@ def test_affinity_features_come_from_three_levels() -> None:
         (64, 512, 1, 1), (128, 1024, 1, 1), (256, 4096, 1, 1),
     ]  # fmt: skip
     assert tuple(network.join.weight.shape) == (448, 448, 1, 1)
+
+
+def test_affinity_on_vgg16_joins_conv4_conv5_and_fc7() -> None:
+    """The upper three levels, before their pooling, as in the public code of the paper."""
+    backbone = build_backbone("vgg16").eval()
+    with torch.device("meta"):
+        network = AffinityNetwork(build_backbone("vgg16"))
+    assert [layer.in_channels for layer in network.reduce] == [512, 512, 1024]
+    image = images(1, 33, 41)
+    with torch.inference_mode():
+        maps = backbone(image)
+        conv4 = backbone.features[:23](image)  # to the third ReLU of the fourth group
+        conv5 = backbone.features[:30](image)
+    assert torch.equal(maps[1], conv4)
+    assert torch.equal(maps[2], conv5)
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ _GROUPS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 class VGG16LargeFOV(Backbone):
-    """Levels: conv2 (stride 4 after pooling), conv3, conv4, and fc7 with 1024 channels.
+    """Levels: conv2 after pooling (stride 4), then conv4, conv5 and fc7, which AffinityNet joins.
 
     fc6 is a 3×3 convolution with dilation 12, fc7 a 1×1 convolution. torchvision's fully connected
     layers are of another shape, so both begin at random (He et al. 2015) unless the weights hold
     them.
     """
 
-    channels = (128, 256, 512, 1024)
+    channels = (128, 512, 512, 1024)
     strides = (4, 8, 8, 8)
     new_layers = ("fc6", "fc7")
 
@@ -38,8 +38,10 @@ class VGG16LargeFOV(Backbone):
                     nn.ReLU(inplace=True),
                 ]
                 inputs = width
+            if number >= 3:
+                self._levels.append(len(layers) - 1)
             layers.append(nn.MaxPool2d(3, 2 if number < 3 else 1, padding=1))
-            if number in (1, 2, 3):
+            if number == 1:
                 self._levels.append(len(layers) - 1)
         self.features = nn.Sequential(*layers)
         self.fc6 = nn.Conv2d(512, 1024, 3, padding=12, dilation=12)

@@ -144,11 +144,34 @@ def test_a_transfer_cut_short_leaves_nothing(mirror: Mirror, tmp_path: Path) -> 
     content = as_file(published())
     mirror.answers[named(content)] = content
     mirror.cut = True
-    with pytest.raises(ConfigurationError, match=named(content)):
+    with pytest.raises(ConfigurationError) as caught:
         weights.download(named(content))
+    half, whole = len(content) // 2, len(content)
+    assert str(caught.value) == (
+        f"{mirror.url}/{named(content)}: cut short after {half} of {whole} bytes; try again, "
+        "or fetch it elsewhere and give --weights FILE"
+    )
     assert cached(tmp_path) == []
     mirror.cut = False
     assert weights.download(named(content)).read_bytes() == content
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(
+    mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = as_file(published())
+    name = named(content)
+    mirror.answers[name] = content
+    path = weights.download(name)
+    path.write_bytes(content[:-1] + b"?")
+    capsys.readouterr()
+    assert weights.download(name).read_bytes() == content
+    assert capsys.readouterr().err.startswith(f"wsss weights: {path} is damaged; fetching it again")
+    assert mirror.asked == [name, name]
+    path.write_bytes(b"")
+    mirror.answers.clear()
+    with pytest.raises(ConfigurationError, match="Not Found"):
+        weights.download(name)
 
 
 def test_failures_name_the_address_and_the_way_out(

@@ -96,34 +96,45 @@ def imagenet_file(name: str) -> Path:
 
 
 def download(name: str) -> Path:
-    """The file ``name`` in the cache, fetched if it is not there.
+    """The file ``name`` in the cache, fetched if it is not there, or damaged.
 
     The cache is ``wsss`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; ``$WSSS_WEIGHTS_URL`` names a
     mirror.
 
     Raises:
-        ConfigurationError: unreachable, or the digest is not the one in the name.
+        ConfigurationError: unreachable, cut short, or the digest is not the one in the name.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsss"
     target = cache / name
-    if target.exists():
-        return target
     url = f"{os.environ.get('WSSS_WEIGHTS_URL', _URL).rstrip('/')}/{name}"
     expected = name.rsplit("-", 1)[1].split(".")[0]
+    if target.is_file():
+        with target.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest().startswith(expected):
+                return target
+        console.warn("weights", f"{target} is damaged; fetching it again")
     digest = hashlib.sha256()
+    received = 0
     console.note("weights", f"fetching {url}")
     try:
         with (
             atomic(target) as temporary,
             urllib.request.urlopen(url, timeout=30) as response,
             open(temporary, "wb") as stream,
-            console.progress("weights", total=_megabytes(response), unit="megabyte") as progress,
+            console.progress("weights", total=_blocks(response), unit="megabyte") as progress,
         ):
+            announced = _announced(response)
             while block := response.read(_MEGABYTE):
                 digest.update(block)
                 stream.write(block)
+                received += len(block)
                 progress.update()
             stream.flush()
+            if announced is not None and received < announced:
+                raise ConfigurationError(
+                    f"{url}: cut short after {received} of {announced} bytes; try again, "
+                    "or fetch it elsewhere and give --weights FILE"
+                )
             if not digest.hexdigest().startswith(expected):
                 raise ConfigurationError(
                     f"{url}: what came is not what was published (SHA-256 {digest.hexdigest()[:8]} "
@@ -141,7 +152,12 @@ def download(name: str) -> Path:
 _MEGABYTE = 1 << 20
 
 
-def _megabytes(response: Any) -> int | None:
-    """How much is to come, where the server says so."""
+def _announced(response: Any) -> int | None:
+    """How many bytes are to come, where the server says so."""
     length = response.headers.get("Content-Length", "")
-    return -(-int(length) // _MEGABYTE) if length.isdigit() else None
+    return int(length) if length.isdigit() else None
+
+
+def _blocks(response: Any) -> int | None:
+    announced = _announced(response)
+    return None if announced is None else -(-announced // _MEGABYTE)

@@ -172,6 +172,25 @@ def open_rgb(path: str | Path, *, at_least: int | None = None) -> Image.Image:
         return _to_rgb(_open_image(path, "image"))  # decodes again to say what is wrong
 
 
+def read_bounded(path: str | Path, max_side: int) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """:func:`read_image`, made smaller (bilinear) if its long side exceeds ``max_side`` pixels.
+
+    Args:
+        path: the file.
+        max_side: 0 is no bound.
+
+    Returns:
+        The pixels, uint8 (h, w, 3), and the photograph's own size (H, W).
+    """
+    size = image_size(path)
+    if not max_side or max(size) <= max_side:
+        return read_image(path), size
+    shrink = max_side / max(size)
+    small = (max(round(size[1] * shrink), 1), max(round(size[0] * shrink), 1))
+    picture = open_rgb(path, at_least=max_side)
+    return np.array(picture.resize(small, Image.Resampling.BILINEAR)), size
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip to 255 instead of scaling

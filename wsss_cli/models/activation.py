@@ -24,13 +24,15 @@ class Seen:
     """One photograph on its way through the network.
 
     Attributes:
-        image: uint8 (H, W, 3).
+        image: uint8 (h, w, 3), the photograph or, bounded by ``max_side``, a smaller one.
+        size: (H, W) of the photograph.
         wanted: indices of the classes to map, in label order; None means those that score high.
         maps: float32 (K, h, w) in [0, 1], when computed.
         names: the K class names, when computed.
     """
 
     image: Image
+    size: tuple[int, int]
     wanted: list[int] | None
     maps: npt.NDArray[np.float32] | None = None
     names: tuple[str, ...] = ()
@@ -81,7 +83,7 @@ class CamMaker:
             wanted = [number - 1 for number in numbers(labels, self.classes)]
         else:
             wanted = None if self.score_above is not None else []
-        return Seen(files.read_image(path), wanted)
+        return Seen(*files.read_bounded(path, self.runner.max_side), wanted)
 
     def compute(self, batch: Sequence[Seen]) -> list[Seen]:
         """``batch``, photographs of one size, with their maps."""
@@ -92,7 +94,7 @@ class CamMaker:
         return [self._fused(seen, place, views) for place, seen in enumerate(batch)]
 
     def _fused(self, seen: Seen, place: int, views: Sequence[View]) -> Seen:
-        size = map_size(seen.image.shape[:2])
+        size = map_size(seen.size)
         wanted = seen.wanted
         if wanted is None:
             means = [view.output[place].mean((1, 2)) for view in views]
@@ -114,8 +116,7 @@ class CamMaker:
     def save(self, seen: Seen, path: str | Path, meta: dict[str, Any]) -> None:
         """Write the maps as NPZ."""
         assert seen.maps is not None
-        height, width = seen.image.shape[:2]
-        files.write_maps(path, seen.maps, seen.names, (height, width), meta)
+        files.write_maps(path, seen.maps, seen.names, seen.size, meta)
 
 
 def map_size(size: Sequence[int]) -> tuple[int, int]:

@@ -65,8 +65,7 @@ class Runner:
 
     def seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(H, W) at which an image of ``size`` is seen at scale 1."""
-        shrink = self.max_side / max(size) if self.max_side else 1.0
-        return size if shrink >= 1 else _scaled(size, shrink)
+        return _scaled(size, min(self.max_side / max(size), 1) if self.max_side else 1)
 
     def views(self, images: Sequence[Image], scales: Sequence[float], flip: bool) -> list[View]:
         """What the network makes of images of one size, at each scale, and mirrored.

@@ -47,6 +47,14 @@ def resize(maps: npt.NDArray[Any], size: tuple[int, int]) -> Scores:
 _BILINEAR = Image.Resampling.BILINEAR
 
 
+def resize_labels(labels: npt.NDArray[np.uint8], size: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """A label map at another size (H, W), each pixel with the number nearest to it."""
+    if labels.shape == tuple(size):
+        return labels
+    wanted = (size[1], size[0])
+    return np.array(Image.fromarray(labels).resize(wanted, Image.Resampling.NEAREST))
+
+
 def split_background(maps: Maps) -> tuple[Maps, npt.NDArray[np.float16] | None]:
     """The classes' maps, and the method's own background map where it has one."""
     if BACKGROUND not in maps.classes:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from wsss_cli import files
 from wsss_cli.errors import WsssError
@@ -32,32 +31,13 @@ def read_matching(
         WsssError: the maps are of an image of another size.
     """
     maps = files.read_maps(record[key])
-    image, size = _seen(record["image"], max_side)
+    image, size = files.read_bounded(record["image"], max_side)
     if maps.size != size:
         raise WsssError(
             f"{record[key]}: maps of an image of {maps.size[1]}x{maps.size[0]}, "
             f"but this one is {size[1]}x{size[0]}"
         )
     return image, maps
-
-
-def _seen(path: str, max_side: int) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """A photograph with its long side at most ``max_side`` (0: any), and its true size (H, W)."""
-    size = files.image_size(path)
-    if not max_side or max(size) <= max_side:
-        return files.read_image(path), size
-    shrink = max_side / max(size)
-    small = (max(round(size[1] * shrink), 1), max(round(size[0] * shrink), 1))
-    picture = files.open_rgb(path, at_least=max_side)
-    return np.array(picture.resize(small, Image.Resampling.BILINEAR)), size
-
-
-def _resized(labels: Labels, size: Sequence[int]) -> Labels:
-    """A label map at another size (H, W), each pixel with the number nearest to it."""
-    if labels.shape == tuple(size):
-        return labels
-    wanted = (size[1], size[0])
-    return np.array(Image.fromarray(labels).resize(wanted, Image.Resampling.NEAREST))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +85,15 @@ class Refiner:
             threshold=self.threshold,
         )
         labels = pseudo.label_map(pseudo.refine(image, scores, self.crf), numbers)
-        return _resized(labels, maps.size)
+        return pseudo.resize_labels(labels, maps.size)
 
     def _from_labels(self, record: Mapping[str, Any]) -> Labels:
-        image, size = _seen(record["image"], self.max_side)
-        labels = _resized(files.read_label_map(record[self.key], size), image.shape[:2])
+        image, size = files.read_bounded(record["image"], self.max_side)
+        given = files.read_label_map(record[self.key], size)
+        labels = pseudo.resize_labels(given, image.shape[:2])
         scores, present = crf.label_probabilities(labels, certainty=self.certainty)
         refined = pseudo.label_map(pseudo.refine(image, scores, self.crf), present[1:])
-        return _resized(refined, size)
+        return pseudo.resize_labels(refined, size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +133,6 @@ class RegionFinder:
         )
         table = np.full(256, files.IGNORE, np.uint8)
         table[: len(numbers) + 1] = [0, *numbers]
-        files.write_label_map(path, _resized(table[regions], maps.size), meta)
+        files.write_label_map(path, pseudo.resize_labels(table[regions], maps.size), meta)
         names = {0: "background", 255: "neutral"} | dict(enumerate(classes.classes, start=1))
         return ", ".join(f"{(regions == n).mean():.0%} {names[n]}" for n in sorted(names))

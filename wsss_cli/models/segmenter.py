@@ -23,12 +23,14 @@ class Segmented:
     """One photograph on its way through the network.
 
     Attributes:
-        image: uint8 (H, W, 3).
-        probabilities: of background and the classes, float32 (1 + C, h, w), when computed; the
-            size is that at which the photograph is seen.
+        image: uint8 (h, w, 3), the photograph or, bounded by ``max_side``, a smaller one.
+        size: (H, W) of the photograph.
+        probabilities: of background and the classes, float32 (1 + C, h', w'), when computed; the
+            size is that at which the image is seen.
     """
 
     image: Image
+    size: tuple[int, int]
     probabilities: npt.NDArray[np.float32] | None = None
 
 
@@ -60,7 +62,7 @@ class Segmenter:
 
     def load(self, path: str | Path) -> Segmented:
         """The photograph at ``path``."""
-        return Segmented(files.read_image(path))
+        return Segmented(*files.read_bounded(path, self.runner.max_side))
 
     def compute(self, batch: Sequence[Segmented]) -> list[Segmented]:
         """``batch``, photographs of one size, with probabilities."""
@@ -76,20 +78,16 @@ class Segmenter:
     def save(self, one: Segmented, paths: Mapping[str, Path], meta: dict[str, Any]) -> None:
         """Write the label map, and the probabilities if a path for them is given."""
         assert one.probabilities is not None
-        size = (one.image.shape[0], one.image.shape[1])
         if "scores" in paths:
             names = (BACKGROUND, *self.classes)
-            small = pseudo.resize(one.probabilities, map_size(size))
-            files.write_maps(paths["scores"], small, names, size, meta)
-        files.write_label_map(paths["pred"], self._labels(one.probabilities, one.image), meta)
+            small = pseudo.resize(one.probabilities, map_size(one.size))
+            files.write_maps(paths["scores"], small, names, one.size, meta)
+        labels = self._labels(one.probabilities, one.image)
+        files.write_label_map(paths["pred"], pseudo.resize_labels(labels, one.size), meta)
 
     def _labels(self, probabilities: npt.NDArray[np.float32], image: Image) -> Image:
         labels: Image = probabilities.argmax(0).astype(np.uint8)
-        if self.crf is None:
-            rows = np.arange(image.shape[0]) * labels.shape[0] // image.shape[0]
-            columns = np.arange(image.shape[1]) * labels.shape[1] // image.shape[1]
-            labels = labels[rows[:, None], columns]
-        else:
+        if self.crf is not None:
             # A class that wins no pixel before wins none after; leaving it out saves time.
             present = np.union1d([0], np.unique(labels)).astype(np.uint8)
             scores = pseudo.resize(probabilities[present], (image.shape[0], image.shape[1]))

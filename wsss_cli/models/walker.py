@@ -29,7 +29,7 @@ class Walked:
     """One image on its way.
 
     Attributes:
-        image: uint8 (H, W, 3).
+        image: uint8 (H, W, 3), the photograph or, bounded by ``max_side``, a smaller one.
         maps: its activation maps, background taken out.
         background: the method's own background map, or None.
         numbers: class numbers of the maps.
@@ -83,13 +83,13 @@ class Walker:
 
     def load(self, record: Mapping[str, Any]) -> Walked:
         """The photograph and the maps of ``record``."""
-        image, maps = read_matching(dict(record), "cam")
+        image, maps = read_matching(record, "cam", self.runner.max_side)
         numbers = pseudo.class_numbers(maps, self.classes)
         maps, background = pseudo.split_background(maps)
         return Walked(image, maps, background, numbers)
 
     def compute(self, batch: Sequence[Walked]) -> list[Walked]:
-        """``batch`` with scores at the size of the images."""
+        """``batch`` with scores at the size at which the photographs are seen."""
         return [self._walk(one) for one in batch]
 
     def _walk(self, one: Walked) -> Walked:
@@ -131,9 +131,9 @@ class Walker:
             small = pseudo.resize(one.scores, (quarter[0], quarter[1]))
             top = max(float(small.max(initial=0)), 1e-9)
             names = (BACKGROUND, *one.maps.classes)
-            size = (one.image.shape[0], one.image.shape[1])
-            files.write_maps(paths["scores"], small / max(top, 1), names, size, meta)
-        files.write_label_map(paths["pseudo"], pseudo.label_map(one.scores, one.numbers), meta)
+            files.write_maps(paths["scores"], small / max(top, 1), names, one.maps.size, meta)
+        labels = pseudo.resize_labels(pseudo.label_map(one.scores, one.numbers), one.maps.size)
+        files.write_label_map(paths["pseudo"], labels, meta)
 
     # Cell i of the grid looks at pixel 8 i of the image seen, not at the middle of an eighth of it;
     # resizing the maps as pictures would leave the walk four pixels off its features.

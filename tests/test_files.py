@@ -294,3 +294,19 @@ def test_broken_and_evil_checkpoints_are_refused(workdir: Path) -> None:
         assert f"{name}.pt" in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not Path("evil-ran").exists()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_photograph_is_read_as_small_as_asked(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    ramp = np.arange(600) / 600 * 255 * np.ones((400, 1))
+    Image.fromarray(np.repeat(ramp[..., None], 3, 2).astype(np.uint8)).save(path)
+    for bound in (0, 600, 1000):
+        pixels, size = files.read_bounded(path, bound)
+        assert (pixels.shape, size) == ((400, 600, 3), (400, 600))
+    pixels, size = files.read_bounded(path, 150)
+    assert (pixels.shape, size) == ((100, 150, 3), (400, 600))
+    assert pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels[50, :, 1], ramp[0].reshape(150, 4).mean(1), atol=3)
+    Image.new("RGB", (20_000, 4)).save(path)
+    assert files.read_bounded(path, 1000)[0].shape == (1, 1000, 3)

@@ -1,0 +1,93 @@
+"""Whole photographs through a network: normalised, scaled, mirrored, bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.files import Checkpoint
+from wsss_cli.models.inference import Runner
+from wsss_cli.models.networks import build_network
+
+Looking = Callable[..., Runner]
+
+
+def photographs(count: int, height: int, width: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return list(rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+
+
+def test_a_view_is_what_the_network_makes_of_the_normalised_photograph(
+    cam_checkpoint: Checkpoint,
+) -> None:
+    runner = Runner(cam_checkpoint, device="cpu", precision="fp32")
+    network = build_network(
+        "cam", cam_checkpoint.backbone, cam_checkpoint.classes, cam_checkpoint.config
+    ).eval()
+    network.load_state_dict(cam_checkpoint.state_dict)
+    images = photographs(2, 48, 64)
+    plain, mirrored = runner.views(images, [1.0], True)
+    assert (plain.mirrored, mirrored.mirrored) == (False, True)
+    assert plain.seen == mirrored.seen == (48, 64)
+    for number, image in enumerate(images):
+        pixels = (image / 255 - network.backbone.mean) / network.backbone.std
+        given = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        with torch.inference_mode():
+            expected, turned = network(given)[0], network(given.flip(-1))[0]
+        torch.testing.assert_close(plain.output[number], expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(mirrored.output[number], turned, rtol=1e-3, atol=1e-4)
+    alone = runner(images[0])
+    torch.testing.assert_close(alone, plain.output[0], rtol=1e-3, atol=1e-4)
+    assert not alone.requires_grad
+    assert alone.dtype == torch.float32
+
+
+def test_scales_come_in_order_each_with_its_mirror(looking: Looking) -> None:
+    views = looking(1).views(photographs(1, 60, 81), [0.5, 1.0, 2.0], True)
+    assert [(view.seen, view.mirrored) for view in views] == [
+        ((33, 40), False), ((33, 40), True),  # below 33 pixels there is nothing to see
+        ((60, 81), False), ((60, 81), True),
+        ((120, 162), False), ((120, 162), True),
+    ]  # fmt: skip
+    for view in views:
+        assert tuple(view.output.shape) == (1, 3, *view.seen)
+    for plain, mirrored in zip(views[::2], views[1::2], strict=True):
+        torch.testing.assert_close(mirrored.output.flip(-1), plain.output)
+    assert len(looking(1).views(photographs(1, 60, 81), [0.5, 1.0, 2.0], False)) == 3
+
+
+def test_smaller_views_are_means_and_not_every_other_pixel(looking: Looking) -> None:
+    image = np.zeros((80, 80, 3), np.uint8)
+    image[::2] = 255
+    (view,) = looking(1).views([image], [0.5], False)
+    assert (view.output - 0.5).abs().max() < 0.15
+
+
+@pytest.mark.parametrize(
+    ("size", "bound", "seen"),
+    [
+        ((60, 80), 0, (60, 80)),
+        ((60, 80), 80, (60, 80)),
+        ((60, 80), 40, (33, 40)),
+        ((3000, 4000), 1024, (768, 1024)),
+        ((20, 20_000), 1024, (33, 1024)),
+        ((7, 5), 0, (33, 33)),
+    ],
+)
+def test_the_size_a_photograph_is_seen_at(
+    looking: Looking, size: tuple[int, int], bound: int, seen: tuple[int, int]
+) -> None:
+    runner = looking(1, bound)
+    assert runner.seen_size(size) == seen
+    if max(size) < 100:
+        assert runner.views(photographs(1, *size), [1.0], False)[0].seen == seen
+
+
+def test_weights_of_another_network_are_refused(cam_checkpoint: Checkpoint) -> None:
+    with pytest.raises(ConfigurationError, match=r"do not fit its network \(efficientnet-lite0\)"):
+        Runner(replace(cam_checkpoint, classes=("cat",)), device="cpu")

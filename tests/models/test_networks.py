@@ -12,6 +12,7 @@ from torch import nn
 
 from wsss_cli import files
 from wsss_cli.errors import ConfigurationError
+from wsss_cli.methods.affinity import pairwise_affinity
 from wsss_cli.models.backbones import BACKBONES, build_backbone
 from wsss_cli.models.heads import ASPP, HEADS, DeepLabV3Plus, LargeFOV
 from wsss_cli.models.networks import (
@@ -92,6 +93,16 @@ def test_affinity_features_come_from_three_levels() -> None:
         (64, 512, 1, 1), (128, 1024, 1, 1), (256, 4096, 1, 1),
     ]  # fmt: skip
     assert tuple(network.join.weight.shape) == (448, 448, 1, 1)
+
+
+def test_affinities_begin_undecided() -> None:
+    """Neither all alike nor all apart, where nothing would be learned."""
+    torch.manual_seed(0)
+    network = build("affinity")
+    levels = [torch.randn(1, c, 12, 12).relu() for c in network.backbone.channels]
+    network.backbone.forward = lambda images: levels
+    affinity = pairwise_affinity(network(torch.empty(0)))
+    assert 0.5 < affinity[affinity > 0].mean() < 0.9
 
 
 def test_affinity_on_vgg16_joins_conv4_conv5_and_fc7() -> None:

@@ -88,16 +88,20 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
     )  # fmt: skip
 
 
+def _output_stride_option(default: str) -> Callable[[F], F]:
+    return click.option(
+        "--output-stride", default=None, type=click.IntRange(min=1), metavar="PIXELS",
+        help=f"Pixels of the image to one of the last map: 8, 16 or 32.  [default: {default}]",
+    )  # fmt: skip
+
+
+output_stride_option = _output_stride_option("that of the checkpoint")
 backbone_options = _options._chain(
     click.option(
         "--backbone", default="efficientnet-lite0", show_default=True, metavar="NAME",
         help="efficientnet-lite0 (made for a CPU), resnet50, resnet101, resnet38 or vgg16.",
     ),
-    click.option(
-        "--output-stride", default=None, type=click.IntRange(min=1), metavar="PIXELS",
-        help="Pixels of the image to one of the last map: 8, 16 or 32.  "
-        "[default: 16; vgg16 and resnet38 have 8 only]",
-    ),
+    _output_stride_option("16; vgg16 and resnet38 have 8 only"),
     click.option(
         "--weights", default="imagenet", show_default=True, metavar="imagenet|none|FILE",
         help="Weights of the backbone to start from.",

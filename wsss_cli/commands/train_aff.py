@@ -14,6 +14,7 @@ from wsss_cli.commands import _options, _training
 @_options.records_argument
 @_options.model_out_option("aff.pt")
 @_options.checkpoint_option("cam")
+@_training.output_stride_option
 @_training.scale_option
 @_options.radius_option
 @click.option(
@@ -23,11 +24,12 @@ from wsss_cli.commands import _options, _training
     metavar="KEY",
     help="Record key of the label map.",
 )
-@_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
+@_training.training_options(epochs=8, batch_size=8, crop=320, lr=0.01)
 def command(
     records: tuple[str, ...],
     out: str,
     checkpoint: str,
+    output_stride: int | None,
     scale: tuple[float, float],
     radius: int,
     key: str,
@@ -52,7 +54,7 @@ def command(
     with session("train-aff", out=out, **options) as here:
         start = load_checkpoint(checkpoint, "cam")
         given = here.read(records, either=[key])
-        config = {"output_stride": start.config["output_stride"]}
+        config = {"output_stride": output_stride or start.config["output_stride"]}
         network = build_network("affinity", start.backbone, start.classes, config)
         network.backbone.load_state_dict(part(start.state_dict, "backbone"))
         view = partial(random_view, crop=here.options.crop, scale=scale)

@@ -81,7 +81,9 @@ class AffinityNetwork(Network):
         self.join = nn.Conv2d(sum(self.widths), sum(self.widths), 1, bias=False)
         for layer in reduce:
             nn.init.kaiming_normal_(layer.weight)
-        nn.init.xavier_uniform_(self.join.weight, gain=4)
+        # Small, so that affinities begin near 0.7. From large features (the public code's gain is 4)
+        # most channels end where ELU is flat, and the rest never learn to tell regions apart.
+        nn.init.xavier_uniform_(self.join.weight, gain=0.3)
 
     def forward(self, images: Tensor) -> Tensor:
         """f_aff, shape (N, 448, h, w) at stride 8, of normalised images (N, 3, H, W)."""

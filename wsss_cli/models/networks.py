@@ -81,7 +81,7 @@ class AffinityNetwork(Network):
         self.join = nn.Conv2d(sum(self.widths), sum(self.widths), 1, bias=False)
         for layer in reduce:
             nn.init.kaiming_normal_(layer.weight)
-        # Small, so that affinities begin near 0.7. From large features (the public code's gain is 4)
+        # Small: affinities begin near 0.7. From large features (the public code has a gain of 4)
         # most channels end where ELU is flat, and the rest never learn to tell regions apart.
         nn.init.xavier_uniform_(self.join.weight, gain=0.3)
 

@@ -1,0 +1,154 @@
+"""The recipes in examples/: each is valid shell, and does what it says with small data.
+
+voc6-select.sh and the id lists: tests/datasets/test_voc6.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsss_cli import files
+from wsss_cli.cli import cli
+from wsss_cli.models.networks import build_network
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*.sh"))
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def script(workdir: Path) -> Script:
+    """``script("ci-eval.sh", "data", …)``: the script with ``wsss`` on the path."""
+    tool = workdir / "bin" / "wsss"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\nexec {sys.executable} -m wsss_cli "$@"\n')
+    tool.chmod(0o755)
+
+    def call(name: str, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ, **settings, "PATH": f"{tool.parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(EXAMPLES.parent),
+        }  # fmt: skip
+        return subprocess.run(
+            ["bash", str(EXAMPLES / name), *args], env=environment, capture_output=True, text=True,
+            timeout=300,
+        )  # fmt: skip
+
+    return call
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_each_is_valid_shell_says_its_use_and_stops_at_the_first_failure(path: Path) -> None:
+    done = subprocess.run(["bash", "-n", path], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = path.read_text()
+    assert text.startswith("#!/usr/bin/env bash\n")
+    assert "\nset -euo pipefail\n" in text
+    assert f"# usage: {'sbatch ' if 'SBATCH' in text else ''}{path.name}" in text
+    assert os.access(path, os.X_OK)
+
+
+def test_own_photographs_become_masks(script: Script, workdir: Path) -> None:
+    """The whole chain, trained for one pass; a second run makes nothing anew."""
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        path = workdir / "my photos" / ["cat", "traffic light"][number % 2] / f"{number} é.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(path)
+    Path("classes.txt").write_text("cat\ntraffic light\n")
+    Path("wsss.toml").write_text(
+        '[train-cam]\nepochs = 1\ncrop = 64\nresize = "48,80"\ndevice = "cpu"\n'
+        '[make-cam]\nscales = "1"\n[train-aff]\nepochs = 1\ncrop = 64\ndevice = "cpu"\n'
+    )
+    done = script("own-folder.sh", "my photos", "classes.txt", "my masks")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in Path("my masks/masks.jsonl").read_text().splitlines()]
+    assert [record["labels"] for record in records] == [["cat"]] * 2 + [["traffic light"]] * 2
+    for record in records:
+        labels = files.read_label_map(record["pseudo"], (48, 64))
+        assert set(np.unique(labels)) <= {0, 1 + (record["labels"] != ["cat"])}
+    with Image.open("my masks/sheet.png") as sheet:
+        assert sheet.width > 3 * 200
+    made = {path: path.stat().st_mtime_ns for path in Path("my masks").rglob("*.[np][pnt][gz]*")}
+    made.pop(Path("my masks/sheet.png"), None)
+    again = script("own-folder.sh", "my photos", "classes.txt", "my masks")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("finished already") == 2
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_ci_fails_below_the_floor(script: Script, toy_root: Path) -> None:
+    torch.manual_seed(0)
+    classes = (toy_root / "classes.txt").read_text().split()
+    config = {"output_stride": 16, "head": "aspp"}
+    network = build_network("segmentation", "efficientnet-lite0", classes, config)
+    files.save_checkpoint(
+        "seg.pt", kind="segmentation", backbone="efficientnet-lite0", classes=classes,
+        config=config, state_dict=network.state_dict(),
+    )  # fmt: skip
+    small = {"WSSS_PREDICT_SCALES": "0.5", "WSSS_PREDICT_DEVICE": "cpu"}
+    for floor, code in (("0", 0), ("0.99", 1)):
+        done = script("ci-eval.sh", str(toy_root), "val", "seg.pt", floor, **small)
+        assert done.returncode == code, done.stderr
+        found = json.loads(Path("eval.json").read_text())
+        assert found == json.loads(done.stdout)
+        assert found["images"] == 8
+
+
+# ---- what needs a cluster is watched ----
+
+WATCH = """#!/bin/sh
+printf '%s\\n' "$(basename "$0") $*" >> calls
+[ -t 1 ] || echo '{{"id": "x"}}'
+"""
+
+
+def parsed(words: list[str]) -> None:
+    """Raise what the command line would complain about."""
+    command = cli.get_command(click.Context(cli), words[0])
+    assert command is not None
+    command.make_context(words[0], words[1:])
+
+
+def watched(script: Script, name: str, *args: str, **settings: str) -> list[list[str]]:
+    """The command lines that a script runs, each valid, none of them run."""
+    for tool in ("wsss", "torchrun"):
+        path = Path("bin") / tool
+        path.write_text(WATCH.format())
+        path.chmod(0o755)
+    for file in ("cam.pt", "aff.pt", "records.jsonl"):
+        Path(file).touch()
+    done = script(name, *args, **settings)
+    assert done.returncode == 0, done.stderr
+    calls = [line.split() for line in Path("calls").read_text().splitlines()]
+    for tool, *words in calls:
+        parsed(words[words.index("wsss_cli") + 1 :] if tool == "torchrun" else words)
+    return calls
+
+
+def test_several_gpus_train_together_and_share_the_records(script: Script) -> None:
+    train, *maps = watched(script, "several-gpus.sh", "records.jsonl", "3")
+    assert train[:5] == ["torchrun", "--nproc-per-node", "3", "-m", "wsss_cli"]
+    given = sorted((call[call.index("--shard") + 1], call[call.index("--device") + 1])
+                   for call in maps)  # fmt: skip
+    assert given == [("1/3", "cuda:0"), ("2/3", "cuda:1"), ("3/3", "cuda:2")]
+    assert len(Path("cam.jsonl").read_text().splitlines()) == 3
+
+
+def test_each_job_of_an_array_has_its_part(script: Script) -> None:
+    calls = watched(script, "slurm.sh", "records.jsonl", SLURM_ARRAY_TASK_ID="3")
+    maker = next(call for call in calls if call[1] == "make-cam")
+    assert maker[maker.index("--shard") + 1] == "3/8"
+    assert all("--skip-existing" in call for call in calls)
+    assert Path("pseudo.3.jsonl").read_text() == '{"id": "x"}\n'

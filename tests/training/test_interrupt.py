@@ -1,0 +1,61 @@
+"""The first signal is noted, the second obeyed at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from wsss_cli.training.interrupt import postponed
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_waits_for_the_step(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    with postponed() as interrupt:
+        assert interrupt.asked is None
+        signal.raise_signal(number)
+        assert interrupt.asked == number
+        assert not interrupt.insisted
+        with pytest.raises(SystemExit) as ended:
+            interrupt.leave()
+    assert ended.value.code == code
+    assert signal.getsignal(number) is before
+
+
+def test_ctrl_c_twice_stops_at_once() -> None:
+    with postponed() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interrupt.insisted
+
+
+def test_torchrun_passing_ctrl_c_on_is_not_the_user_insisting() -> None:
+    with postponed() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert (interrupt.asked, interrupt.insisted) == (signal.SIGINT, False)
+
+
+def test_where_nothing_can_be_half_done_the_first_is_obeyed() -> None:
+    with postponed() as interrupt:
+        interrupt.at_once = True
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert (interrupt.asked, interrupt.insisted) == (signal.SIGTERM, False)
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    found = []
+
+    def work() -> None:
+        with postponed() as interrupt:
+            found.extend([interrupt.asked, signal.getsignal(signal.SIGINT)])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [None, before]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +28,15 @@ def plain(network: torch.nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
     return found
 
 
-def median(function: object) -> float:
-    function()  # type: ignore[operator]
-    taken = []
-    for _ in range(RUNS):
-        started = time.perf_counter()
-        function()  # type: ignore[operator]
-        taken.append(time.perf_counter() - started)
-    return sorted(taken)[RUNS // 2]
+def medians(*functions: Callable[[], object]) -> list[float]:
+    """Seconds that each takes, measured in turns, so that other work on the machine meets all."""
+    taken: list[list[float]] = [[] for _ in functions]
+    for run in range(1 + RUNS):  # the first warms up
+        for function, times in zip(functions, taken, strict=True):
+            started = time.perf_counter()
+            function()
+            times += [time.perf_counter() - started] if run else []
+    return [sorted(times)[RUNS // 2] for times in taken]
 
 
 def main() -> None:
@@ -48,8 +51,9 @@ def main() -> None:
                 config={"output_stride": 16}, state_dict=network.state_dict(),
             )  # fmt: skip
             runner = Runner(load_checkpoint(path))
-        ours = median(lambda r=runner: r.views([image], SCALES, True))
-        slow = median(lambda n=network: plain(n, tensor))
+        ours, slow = medians(
+            partial(runner.views, [image], SCALES, True), partial(plain, network, tensor)
+        )
         print(
             f"make-cam, {backbone}, 4 scales + flip: {1 / ours:.2f} images/s, "
             f"plain fp32 {1 / slow:.2f} images/s, {slow / ours:.1f}x"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from wsss_cli.models.folding import conv_bn
+from wsss_cli.models.folding import conv_bn, fold_once
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
@@ -32,3 +32,22 @@ def test_statistics_are_still_learned_in_training() -> None:
     conv, bn = nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4)
     conv_bn(torch.randn(2, 3, 5, 5) + 3, conv, bn)
     assert bn.running_mean.abs().sum() > 0
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_what_is_kept_is_what_is_folded(short: bool) -> None:
+    torch.manual_seed(0)
+    conv, bn = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+    nn.init.uniform_(bn.running_var, 0.5, 2)
+    nn.init.normal_(bn.running_mean)
+    keys = list(bn.state_dict())
+    pair = nn.ModuleList([conv, bn]).eval().requires_grad_(False)
+    image = torch.randn(2, 8, 9, 9)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=short):
+        expected = conv_bn(image, conv, bn)
+        fold_once(pair)
+        for _ in range(2):
+            torch.testing.assert_close(conv_bn(image, conv, bn), expected, rtol=0, atol=0)
+        conv.weight.zero_()  # and is not folded again
+        torch.testing.assert_close(conv_bn(image, conv, bn), expected, rtol=0, atol=0)
+    assert list(bn.state_dict()) == keys

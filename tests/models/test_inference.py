@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -91,3 +91,44 @@ def test_the_size_a_photograph_is_seen_at(
 def test_weights_of_another_network_are_refused(cam_checkpoint: Checkpoint) -> None:
     with pytest.raises(ConfigurationError, match=r"do not fit its network \(efficientnet-lite0\)"):
         Runner(replace(cam_checkpoint, classes=("cat",)), device="cpu")
+
+
+@pytest.fixture
+def four_cores() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_side_by_side_items_keep_their_order_and_share_the_cores(
+    looking: Looking, four_cores: None, count: int
+) -> None:
+    found = looking(1).spread(lambda item: (item, torch.get_num_threads()), range(count))
+    assert found == [(item, 4 // min(count, 4)) for item in range(count)]
+    assert torch.get_num_threads() == 4
+
+
+def test_what_goes_wrong_side_by_side_is_told(looking: Looking, four_cores: None) -> None:
+    runner = looking(1)
+    with pytest.raises(ZeroDivisionError):
+        runner.spread(lambda item: 1 // item, [2, 1, 0])
+    assert runner.spread(lambda item: 1 // item, [2, 1]) == [0, 1]
+
+
+def test_views_are_the_same_on_any_number_of_cores(
+    cam_checkpoint: Checkpoint, four_cores: None
+) -> None:
+    images = photographs(3, 48, 64)
+    side_by_side = Runner(cam_checkpoint, device="cpu", precision="fp32")
+    torch.set_num_threads(1)
+    in_turn = Runner(cam_checkpoint, device="cpu", precision="fp32")
+    assert (side_by_side.abreast, in_turn.abreast) == (4, 1)
+    for ours, theirs in zip(
+        side_by_side.views(images, [0.75, 1.0], True),
+        in_turn.views(images, [0.75, 1.0], True),
+        strict=True,
+    ):
+        assert ours[1:] == theirs[1:]
+        torch.testing.assert_close(ours.output, theirs.output)

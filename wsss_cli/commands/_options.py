@@ -86,6 +86,14 @@ def check_settings(declared: click.Command, name: str, parent: click.Context | N
             raise click.UsageError(f"wsss.toml: [{name}] has no option '{key}'{hint}")
 
 
+def sleep_when_idle() -> None:
+    """Let torch's threads sleep when they wait; to be called before torch is imported.
+
+    By default they keep their core busy for a while, which the next tool in the pipe needs.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 # ---- values --------------------------------------------------------------------------------------
 
 

@@ -54,6 +54,7 @@ def command(
     Example:
       wsss index voc VOC2012 --split train | wsss make-cam -c cam.pt -o out/cam > cam.jsonl
     """
+    _options.sleep_when_idle()
     from wsss_cli.files import load_checkpoint, provenance
     from wsss_cli.models.activation import CamMaker
     from wsss_cli.models.inference import Runner

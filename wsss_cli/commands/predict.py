@@ -51,6 +51,7 @@ def command(
     Example:
       wsss index voc VOC2012 --split val | wsss predict -c seg.pt -o out/pred | wsss eval --key pred
     """
+    _options.sleep_when_idle()
     from wsss_cli.files import load_checkpoint, provenance
     from wsss_cli.models.inference import Runner
     from wsss_cli.models.segmenter import Segmenter

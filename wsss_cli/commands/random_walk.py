@@ -67,6 +67,7 @@ def command(
     Example:
       wsss random-walk cam.jsonl -c aff.pt -o out/pseudo > pseudo.jsonl
     """
+    _options.sleep_when_idle()
     from wsss_cli.classes import load_classes
     from wsss_cli.files import load_checkpoint, provenance
     from wsss_cli.models.inference import Runner
@@ -102,6 +103,6 @@ def command(
         load=lambda job: walker.load(job.record),
         compute=walker.compute,
         save=lambda job, one: walker.save(one, job.paths, job.meta),
-        batch=1,
+        batch=walker.runner.abreast,
         threads=workers,
     )

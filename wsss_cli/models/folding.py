@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,11 +23,40 @@ def conv_bn(input: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
     if bn.training or bn.running_var is None or bn.running_mean is None:
         output: Tensor = bn(conv(input))
         return output
-    scale = bn.weight * (bn.running_var + bn.eps).rsqrt()
-    weight, bias = conv.weight * scale[:, None, None, None], bn.bias - bn.running_mean * scale
+    kept = bn.__dict__.get(_KEPT)
+    weight, bias = kept or _fold(conv, bn, bn.running_mean, bn.running_var)
+    if kept == ():
+        bn.__dict__[_KEPT] = weight, bias = _short(weight), _short(bias)
     if conv.groups == conv.in_channels == conv.out_channels > 1 and conv.kernel_size[0] > 1:
         padding = int(conv.padding[0])
         return depthwise_conv2d(input, weight, bias, conv.stride[0], padding, conv.dilation[0])
     return functional.conv2d(
         input, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups
     )
+
+
+def fold_once(network: nn.Module) -> None:
+    """Let :func:`conv_bn` keep what it folds, for a network that learns no more.
+
+    From its first pass on, the network stays on its device and at its precision.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.__dict__[_KEPT] = ()
+
+
+_KEPT = "_folded"  # on the batch normalisation: (weight, bias), or () before the first pass
+
+
+def _fold(
+    conv: nn.Conv2d, bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor
+) -> tuple[Tensor, Tensor]:
+    scale = bn.weight * (variance + bn.eps).rsqrt()
+    return conv.weight * scale[:, None, None, None], bn.bias - mean * scale
+
+
+def _short(tensor: Tensor) -> Tensor:
+    """``tensor`` as layers compute with it here."""
+    device = tensor.device.type
+    short = torch.is_autocast_enabled(device)
+    return tensor.to(torch.get_autocast_dtype(device)) if short else tensor

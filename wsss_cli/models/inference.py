@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,15 @@ from torch.nn import functional
 
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
+from wsss_cli.models.folding import fold_once
 from wsss_cli.models.networks import Network, build_network
 from wsss_cli.models.precision import choose
 
 Image = npt.NDArray[np.uint8]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_MOST_ABREAST = 4  # each pass holds its activations; 4 at once are 1 GB at 1500 x 2000 pixels
 
 
 class View(NamedTuple):
@@ -40,6 +46,9 @@ class Runner:
         checkpoint: what to rebuild the network from.
         device, precision: see :func:`wsss_cli.models.precision.choose`.
         max_side: photographs with a longer side are seen at this size; 0 is no bound.
+
+    Attributes:
+        abreast: how many passes run side by side.
     """
 
     def __init__(
@@ -60,6 +69,10 @@ class Runner:
         self.max_side = max_side
         self.network = network.eval().requires_grad_(False)
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fold_once(self.network)
+        self._cores = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self.abreast = min(self._cores, _MOST_ABREAST)
+        self._pool = ThreadPoolExecutor(self.abreast, thread_name_prefix="wsss-see")
         self._mean = torch.tensor(network.backbone.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(network.backbone.std, device=self.device).view(1, 3, 1, 1)
 
@@ -73,26 +86,58 @@ class Runner:
         Args:
             images: N photographs, uint8 (H, W, 3), all of one size.
             scales: sizes relative to the photograph.
-            flip: see the mirrored images too; both go through the network together.
+            flip: see the mirrored images too.
 
         Returns:
             One view a scale; with ``flip`` two, the plain one first.
         """
         given = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
         given = (given - self._mean) / self._std
+        sides = [given, given.flip(-1)] if flip else [given]
         size = self.seen_size((given.shape[2], given.shape[3]))
-        found = []
+        sizes = [_scaled(size, scale) for scale in scales]
+        # On a CPU a batch is no faster than its images one by one, which stay in the cache.
+        together = 1 if self.device.type == "cpu" else len(images)
+        passes = [
+            (part, to) for to in sizes for side in sides for part in torch.split(side, together)
+        ]
+        outputs = self.spread(self._see, passes)
+        views = []
+        for to in sizes:
+            for mirrored in range(len(sides)):
+                parts = [outputs.pop(0) for _ in range(0, len(images), together)]
+                views.append(View(torch.cat(parts), bool(mirrored), to))
+        return views
+
+    def _see(self, what: tuple[Tensor, tuple[int, int]]) -> Tensor:
+        """One pass of the network over normalised images (N, 3, H, W), resized first."""
+        images, size = what
         with torch.inference_mode(), self.compute.autocast():
-            for scale in scales:
-                seen = _scaled(size, scale)
-                batch = _resized(given, seen)
-                if flip:
-                    batch = torch.cat([batch, batch.flip(-1)])
-                output = self.network(batch.contiguous(memory_format=torch.channels_last)).float()
-                found.append(View(output[: len(images)], False, seen))
-                if flip:
-                    found.append(View(output[len(images) :], True, seen))
-        return found
+            batch = _resized(images, size).contiguous(memory_format=torch.channels_last)
+            output: Tensor = self.network(batch)
+            return output.float()
+
+    def spread(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """``function`` of each item, in order; on a CPU, several side by side.
+
+        torch splits every layer between all cores, and layers of one image are so short that much
+        of the time goes into waiting for the slowest core: on a machine that does other work too,
+        such as the next tool of a pipe, most of it. Items side by side, each with its share of the
+        cores, wait for each other once.
+
+        Args:
+            function: must not spread several items itself.
+            items: what it is called with.
+        """
+        abreast = min(len(items), self.abreast)
+        if abreast < 2:
+            return [function(item) for item in items]
+
+        def alone(item: Item) -> Result:
+            torch.set_num_threads(self._cores // abreast)  # of this thread only
+            return function(item)
+
+        return list(self._pool.map(alone, items))
 
     def __call__(self, image: Image) -> Tensor:
         """The network's output (C, h, w), float32, for one photograph at scale 1."""

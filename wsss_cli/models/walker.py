@@ -90,7 +90,7 @@ class Walker:
 
     def compute(self, batch: Sequence[Walked]) -> list[Walked]:
         """``batch`` with scores at the size at which the photographs are seen."""
-        return [self._walk(one) for one in batch]
+        return self.runner.spread(self._walk, batch)
 
     def _walk(self, one: Walked) -> Walked:
         size = (one.image.shape[0], one.image.shape[1])

@@ -13,7 +13,7 @@ import wsss_cli
 
 PACKAGE = Path(wsss_cli.__file__).parent
 FLOORS = [  # from the ground up; a module may import from its own floor and those below
-    ("errors", "classes", "console", "files", "records"),
+    ("errors", "classes", "console", "files", "pool", "records"),
     ("methods", "models", "datasets", "metrics"),
     ("stage", "training", "evaluation", "report", "view", "plot"),
     ("commands",),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from wsss_cli import files
-from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.errors import ConfigurationError, WsssError, describe
 
 META = {"tool": "t", "version": "1", "params": {"a": [1, 2.5]}}
 
@@ -37,6 +37,27 @@ def test_atomic_leaves_the_old_file_and_no_debris_when_it_fails(tmp_path: Path) 
         fail()
     assert target.read_text() == "old"
     assert os.listdir(target.parent) == ["x.txt"]
+
+
+def test_a_failed_write_names_the_file_that_was_wanted(tmp_path: Path) -> None:
+    """A full disk names no file, and a missing permission the temporary one."""
+    with pytest.raises(OSError, match="No space left") as full, files.atomic(tmp_path / "a.png"):
+        raise OSError(28, "No space left on device")
+    assert full.value.filename == str(tmp_path / "a.png")
+    with pytest.raises(PermissionError) as denied, files.atomic(tmp_path / "b.png") as temporary:
+        raise PermissionError(13, "Permission denied", str(temporary))
+    assert denied.value.filename == str(tmp_path / "b.png")
+    with pytest.raises(FileNotFoundError) as other, files.atomic(tmp_path / "c.png"):
+        (tmp_path / "unrelated").read_bytes()
+    assert other.value.filename == str(tmp_path / "unrelated")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_a_folder_must_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OSError, match="File exists") as caught, files.atomic(tmp_path / "taken/a"):
+        pass
+    assert describe(caught.value) == f"{tmp_path / 'taken'}: not a folder"
 
 
 def test_written_files_are_readable_by_others(tmp_path: Path) -> None:

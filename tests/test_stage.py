@@ -289,5 +289,9 @@ def test_out_that_cannot_be_written(tool: Any, photographs: Any) -> None:
     result = tool("", photographs, code=2)
     assert "Directory 'out' is a file" in result.err
     Path("blocked").write_text("a file")
-    result = tool("-o blocked/sub", photographs, code=1)
+    result = tool("-o blocked/sub", photographs, code=2)
     assert "cannot write to --out: blocked/sub: Not a directory" in result.err
+    refused = "import os; os.access = lambda path, mode: False\n"  # root may write anywhere
+    Path("tool.py").write_text(refused + TOOL)
+    result = tool("-o elsewhere", photographs, code=2)
+    assert result.err == "wsss tool: cannot write to --out: elsewhere: permission denied\n"

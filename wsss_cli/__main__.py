@@ -1,6 +1,17 @@
-"""``python -m wsss_cli`` is the ``wsss`` command."""
+"""``python -m wsss_cli`` and the script ``wsss``."""
 
-from wsss_cli.cli import main
+import sys
+
+
+def main() -> None:
+    """Entry point. Nothing is imported outside of it, so that Ctrl-C at once is quiet too."""
+    try:
+        from wsss_cli.cli import main
+    except KeyboardInterrupt:
+        print("wsss: interrupted", file=sys.stderr)
+        sys.exit(130)
+    main()
+
 
 if __name__ == "__main__":
     main()

@@ -67,10 +67,17 @@ class LazyGroup(click.Group):
             result = super().invoke(context)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read us has seen enough. What is still buffered must not raise at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _hush()
             return 0
         return result
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse; the help goes to pipes too."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError:
+            _hush()
+            raise click.exceptions.Exit(0) from None
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run and exit: 0 well, 1 failures, 2 usage or configuration, 130 interrupted."""
@@ -83,9 +90,18 @@ class LazyGroup(click.Group):
             hint = f" ('{path} --help' lists the options)" if error.exit_code == 2 else ""
             print(f"{path}: {' '.join(error.format_message().split())}{hint}", file=sys.stderr)
             code = error.exit_code
+        except OSError as error:  # the help, to a full disk
+            print(f"wsss: cannot write: {error.strerror}", file=sys.stderr)
+            code = 1
         except (KeyboardInterrupt, click.Abort):
+            print("wsss: interrupted", file=sys.stderr)
             code = 130
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _hush() -> None:
+    """Whoever read us has seen enough; what is still buffered must not raise at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(

@@ -23,7 +23,9 @@ def describe(error: BaseException) -> str:
     """
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        text = f"{where}{error.strerror}"
+        # Nothing is ever refused for being there, except a file where a folder must be.
+        what = "not a folder" if isinstance(error, FileExistsError) else error.strerror
+        text = f"{where}{what}"
     else:
         text = str(error) or type(error).__name__
     return " ".join(text.split())

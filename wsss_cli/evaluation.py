@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import json
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -26,6 +22,7 @@ from wsss_cli.errors import WsssError, describe
 from wsss_cli.files import IGNORE, Meta
 from wsss_cli.metrics import Confusion, ThresholdSweep, threshold_histogram
 from wsss_cli.models import pseudo
+from wsss_cli.pool import ProcessPool
 from wsss_cli.records import Record, need
 from wsss_cli.report import Measured
 
@@ -262,7 +259,7 @@ def measure(
         return records, done[0]
 
     size = 1 if each else _CHUNK
-    pool: ProcessPoolExecutor | None = None
+    pool: ProcessPool | None = None
     waiting: deque[tuple[list[Record], Future[tuple[Tally, list[str]]]]] = deque()
     try:
         while chunk := list(islice(stream, size)):
@@ -305,23 +302,10 @@ def _tally(question: Question, records: list[Record]) -> tuple[Tally, list[str]]
     return tally, problems
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+def _pool(workers: int) -> ProcessPool:
     # Forked, because starting Python anew takes as long as hundreds of label maps; sound, because
     # no thread of this process holds what a worker needs. Elsewhere a fork is not safe.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent closes no pipe that its other workers hold too; nobody waits for ever."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
+    return ProcessPool(workers, start="fork" if sys.platform == "linux" else "spawn")
 
 
 def _reuse_memory() -> None:

@@ -62,8 +62,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)) and error.errno:
+            # A full disk names no file, and nobody knows the temporary name.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -433,7 +436,9 @@ def save_tensors(path: str | Path, data: Mapping[str, Any]) -> None:
         try:
             torch.save(dict(data), temporary)
         except RuntimeError as error:  # torch reports a full disk so
-            raise WsssError(f"cannot write {path}: {describe(error)}") from error
+            raise WsssError(
+                f"cannot write {path}; is the disk full? ({describe(error)})"
+            ) from error
 
 
 def load_tensors(path: str | Path, what: str) -> dict[str, Any]:

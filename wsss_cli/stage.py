@@ -11,16 +11,14 @@ Reading happens in a thread of its own, so that a finished record never waits fo
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import queue
-import signal
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
@@ -28,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from wsss_cli import console, files, records
-from wsss_cli.errors import WsssError, describe
+from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.pool import ProcessPool
 from wsss_cli.records import Record
 
 _STOPS_EVERYTHING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no later record can be written
@@ -91,7 +90,9 @@ class Stage:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise WsssError(f"cannot write to --out: {describe(error)}") from error
+            raise ConfigurationError(f"cannot write to --out: {describe(error)}") from error
+        if not os.access(self.out, os.W_OK | os.X_OK):
+            raise ConfigurationError(f"cannot write to --out: {self.out}: permission denied")
 
     # ---- the two ways to work ----
 
@@ -112,7 +113,10 @@ class Stage:
                 picklable. With 0 or 1 the work is done in this process.
             limit: stop after this many records.
         """
-        executor = _process_pool(processes) if processes > 1 else ThreadPoolExecutor(1)
+        # Spawned, not forked: the reader is a thread, and forking beside threads can deadlock.
+        executor: Executor = (
+            ProcessPool(processes, start="spawn") if processes > 1 else ThreadPoolExecutor(1)
+        )
         self.limit = limit
         self._run(sources, _Pipeline(self, executor, work), ahead=3 * max(processes, 1))
 
@@ -362,22 +366,3 @@ class _Pipeline:
     def _fail(self, slot: _Slot, error: BaseException) -> None:
         slot.step, slot.item = "failed", None
         self.stage.fail(slot.record, error)
-
-
-def _process_pool(processes: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: the reader is a thread, and forking beside threads can deadlock.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    """In a new worker process: Ctrl-C is the parent's, and the worker never outlives it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -64,7 +65,8 @@ class Command(click.Command):
                 console.warn(tool, describe(error))
                 sys.exit(error.exit_code)
             if isinstance(error, OSError):
-                console.warn(tool, describe(error))
+                lost = error.filename is None and error.errno in (errno.ENOSPC, errno.EIO)
+                console.warn(tool, ("cannot write: " if lost else "") + describe(error))
             else:
                 console.warn(tool, f"internal error: {error!r} (--debug shows where)")
             sys.exit(1)

@@ -150,7 +150,7 @@ class Samples:
         )
 
     def _read_label_map(self, record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
-        path = record[next(key for key in self._label_map_keys if key in record)]
+        path = record[next(key for key in self._label_map_keys if record.get(key))]
         labels = files.read_label_map(path, size)
         highest = max((int(n) for n in np.unique(labels) if n != files.IGNORE), default=0)
         if highest > self._highest_label:

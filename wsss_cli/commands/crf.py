@@ -56,9 +56,10 @@ def command(
 ) -> None:
     """Refine CAMs, scores or label maps with a dense CRF.
 
-    Reads records with `image` and `cam` (or the key named by --from); adds `pseudo`, a label map
-    of the classes present. An image without labels is all background. Background of maps is their
-    own where they have one, else --alpha; --threshold overrides both. 255 in a label map is filled.
+    Reads records with `image` and `cam` (or the key named by --from); adds `pseudo`: OUT/ID.png, a
+    label map of the classes present. An image without labels is all background. Background of maps
+    is their own where they have one, else --alpha; --threshold overrides both. 255 in a label map
+    is filled.
 
     \b
     Example:

@@ -52,8 +52,8 @@ def command(
 ) -> None:
     """Write the confident regions of CAMs as label maps.
 
-    Reads records with `image` and `cam`; adds `aff_label`, a label map: 0 sure background, class
-    numbers where a class is sure, 255 neutral. With -v their shares are told.
+    Reads records with `image` and `cam`; adds `aff_label`: OUT/ID.png, a label map with 0 for sure
+    background, class numbers where a class is sure, 255 between. With -v their shares are told.
 
     \b
     Example:

@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """Write class activation maps.
 
-    Reads records with `image` and `labels`; adds `cam`: an NPZ with the maps of the labelled
+    Reads records with `image` and `labels`; adds `cam`: OUT/ID.npz with the maps of the labelled
     classes at a quarter of the image's size. Without labels there are no maps, unless --all or
     --score-above is given.
 

@@ -44,8 +44,9 @@ def command(
 ) -> None:
     """Write label maps predicted by a segmentation network.
 
-    Reads records with `image`, labelled or not; adds `pred`, a label map, and with --scores
-    `scores`, the probabilities of background and all classes at a quarter of the image's size.
+    Reads records with `image`, labelled or not; adds `pred`: OUT/ID.png, a label map, and with
+    --scores `scores`: OUT/ID.npz, the probabilities of background and all classes at a quarter of
+    the image's size.
 
     \b
     Example:

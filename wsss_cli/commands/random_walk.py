@@ -59,9 +59,10 @@ def command(
 ) -> None:
     """Spread CAMs along semantic affinities into pseudo-masks.
 
-    Reads records with `image` and `cam`; adds `pseudo`, a label map, and with --scores `scores`.
-    Background walks along as (1 - max CAM)^alpha, or is a --threshold on the walked maps, each
-    divided by its maximum.
+    Reads records with `image` and `cam`; adds `pseudo`: OUT/ID.png, a label map, and with --scores
+    `scores`: OUT/ID.npz, the walked maps. The background walks along: that of the maps where they
+    have one, else (1 - max CAM)^alpha. With --threshold, the walked maps, each divided by its
+    maximum, are compared with T instead. An image without labels is all background.
 
     \b
     Example:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from wsss_cli.methods.sampling import places, sample
+from wsss_cli.methods.sampling import on_finer, on_image, places, sample
 
 
 def test_whole_places_are_the_pixels_themselves() -> None:
@@ -34,3 +34,23 @@ def test_places_go_there_and_back() -> None:
         share = pixel - below
         found = back[below] * (1 - share) + back[min(below + 1, 249)] * share
         torch.testing.assert_close(found, torch.tensor(float(cell)), atol=1e-4, rtol=0)
+
+
+def test_a_finer_grid_of_one_network_starts_at_the_same_pixel() -> None:
+    maps = torch.randn(2, 3, 4, 5)
+    found = on_finer(maps, (7, 10), 2.0)
+    torch.testing.assert_close(found[:, :, ::2, ::2], maps)
+    torch.testing.assert_close(found[:, :, 1, 0], (maps[:, :, 0, 0] + maps[:, :, 1, 0]) / 2)
+    torch.testing.assert_close(found[:, :, 0, 9], maps[:, :, 0, 4])  # beyond the last cell
+    half = maps.to(torch.bfloat16)
+    assert on_finer(half, (7, 10), 2.0).dtype == torch.bfloat16
+    assert on_finer(maps, (4, 5), 1) is maps
+
+
+def test_a_mirrored_view_lies_on_the_image_as_the_plain_one() -> None:
+    """Cells of a network that returns the colour of the pixel they look at: both give the image."""
+    image = torch.arange(33.0)[None, None, None].expand(1, 1, 33, 33)  # whole strides and one pixel
+    plain, mirrored = image[..., ::8, ::8], image.flip(-1)[..., ::8, ::8]
+    size = (33, 33)
+    torch.testing.assert_close(on_image(plain, size, size, 8), image)
+    torch.testing.assert_close(on_image(mirrored, size, size, 8, mirrored=True), image)

@@ -112,7 +112,7 @@ def command(
                 jitter=Jitter(),
             ),
             keys=keys,
-            loss=segmentation_loss(loss_stride),
+            loss=segmentation_loss(network.stride, loss_stride),
             validate=validate,
             weights=weights,
             scale=scale,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wsss_cli.methods.sampling import places, sample
+from wsss_cli.methods.sampling import on_image
 
 
 def fuse(
@@ -49,13 +49,10 @@ def fuse(
     if len({one.shape[0] for one in maps}) > 1:
         raise ValueError(f"maps of {sorted({one.shape[0] for one in maps})} classes")
     total = torch.zeros(maps[0].shape[0], *size, device=maps[0].device)
-    for one, mirrored, (height, width) in zip(maps, flipped, seen, strict=True):
+    for one, mirrored, shape in zip(maps, flipped, seen, strict=True):
         if total.numel():
-            rows = places(size[0], size[0], height, onto_stride=stride)
-            columns = places(size[1], size[1], width, onto_stride=stride)
-            if mirrored:  # pixel x of the image is pixel W - 1 - x of the mirrored one
-                columns = (width - 1) / stride - columns
-            total += sample(one[None].float().relu(), rows, columns)[0]
+            evidence = one[None].float().relu()
+            total += on_image(evidence, size, shape, stride, mirrored=mirrored)[0]
     return normalise(total)
 
 

@@ -27,6 +27,48 @@ def places(
     return pixels / onto_stride
 
 
+def on_image(
+    maps: Tensor,
+    size: tuple[int, int],
+    seen: tuple[int, int],
+    stride: float,
+    *,
+    mirrored: bool = False,
+) -> Tensor:
+    """What a network makes of an image, at the pixels of the image.
+
+    Args:
+        maps: shape (N, C, h, w).
+        size: (H, W) of the image.
+        seen: (H, W) at which the network saw it; cell (y, x) looks at pixel (stride y, stride x).
+        stride: of the maps on the image seen.
+        mirrored: whether it saw the mirrored image, where pixel x of the image is pixel W - 1 - x.
+
+    Returns:
+        Shape (N, C, H, W), of the type and on the device of ``maps``.
+    """
+    rows = places(size[0], size[0], seen[0], onto_stride=stride)
+    columns = places(size[1], size[1], seen[1], onto_stride=stride)
+    return sample(maps, rows, (seen[1] - 1) / stride - columns if mirrored else columns)
+
+
+def on_finer(maps: Tensor, cells: tuple[int, int], ratio: float) -> Tensor:
+    """Maps of a network at the cells of a finer map of the same network.
+
+    Args:
+        maps: shape (N, C, h', w').
+        cells: (h, w) of the finer map.
+        ratio: its stride goes so many times into that of ``maps``; cell 0 of both looks at pixel 0.
+
+    Returns:
+        Shape (N, C, h, w), of the type and on the device of ``maps``.
+    """
+    if ratio == 1:
+        return maps
+    rows, columns = (torch.arange(count) / ratio for count in cells)
+    return sample(maps.float(), rows, columns).to(maps.dtype)
+
+
 def sample(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Bilinear values of maps on the grid of the given rows and columns.
 

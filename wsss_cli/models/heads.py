@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wsss_cli.errors import ConfigurationError
+from wsss_cli.methods.sampling import on_finer
 
 
 class LargeFOV(nn.Module):
@@ -69,6 +69,7 @@ class DeepLabV3Plus(nn.Module):
     def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], classes: int) -> None:
         super().__init__()
         width = 256
+        self.ratio = strides[-1] / strides[0]
         rates = [max(rate * 16 // strides[-1], 1) for rate in (6, 12, 18)]
         self.point = _unit(channels[-1], width, 1)
         self.branches = nn.ModuleList(_separable(channels[-1], width, rate) for rate in rates)
@@ -85,7 +86,7 @@ class DeepLabV3Plus(nn.Module):
         parts = [self.point(high), *(branch(high) for branch in self.branches)]
         parts.append(pooled.expand(-1, -1, *high.shape[2:]))
         high = self.project(torch.cat(parts, 1))
-        high = functional.interpolate(high, low.shape[2:], mode="bilinear", align_corners=False)
+        high = on_finer(high, (low.shape[2], low.shape[3]), self.ratio)
         logits: Tensor = self.classify(self.refine(torch.cat([high, self.low(low)], 1)))
         return logits
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsss_cli.errors import ConfigurationError
+from wsss_cli.methods.sampling import on_finer
 from wsss_cli.models.backbones import Backbone, build_backbone
 from wsss_cli.models.heads import build_head
 
@@ -87,14 +88,12 @@ class AffinityNetwork(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """f_aff, shape (N, 448, h, w) at stride 8, of normalised images (N, 3, H, W)."""
-        maps = self.backbone(images)[1:]
-        grid = maps[0].shape[2:]
+        maps, strides = self.backbone(images)[1:], self.backbone.strides[1:]
+        grid = (maps[0].shape[2], maps[0].shape[3])
         parts = []
-        for level, layer in zip(maps, self.reduce, strict=True):
+        for level, stride, layer in zip(maps, strides, self.reduce, strict=True):
             part = functional.elu(layer(level))
-            if part.shape[2:] != grid:
-                part = functional.interpolate(part, grid, mode="bilinear", align_corners=False)
-            parts.append(part)
+            parts.append(on_finer(part, grid, stride / self.stride))
         return functional.elu(self.join(torch.cat(parts, 1)))
 
 

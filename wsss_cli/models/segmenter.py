@@ -68,8 +68,16 @@ class Segmenter:
         """``batch``, photographs of one size, with probabilities."""
         views = self.runner.views([one.image for one in batch], self.scales, self.flip)
         size = self.runner.seen_size((batch[0].image.shape[0], batch[0].image.shape[1]))
-        flipped = [view.mirrored for view in views]
-        found = [vote([view.output[n] for view in views], size, flipped) for n in range(len(batch))]
+        found = [
+            vote(
+                [view.output[n] for view in views],
+                size,
+                [view.mirrored for view in views],
+                seen=[view.seen for view in views],
+                stride=self.runner.network.stride,
+            )
+            for n in range(len(batch))
+        ]
         return [
             replace(one, probabilities=each.cpu().numpy())
             for one, each in zip(batch, found, strict=True)

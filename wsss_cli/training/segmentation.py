@@ -14,7 +14,7 @@ from wsss_cli.classes import check_classes, load_classes
 from wsss_cli.datasets.samples import Samples, batches, in_order
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import IGNORE
-from wsss_cli.methods.sampling import sample
+from wsss_cli.methods.sampling import on_image, sample
 from wsss_cli.metrics import Confusion
 from wsss_cli.models.networks import SegmentationNetwork
 from wsss_cli.models.precision import Compute
@@ -24,39 +24,39 @@ from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Loss, Validate
 
 
-def pixel_loss(logits: Tensor, labels: Tensor, *, stride: int = 1, ignore: int = IGNORE) -> Tensor:
+def pixel_loss(
+    logits: Tensor, labels: Tensor, stride: int, *, every: int = 1, ignore: int = IGNORE
+) -> Tensor:
     """Cross entropy, the mean over the pixels that have a label.
 
-    With a stride, only every stride-th pixel each way is looked at, beginning at a random one: the
-    same in the mean, at a fraction of the work.
-
     Args:
-        logits: shape (N, C, h, w), as if resized (bilinear) to the labels' size.
+        logits: shape (N, C, h, w); cell (y, x) looks at pixel (stride y, stride x), and between the
+            cells they are bilinear.
         labels: int64 (N, H, W): 0 to C - 1, or `ignore`.
-        stride: 1 looks at every pixel.
+        stride: of the logits on the labels.
+        every: look at every so-many-th pixel each way, beginning at a random one: the same in the
+            mean, at a fraction of the work.
         ignore: the label that does not count.
 
     Returns:
         The mean; 0 if no pixel has a label.
     """
     rows, columns = (
-        torch.arange(int(torch.randint(min(stride, size), ())), size, stride, device=labels.device)
+        torch.arange(int(torch.randint(min(every, size), ())), size, every, device=labels.device)
         for size in labels.shape[1:]
     )
-    scale = [size / whole for size, whole in zip(logits.shape[2:], labels.shape[1:], strict=True)]
-    places = (rows + 0.5) * scale[0] - 0.5, (columns + 0.5) * scale[1] - 0.5
-    logits = sample(logits.float(), *places)
+    logits = sample(logits.float(), rows / stride, columns / stride)
     labels = labels[:, rows[:, None], columns]
     total = functional.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
     return total / (labels != ignore).sum().clamp(min=1)
 
 
-def segmentation_loss(stride: int) -> Loss:
+def segmentation_loss(stride: int, every: int) -> Loss:
     """The loss of a batch with label maps, see :func:`pixel_loss`."""
 
     def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         assert batch.label_maps is not None
-        return pixel_loss(forward(batch.images), batch.label_maps, stride=stride)
+        return pixel_loss(forward(batch.images), batch.label_maps, stride, every=every)
 
     return loss
 
@@ -88,9 +88,8 @@ def segmentation_scores(
             sample = loaded[0]
             if not sample.error and sample.label_map is not None:
                 images = collate(loaded, backbone=network.backbone, device=compute.device).images
-                logits = functional.interpolate(
-                    network(images).float(), images.shape[2:], mode="bilinear", align_corners=False
-                )
+                size = (images.shape[2], images.shape[3])
+                logits = on_image(network(images).float(), size, size, network.stride)
                 found = logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
                 confusion.update(found, sample.label_map)
         whole = Confusion(num_classes, ignore=IGNORE)

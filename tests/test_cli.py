@@ -46,6 +46,9 @@ def test_every_command_says_what_it_does_and_shows_an_example(
     for param in command.params:
         if isinstance(param, click.Option):
             assert param.help, f"{name} {param.opts} has no help"
+    if any(param.name == "records" for param in command.params):
+        shown = command.get_help(click.Context(command, info_name=f"wsss {name}"))
+        assert "without any, stdin is" in shown
 
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: str(value))

@@ -47,6 +47,14 @@ class Command(click.Command):
         check_settings(self, info_name or "", parent)
         return super().make_context(info_name, args, parent, **extra)
 
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(context, formatter)
+        if any(param.name == "records" for param in self.params):
+            formatter.write_paragraph()
+            formatter.write_text(
+                "RECORDS are files of records, one JSON object a line; without any, stdin is read."
+            )
+
     def invoke(self, context: click.Context) -> Any:
         tool = context.command_path.partition(" ")[2] or str(context.info_name)
         switches = {name: context.params.pop(name) for name in ("quiet", "verbose", "debug")}

@@ -68,7 +68,7 @@ def voc(root: str, split: str, classes: str | None, strict: bool, **options: Any
     record a picture, in the order of the list; writes no files.
 
     Without a folder Annotations the records have no labels. All named objects count, those marked
-    difficult included.
+    difficult too, unless --no-difficult is given.
 
     \b
     Example:

@@ -450,7 +450,8 @@ def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
     import torch
 
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of a pickle that is then refused
+            data = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
     except pickle.UnpicklingError as error:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -290,7 +291,8 @@ def _table(data: dict[str, Any], lines: list[str]) -> str:
         table.add_row(Text(name), *map(_percent, values))
     table.rows[-1].style = "bold"
     text = io.StringIO()
-    console = Console(file=text, width=100, force_terminal=sys.stdout.isatty(), highlight=False)
+    styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    console = Console(file=text, width=100, force_terminal=styled, highlight=False)
     console.print(table)
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, style="dim")

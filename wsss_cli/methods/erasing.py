@@ -1,0 +1,132 @@
+"""Adversarial erasing: mine the most activated region of each class, hide it, and mine again.
+
+Wei et al., "Object Region Mining with Adversarial Erasing", CVPR 2017, sec. 3.1 (AE-PSL). One step
+is here; a classifier trained on the erased images finds what the next step mines.
+
+A map of mined regions holds 0 where nothing is mined, class numbers from 1, and 255 where two
+classes claim a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.uint8]
+
+IGNORE = 255
+
+
+def mine(
+    cam: npt.NDArray[np.floating[Any]],
+    numbers: Sequence[int],
+    before: Labels | None = None,
+    *,
+    top: float = 0.2,
+    threshold: float | None = None,
+) -> Labels:
+    """The most activated region of each class, added to what was mined before (sec. 3.1).
+
+    The region of a class holds the share ``top`` of the image's pixels with the largest values;
+    pixels as good as the last of them belong to it too. A pixel without activation is never mined,
+    so a class that is not found any more, whose map is 0, mines nothing. A pixel that two classes
+    claim, in one step or in different ones, is 255 from then on.
+
+    Args:
+        cam: activations of K classes, shape (K, H, W), at least 0; K may be 0.
+        numbers: class numbers of the K maps, each from 1 to 254.
+        before: regions mined in the steps before, uint8 (H, W), or None.
+        top: share of the pixels, above 0 and at most 1.
+        threshold: instead of ``top``, the region is where a map reaches this share of its maximum,
+            from 0 to 1.
+
+    Returns:
+        The regions mined so far, uint8 (H, W).
+
+    Raises:
+        ValueError: shapes that do not fit, a setting or number out of range, or activations that
+            are negative or NaN.
+    """
+    if cam.ndim != 3 or len(cam) != len(numbers):
+        raise ValueError(f"{len(numbers)} class numbers for maps of shape {cam.shape}")
+    if before is not None and before.shape != cam.shape[1:]:
+        raise ValueError(f"mined regions of shape {before.shape} for maps of {cam.shape[1:]}")
+    if not 0 < top <= 1 or not (threshold is None or 0 <= threshold <= 1):
+        raise ValueError(f"shares out of range: top {top}, threshold {threshold}")
+    if not all(0 < number < IGNORE for number in numbers):
+        raise ValueError(f"class numbers must be 1 to 254: {list(numbers)}")
+    mined = np.zeros(cam.shape[1:], np.uint8) if before is None else before.copy()
+    for plane, number in zip(cam, numbers, strict=True):
+        if not plane.size:
+            continue
+        peak = plane.max()
+        if not (plane.min() >= 0 and peak >= 0):  # false for NaN too
+            raise ValueError("activations must be at least 0 and not NaN")
+        if peak > 0:
+            least = _share(plane, top) if threshold is None else threshold * peak
+            region = plane >= least if least > 0 else plane > 0
+            free = (mined == 0) | (mined == number)
+            mined[region & free] = number
+            mined[region & ~free] = IGNORE
+    return mined
+
+
+def _share(plane: npt.NDArray[np.floating[Any]], top: float) -> float:
+    """The smallest of the share ``top`` of values that are largest, rounded up to whole pixels."""
+    count = math.ceil(round(top * plane.size, 6))
+    return float(np.partition(plane, plane.size - count, axis=None)[plane.size - count])
+
+
+def erase(image: Labels, mined: Labels, fill: Sequence[int]) -> Labels:
+    """The image with all that is mined, by whichever class, filled with one colour (sec. 3.1).
+
+    Args:
+        image: uint8 (H, W, 3).
+        mined: regions mined so far, uint8 (H, W).
+        fill: red, green and blue, 0 to 255; the paper fills with the training set's mean.
+
+    Returns:
+        uint8 (H, W, 3), another array than ``image``.
+
+    Raises:
+        ValueError: shapes that do not fit, or no colour.
+    """
+    if image.shape != (*mined.shape, 3):
+        raise ValueError(f"an image of shape {image.shape} for regions of {mined.shape}")
+    if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
+        raise ValueError(f"fill must be red, green and blue from 0 to 255: {list(fill)}")
+    hidden = image.copy()
+    hidden[mined != 0] = fill
+    return hidden
+
+
+def merge(
+    mined: Labels, saliency: npt.NDArray[np.floating[Any]], *, background: float = 0.06
+) -> Labels:
+    """The segmentation mask S of mined regions and a background of low saliency (sec. 3.1).
+
+    Of the rest, three kinds of pixels are ignored (255): those that two classes claim, mined pixels
+    of low saliency, and those that neither are mined nor have low saliency.
+
+    Args:
+        mined: regions mined so far, uint8 (H, W).
+        saliency: in [0, 1], shape (H, W).
+        background: saliency below this is low.
+
+    Returns:
+        uint8 (H, W): 0 background, class numbers, 255 ignored.
+
+    Raises:
+        ValueError: shapes that do not fit, or saliency that is NaN.
+    """
+    if saliency.shape != mined.shape:
+        raise ValueError(f"saliency of shape {saliency.shape} for regions of {mined.shape}")
+    if np.isnan(saliency).any():
+        raise ValueError("saliency is NaN somewhere")
+    low = saliency < background
+    mask = np.where(low, np.where(mined == 0, 0, IGNORE), np.where(mined == 0, IGNORE, mined))
+    return mask.astype(np.uint8)

@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 WSSS  := $(BIN)/wsss
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo voc voc6 test lint format bench clean
+.PHONY: help setup demo voc voc6 voc6-ae test lint format bench clean
 
 help:  ## Show this help.
-	@grep -hE '^[a-z0-9]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY)  ## Make the virtual environment and install wsss in it.
 
@@ -32,6 +32,9 @@ voc: $(READY)  ## Run the recipe on VOC: make voc DATA=VOC2012 BACKBONE=resnet38
 
 voc6: $(READY)  ## The same on the 6-class subset, with settings for a CPU: make voc6 DATA=…
 	@$(MAKE) --no-print-directory -f examples/voc.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+
+voc6-ae: $(READY)  ## Adversarial erasing and PSL on the 6-class subset: make voc6-ae DATA=…
+	@$(MAKE) --no-print-directory -f examples/ae-psl.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python) $(STAGE)
 
 test: $(READY)  ## Run all tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

@@ -42,6 +42,7 @@ STREAMING = {
     "make-aff-labels": ["--workers", "0"],
     "random-walk": ["-c", "affinity.pt", "--workers", "1"],
     "crf": ["--workers", "0"],
+    "erase": ["--workers", "0"],
     "predict": ["-c", "segmentation.pt", "--scales", "1", "--workers", "1"],
     "view": ["-o", "out/view"],
 }
@@ -89,6 +90,8 @@ def ready(photographs: Records, networks: dict[str, bytes]) -> Records:
         for key in ("mask", "aff_label", "pseudo", "pred"):
             record[key] = f"{key} {number}.png"
             files.write_label_map(record[key], labels, meta)
+        record["saliency"] = f"saliency {number}.png"
+        Image.fromarray(np.where(labels, 255, 0).astype(np.uint8)).save(record["saliency"])
         cam = np.full((len(record["labels"]), 12, 16), 0.5)
         record["cam"] = f"cam {number}.npz"
         files.write_maps(record["cam"], cam, record["labels"], size, meta)
@@ -346,7 +349,10 @@ def test_activation_maps_need_no_wsss_to_be_read(ready: Records, inside: Run) ->
 
 
 def test_label_maps_have_the_colours_of_voc(ready: Records, inside: Run) -> None:
-    for tool, key in (("crf", "pseudo"), ("predict", "pred"), ("make-aff-labels", "aff_label")):
+    for tool, key in (
+        ("crf", "pseudo"), ("predict", "pred"), ("make-aff-labels", "aff_label"),
+        ("erase", "mined"), ("erase", "pseudo"),
+    ):  # fmt: skip
         for record in inside(tool, *STREAMING[tool], "-q", input=ready, check=0).records:
             image = Image.open(record[key])
             assert (image.format, image.mode) == ("PNG", "P")
@@ -362,17 +368,18 @@ def test_label_maps_have_the_colours_of_voc(ready: Records, inside: Run) -> None
 def test_a_second_run_makes_nothing_anew(tool: str, ready: Records, inside: Run) -> None:
     """As after a kill: what is there and whole is kept, what is missing is made."""
     made = inside(tool, *STREAMING[tool], input=ready, check=0).records
-    paths = [
-        Path(value) for record, before in zip(made, ready, strict=True)
-        for key, value in record.items() if before.get(key) != value
-    ]  # fmt: skip
-    assert len(paths) == 4
-    paths[1].unlink()
-    paths[2].write_bytes(paths[2].read_bytes()[:50])
-    stamps = [path.stat().st_mtime_ns for path in (paths[0], paths[3])]
+    each = [
+        [Path(value) for key, value in record.items() if before.get(key) != value]
+        for record, before in zip(made, ready, strict=True)
+    ]
+    assert len(each) == 4
+    each[1][-1].unlink()
+    each[2][0].write_bytes(each[2][0].read_bytes()[:50])
+    kept = [*each[0], *each[3]]
+    stamps = [path.stat().st_mtime_ns for path in kept]
     again = inside(tool, *STREAMING[tool], "--skip-existing", input=ready, check=0)
     assert "2 records in" in again.err
     assert "2 reused" in again.err
     assert again.records == made
-    assert [path.stat().st_mtime_ns for path in (paths[0], paths[3])] == stamps
+    assert [path.stat().st_mtime_ns for path in kept] == stamps
     assert not list(Path("out").rglob(".wsss-*"))

@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "train-aff": "Train AffinityNet on confident regions.",
     "random-walk": "Spread CAMs along semantic affinities into pseudo-masks.",
     "crf": "Refine CAMs, scores or label maps with a dense CRF.",
+    "erase": "Mine the most activated regions of CAMs and erase them.",
     "train-seg": "Train a DeepLab segmentation network.",
     "predict": "Write label maps predicted by a segmentation network.",
     "eval": "Measure label maps or CAMs against true masks.",

@@ -239,15 +239,26 @@ def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDAr
 
 
 def write_image(
-    path: str | Path, pixels: npt.NDArray[np.uint8] | Image.Image, meta: Meta | None = None
+    path: str | Path,
+    pixels: npt.NDArray[np.uint8] | Image.Image,
+    meta: Meta | None = None,
+    *,
+    effort: int = 6,
 ) -> None:
-    """Write a picture (uint8 (H, W, 3) or (H, W), or a Pillow picture) as PNG with provenance."""
+    """Write a picture as PNG with provenance.
+
+    Args:
+        path: the file.
+        pixels: uint8 (H, W, 3) or (H, W), or a Pillow picture.
+        meta: the provenance.
+        effort: how hard to compress, 0 to 9; photographs hardly shrink beyond 1, which is fast.
+    """
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     info = PngImagePlugin.PngInfo()
     if meta is not None:
         info.add_text(_PNG_KEY, json.dumps(meta))
     with atomic(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=info)
+        image.save(temporary, format="PNG", pnginfo=info, compress_level=effort)
 
 
 # ---- label maps ----------------------------------------------------------------------------------

@@ -7,8 +7,11 @@ untouched and in order.
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -62,6 +65,44 @@ def _open(source: str) -> BinaryIO:
         return open(source, "rb")
     except OSError as error:
         raise ConfigurationError(f"cannot read records: {describe(error)}") from error
+
+
+def readable_twice(sources: Sequence[str]) -> Callable[[], None]:
+    """Make it possible to :func:`read` a stream a second time.
+
+    A file is simply opened again. What comes from a pipe is copied to a temporary file, so this
+    waits for its end.
+
+    Args:
+        sources: as in :func:`read`.
+
+    Returns:
+        To be called between the two readings.
+
+    Raises:
+        ConfigurationError: stdin is a terminal, or a source is a pipe with a name.
+    """
+    sources = sources or [STDIN]
+    for source in sources:
+        if source != STDIN and os.path.exists(source) and not os.path.isfile(source):
+            raise ConfigurationError(
+                f"{source}: not a file, so it cannot be read twice; pipe it in"
+            )
+    if STDIN not in sources:
+        return lambda: None
+    with _open(STDIN) as stream:
+        number = stream.fileno()
+        if not stream.seekable():
+            with tempfile.TemporaryFile() as copy:
+                shutil.copyfileobj(stream, copy)
+                copy.seek(0)
+                os.dup2(copy.fileno(), number)
+    start = os.lseek(number, 0, os.SEEK_CUR)
+
+    def rewind() -> None:
+        os.lseek(number, start, os.SEEK_SET)
+
+    return rewind
 
 
 def read_all(
@@ -156,6 +197,8 @@ _MADE_BY = {
     "cam": "make-cam",
     "aff_label": "make-aff-labels",
     "pseudo": "random-walk or crf",
+    "erased": "erase",
+    "mined": "erase",
     "pred": "predict",
 }
 

@@ -55,9 +55,12 @@ class Stage:
         tool: the command's name, as in its messages.
         out: the folder it writes to.
         outputs: suffix of each file it makes for a record, by record key; the first is the main.
+        only_with: outputs that are made only for records that have another key, by that key.
+        subfolders: put each output into a folder of its key's name, for suffixes that are alike.
         needs: record keys it cannot work without.
         made_by: provenance of this run (:func:`wsss_cli.files.provenance`).
-        sources: record keys of files it reads whose own provenance is chained to the result's.
+        sources: record keys of files it reads, if there are any, whose own provenance is chained to
+            the result's.
         skip_existing: reuse files that the same run would make again.
         strict: stop at the first failure.
         shard: (k, n) takes the k-th of every n records, k counted from 1.
@@ -72,6 +75,8 @@ class Stage:
         needs: Sequence[str],
         made_by: Mapping[str, Any],
         sources: Sequence[str] = (),
+        only_with: Mapping[str, str] | None = None,
+        subfolders: bool = False,
         skip_existing: bool = False,
         strict: bool = False,
         shard: tuple[int, int] | None = None,
@@ -82,6 +87,8 @@ class Stage:
         self.needs = tuple(needs)
         self.made_by = dict(made_by)
         self.sources = tuple(sources)
+        self.only_with = dict(only_with or {})
+        self.subfolders = subfolders
         self.skip_existing = skip_existing
         self.strict = strict
         self.shard = shard
@@ -171,15 +178,18 @@ class Stage:
         """
         records.need(record, self.needs)
         paths = {
-            key: records.safe_path(self.out, record["id"], suffix)
+            key: records.safe_path(
+                self.out / key if self.subfolders else self.out, record["id"], suffix
+            )
             for key, suffix in self.outputs.items()
+            if key not in self.only_with or record.get(self.only_with[key])
         }
         inputs = {
             os.path.normpath(value): key for key, value in record.items() if isinstance(value, str)
         }
         for key, path in paths.items():
             there = inputs.get(os.path.normpath(path))
-            if there is not None and (there != key or key in self.needs):
+            if there is not None and (there != key or key in (*self.needs, *self.sources)):
                 raise WsssError(f"would overwrite its own '{there}'; change --out")
             path.parent.mkdir(parents=True, exist_ok=True)
         found = {key: files.read_meta(record[key]) for key in self.sources if record.get(key)}

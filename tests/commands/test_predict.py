@@ -81,6 +81,61 @@ def test_large_photographs_are_seen_small_and_answered_large(
     assert files.read_label_map(done.records[0]["pred"]).shape == (48, 64)
 
 
+@pytest.fixture
+def judge(photographs: Records) -> Path:
+    """A network that finds the dog everywhere, and whose branch finds it in no photograph."""
+    torch.manual_seed(0)
+    config = {"output_stride": 16, "head": "aspp", "psl": True}
+    made = build_network("segmentation", "efficientnet-lite0", ("cat", "dog"), config)
+    for branch in made.head.branches:
+        torch.nn.init.zeros_(branch.weight)
+        branch.bias.data = torch.tensor([0.0, 0.2, 1.0])
+    torch.nn.init.zeros_(made.classify.weight)
+    made.classify.bias.data = torch.tensor([0.15, 0.05]).logit()
+    files.save_checkpoint(
+        "psl.pt", kind="segmentation", backbone="efficientnet-lite0", classes=("cat", "dog"),
+        config=config, state_dict=made.state_dict(),
+    )  # fmt: skip
+    return Path("psl.pt")
+
+
+def test_classes_that_are_hardly_there_are_dropped(
+    inside: Run, photographs: Records, judge: Path
+) -> None:
+    found = {}
+    for least in (None, "0.04", "0.2"):
+        chosen = ("--drop-below", least) if least else ()
+        done = inside(
+            "predict", "-c", judge, *chosen, "--scores", "-o", f"out{least}", input=photographs,
+            check=0,
+        )  # fmt: skip
+        labels = [files.read_label_map(record["pred"]) for record in done.records]
+        found[least] = {int(number) for one in labels for number in np.unique(one)}
+        maps = files.read_maps(done.records[0]["scores"])
+        np.testing.assert_allclose(maps.cam.astype(float).sum(0), 1, atol=0.01)
+        assert bool(maps.cam[2].any()) == (least == "0.04")
+    assert found == {None: {1}, "0.04": {2}, "0.2": {0}}
+    meta = files.read_meta("outNone/photo 0 é.png")
+    assert meta is not None
+    assert meta["params"]["drop_below"] == 0.1
+    again = inside(
+        "predict", "-c", judge, "--drop-below", "0.1", "--scores", "-o", "outNone",
+        "--skip-existing", input=photographs, check=0,
+    )  # fmt: skip
+    assert "4 reused" in again.err
+
+
+def test_dropping_needs_a_network_that_knows(
+    inside: Run, photographs: Records, network: Path
+) -> None:
+    done = inside("predict", "-c", network, "--drop-below", "0.1", input=photographs, check=2)
+    assert "--drop-below needs a network trained with --psl" in done.err
+    inside("predict", "-c", network, "-o", "out", input=photographs[:1], check=0)
+    meta = files.read_meta("out/photo 0 é.png")
+    assert meta is not None
+    assert "drop_below" not in meta["params"]
+
+
 def test_a_broken_photograph_fails_alone(inside: Run, photographs: Records, network: Path) -> None:
     Path(photographs[1]["image"]).write_bytes(b"")
     done = inside("predict", "-c", network, input=photographs)

@@ -91,6 +91,81 @@ def test_a_class_number_beyond_the_list(inside: Run, masked: Records) -> None:
     ) in done.err
 
 
+# ---- prohibitive segmentation learning ----
+
+
+@pytest.mark.parametrize("weights", [None, "labels"])
+def test_psl_learns_masks_and_labels(inside: Run, masked: Records, weights: str | None) -> None:
+    Path("val.jsonl").write_text(as_lines(masked[:2]))
+    chosen = ("--psl-weights", weights) if weights else ()
+    settings = (*SMALL, "--psl", *chosen, "--val", "val.jsonl")
+    inside("train-seg", *settings, input=masked, check=0)
+    made = files.load_checkpoint("seg.pt", "segmentation")
+    assert made.config["psl"] is True
+    assert made.config["training"]["psl_weights"] == weights or "predicted"
+    assert made.state_dict["classify.weight"].shape[0] == 2
+    lines = [json.loads(line) for line in Path("seg.log.jsonl").read_text().splitlines()]
+    assert sum("val_miou" in line for line in lines) == 2
+    assert all(np.isfinite(line["loss"]) for line in lines if "loss" in line)
+    again = inside("train-seg", *settings, "--resume", input=masked, check=0)
+    assert "finished already" in again.err
+    other = inside("train-seg", *SMALL, "--val", "val.jsonl", "--resume", input=masked, check=2)
+    assert "psl true, now null" in other.err
+    found = inside("predict", "-c", "seg.pt", "--scales", "1", input=masked, check=0)
+    assert len(found.records) == 4
+
+
+def test_a_network_without_psl_does_not_speak_of_it(inside: Run, masked: Records) -> None:
+    inside("train-seg", *SMALL, input=masked, check=0)
+    assert "psl" not in files.load_checkpoint("seg.pt").config
+
+
+def test_psl_resumed_is_as_left_alone(
+    inside: Run, masked: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from wsss_cli.training.loop import Trainer
+
+    settings = (*SMALL, "--psl", "--save-every", "1")
+    inside("train-seg", *settings, "-o", "whole.pt", input=masked, check=0)
+    step = Trainer._step
+
+    def stops(self: Trainer, *args: Any) -> float:
+        if self.state.step == 2:
+            raise RuntimeError("the power went")
+        return step(self, *args)
+
+    monkeypatch.setattr(Trainer, "_step", stops)
+    inside("train-seg", *settings, "-o", "cut.pt", input=masked, check=1)
+    monkeypatch.undo()
+    done = inside("train-seg", *settings, "-o", "cut.pt", "--resume", input=masked, check=0)
+    assert "resumed at step 2 of 4" in done.err
+    whole, cut = (files.load_checkpoint(path).state_dict for path in ("whole.pt", "cut.pt"))
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_psl_needs_labels_of_the_class_list(inside: Run, masked: Records) -> None:
+    del masked[1]["labels"]
+    done = inside("train-seg", *SMALL, "--psl", input=masked, check=1)
+    assert "photo 1 é: record has no 'labels' (made by index)\n" in done.err
+    masked[1]["labels"] = ["bog"]
+    done = inside("train-seg", *SMALL, "--psl", "-q", input=masked, check=1)
+    assert done.err == (
+        "wsss train-seg: photo 1 é: label 'bog' is not in the class list; did you mean dog?; "
+        "nothing was trained\n"
+    )
+    done = inside("train-seg", *SMALL, "--psl-weights", "labels", input=masked, check=2)
+    assert "--psl-weights: has no meaning without --psl" in done.err
+
+
+def test_psl_leaves_out_what_cannot_be_read(inside: Run, masked: Records) -> None:
+    Path(masked[1]["image"]).write_bytes(b"")
+    done = inside("train-seg", *SMALL, "--psl", input=masked, check=1)
+    assert "left out 1 record that cannot be read" in done.err
+    assert files.load_checkpoint("seg.pt").config["psl"] is True
+
+
 def test_label_maps_that_are_border_all_over_teach_nothing(inside: Run, masked: Records) -> None:
     for record in masked:
         size = files.image_size(record["image"])

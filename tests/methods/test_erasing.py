@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wsss_cli.methods.erasing import erase, merge, mine
+from wsss_cli.methods.erasing import erase, join, merge, mine
 
 
 def slow_mine(
@@ -60,7 +60,7 @@ def test_by_hand() -> None:
     # The next step finds the cat below and the dog not at all; the cat claims a pixel of the dog.
     below = np.zeros((4, 4))
     below[1, 3], below[2, :3] = 0.5, (0.9, 1.0, 0.2)
-    second = mine(np.stack([below, np.zeros((4, 4))]), [3, 7], first, top=0.25)
+    second = join(first, mine(np.stack([below, np.zeros((4, 4))]), [3, 7], top=0.25))
     assert second.tolist() == [[3, 255, 7, 7], [3, 3, 0, 255], [3, 3, 3, 0], [0, 0, 0, 0]]
     assert first[2].tolist() == [0, 0, 0, 0]  # not changed in place
 
@@ -86,7 +86,7 @@ def test_mining_against_a_slow_loop(dtype: Any, top: float, threshold: float | N
     for _ in range(5):
         cam = (rng.integers(0, 6, (3, 7, 9)) / 8).astype(dtype)  # many are level, many are 0
         before = rng.choice(np.array([0, 0, 0, 4, 9, 200, 255], np.uint8), (7, 9))
-        found = mine(cam, [4, 9, 1], before, top=top, threshold=threshold)
+        found = join(before, mine(cam, [4, 9, 1], top=top, threshold=threshold))
         assert np.array_equal(found, slow_mine(cam, [4, 9, 1], before, top, threshold))
 
 
@@ -107,8 +107,8 @@ def test_the_order_of_the_classes_does_not_matter() -> None:
 def test_a_class_that_is_not_found_mines_nothing_and_keeps_what_it_has() -> None:
     before = np.zeros((4, 6), np.uint8)
     before[1, 2] = 5
-    assert np.array_equal(mine(np.zeros((1, 4, 6)), [5], before), before)
-    assert np.array_equal(mine(np.zeros((0, 4, 6)), [], before), before)
+    assert np.array_equal(join(before, mine(np.zeros((1, 4, 6)), [5])), before)
+    assert np.array_equal(join(before, mine(np.zeros((0, 4, 6)), [])), before)
     assert not mine(np.zeros((1, 4, 6)), [5], threshold=0).any()
     weak = np.zeros((1, 4, 6))
     weak[0, 0, 0] = 1e-3  # less than a fifth is activated at all
@@ -117,14 +117,13 @@ def test_a_class_that_is_not_found_mines_nothing_and_keeps_what_it_has() -> None
 
 def test_regions_grow_until_the_image_is_erased_and_stay_there() -> None:
     rng = np.random.default_rng(0)
-    mined = None
+    mined = np.zeros((10, 10), np.uint8)
     shares = []
     for _ in range(40):
-        mined = mine(rng.random((1, 10, 10)) + 0.01, [2], mined)
+        mined = join(mined, mine(rng.random((1, 10, 10)) + 0.01, [2]))
         shares.append((mined == 2).mean())
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.2, 1.0)
-    assert mined is not None
     image = rng.integers(0, 256, (10, 10, 3), dtype=np.uint8)
     assert (erase(image, mined, (7, 8, 9)) == (7, 8, 9)).all()
 
@@ -134,7 +133,6 @@ def test_regions_grow_until_the_image_is_erased_and_stay_there() -> None:
     [
         ({"numbers": [1]}, "1 class numbers for maps"),
         ({"cam": np.zeros((4, 4))}, "for maps of shape"),
-        ({"before": np.zeros((4, 5), np.uint8)}, "mined regions of shape"),
         ({"top": 0}, "out of range"),
         ({"top": 1.1}, "out of range"),
         ({"threshold": -0.1}, "out of range"),
@@ -156,6 +154,8 @@ def test_what_cannot_be_erased_or_merged() -> None:
     for fill in ((0, 0), (0, 0, 256), (0, -1, 0)):
         with pytest.raises(ValueError, match="red, green and blue"):
             erase(np.zeros((4, 4, 3), np.uint8), mined, fill)
+    with pytest.raises(ValueError, match="regions of shape"):
+        join(mined, np.zeros((5, 4), np.uint8))
     with pytest.raises(ValueError, match="saliency of shape"):
         merge(mined, np.zeros((5, 4)))
     with pytest.raises(ValueError, match="NaN"):

@@ -42,6 +42,26 @@ def images(count: int, height: int, width: int) -> torch.Tensor:
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
+def test_the_branch_of_a_prohibitive_network() -> None:
+    torch.manual_seed(0)
+    config = {"output_stride": 16, "head": "aspp", "psl": True}
+    network = build_network("segmentation", "efficientnet-lite0", CLASSES, config).eval()
+    plain = build_network("segmentation", "efficientnet-lite0", CLASSES, {**config, "psl": False})
+    branch = {"classify.weight", "classify.bias"}
+    assert set(network.state_dict()) - set(plain.state_dict()) == branch
+    weights = {key: value for key, value in network.state_dict().items() if key not in branch}
+    plain.eval().load_state_dict(weights)
+    image = images(2, 50, 71)
+    with torch.inference_mode():
+        logits, scores = network(image)
+        assert torch.equal(logits, plain(image))
+        assert scores.shape == (2, 3)
+        pooled = network.backbone(image)[-1].mean((2, 3))
+        torch.testing.assert_close(scores, pooled @ network.classify.weight.T)  # no bias yet
+    new = network.parameter_groups()["new"]
+    assert any(value is network.classify.weight for value in new)
+
+
 # ---- every network on every backbone -------------------------------------------------------------
 
 

@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from wsss_cli import files
 from wsss_cli.errors import ConfigurationError
+from wsss_cli.methods.psl import auxiliary_mask, psl_loss
 from wsss_cli.training.affinity import region_loss, to_grid
 from wsss_cli.training.batch import Batch
 from wsss_cli.training.classification import multilabel_loss
-from wsss_cli.training.segmentation import class_list, pixel_loss
+from wsss_cli.training.segmentation import class_list, pixel_loss, prohibitive_loss
 
 
 def test_multilabel_soft_margin() -> None:
@@ -53,6 +54,58 @@ def test_pixel_loss_at_some_pixels_is_the_same_in_the_mean() -> None:
     exact = pixel_loss(logits, labels, 8).item()
     assert np.std(found) > 0.05 * exact
     assert np.mean(found) == pytest.approx(exact, rel=0.03)
+
+
+@pytest.mark.parametrize("weights", ["predicted", "labels"])
+def test_prohibitive_loss_is_that_of_the_paper_and_of_the_branch(weights: str) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4, 8, 8).requires_grad_()
+    scores = torch.randn(3, 3).requires_grad_()
+    mask = torch.randint(0, 4, (3, 8, 8))
+    mask[torch.rand(mask.shape) < 0.5] = 255
+    mask[:, 6:] = mask[:, :, :1] = 255  # padding
+    labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    valid = torch.tensor([[0, 1, 6, 8], [0, 1, 6, 8], [0, 0, 0, 0]])
+    mask[2] = 255  # this one could not be read
+    batch = Batch(
+        torch.zeros(3, 3, 8, 8), torch.tensor([1.0, 1.0, 0.0]), valid, labels, label_maps=mask
+    )
+    found = prohibitive_loss(1, 1, weights=weights)(lambda images: (logits, scores), batch)
+
+    given = labels if weights == "labels" else scores.sigmoid()
+    auxiliary = auxiliary_mask(logits.softmax(1), given)
+    auxiliary[:, 6:] = auxiliary[:, :, :1] = auxiliary[2] = 255
+    branch = multilabel_loss(scores[:2], labels[:2], torch.ones(2))
+    expected = psl_loss(logits[:2], mask[:2], auxiliary[:2], labels[:2]) + branch
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    assert logits.grad is not None
+    assert scores.grad is not None
+    assert not logits.grad[2].any()
+    assert not scores.grad[2].any()
+    branch_alone = torch.autograd.grad(multilabel_loss(scores, labels, batch.weights), scores)[
+        0
+    ]  # the masks do not teach the branch
+    torch.testing.assert_close(scores.grad, branch_alone)
+
+
+def test_prohibitive_loss_at_some_pixels_is_the_same_in_the_mean() -> None:
+    torch.manual_seed(0)
+    mask = torch.zeros(1, 32, 32, dtype=torch.long)
+    mask[:, 5:21, 9:26] = 1
+    logits = functional.one_hot(mask[:, ::8, ::8], 2).permute(0, 3, 1, 2) * 6.0
+    batch = Batch(
+        torch.zeros(1, 3, 32, 32), torch.ones(1), torch.tensor([[0, 0, 32, 32]]),
+        torch.ones(1, 1), label_maps=mask,
+    )  # fmt: skip
+
+    def loss(every: int) -> float:
+        found = prohibitive_loss(8, every, weights="predicted")
+        return found(lambda images: (logits, torch.full((1, 1), 3.0)), batch).item()
+
+    found = [loss(4) for _ in range(300)]
+    assert np.std(found) > 0
+    assert np.mean(found) == pytest.approx(loss(1), rel=0.03)
 
 
 def test_no_labelled_pixel_is_no_loss() -> None:

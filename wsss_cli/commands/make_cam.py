@@ -74,6 +74,7 @@ def command(
         out=out,
         outputs={"cam": ".npz"},
         needs=(image_key,),
+        sources=() if image_key == "image" else (image_key,),
         made_by=provenance(
             "make-cam",
             {**maker.params, "image_key": image_key, "max_side": max_side},

@@ -41,6 +41,19 @@ from wsss_cli.commands import _options, _training
     type=click.IntRange(min=1),
     help="Compare every N-th pixel each way with its label; 1 compares all, and takes longer.",
 )
+@click.option(
+    "--psl",
+    is_flag=True,
+    help="Prohibitive segmentation learning: a classification branch learns the `labels`, and what "
+    "the network finds, weighed with its scores, is a second mask to learn from.",
+)
+@click.option(
+    "--psl-weights",
+    default=None,
+    type=click.Choice(["predicted", "labels"]),
+    help="With --psl, weigh with the branch's scores, or with the true labels.  "
+    "[default: predicted]",
+)
 @_training.training_options(epochs=12, batch_size=16, crop=320, lr=0.004)
 def command(
     records: tuple[str, ...],
@@ -53,34 +66,61 @@ def command(
     target: str,
     scale: tuple[float, float],
     loss_stride: int,
+    psl: bool,
+    psl_weights: str | None,
     **options: Any,
 ) -> None:
     """Train a DeepLab segmentation network.
 
     Reads records with `image` and a label map: `pseudo`, `mask`, or either (--target); pixels of
-    255 do not count. Writes the checkpoint OUT, its metrics OUT.log.jsonl and their plot OUT.png;
-    prints no records. Runs under torchrun as it is. With --val, mIoU against `mask` is measured.
+    255 do not count; with --psl (Wei et al. 2017, sec. 3.2) `labels` too. Writes the checkpoint
+    OUT, its metrics OUT.log.jsonl and their plot OUT.png; prints no records. Runs under torchrun as
+    it is. With --val, mIoU against `mask` is measured.
 
     \b
     Example:
       wsss random-walk -c aff.pt -o out/pseudo cam.jsonl | wsss train-seg -o seg.pt
+      wsss train-seg s3.jsonl --psl -o psl.pt
     """
     from wsss_cli.datasets.augment import Jitter, random_view, whole_view
+    from wsss_cli.records import need
     from wsss_cli.training.segmentation import (
+        check_labels,
         class_list,
+        prohibitive_loss,
         segmentation_loss,
         segmentation_scores,
     )
     from wsss_cli.training.session import pretrained, session
 
+    if psl_weights and not psl:
+        raise click.BadParameter("has no meaning without --psl", param_hint="--psl-weights")
     keys = target.split(",")
+
+    def labelled(record: dict[str, Any]) -> None:
+        if psl:
+            need(record, ["labels"])
+
     with session("train-seg", out=out, **options) as here:
-        given = here.read(records, either=keys)
+        given = here.read(records, either=keys, check=labelled)
         held_out = here.read_held_out(either=["mask"])
         names = class_list(classes, given, keys)
+        if psl:
+            here.group.on_main(lambda: check_labels(given, names))
         network, config = pretrained(
-            "segmentation", backbone, names, weights=weights, output_stride=output_stride, head=head
+            "segmentation",
+            backbone,
+            names,
+            weights=weights,
+            output_stride=output_stride,
+            head=head,
+            **({"psl": True} if psl else {}),
         )
+        loss = segmentation_loss(network.stride, loss_stride)
+        settings = {}
+        if psl:
+            settings["psl_weights"] = chosen = psl_weights or "predicted"
+            loss = prohibitive_loss(network.stride, loss_stride, weights=chosen)
         view = partial(random_view, crop=here.options.crop, scale=scale)
         validate = None
         if held_out:
@@ -107,14 +147,16 @@ def command(
                 given,
                 network.backbone,
                 view=view,
+                classes=names if psl else None,
                 label_map_keys=keys,
                 highest_label=len(names),
                 jitter=Jitter(),
             ),
-            keys=keys,
-            loss=segmentation_loss(network.stride, loss_stride),
+            keys=[*keys, "labels"] if psl else keys,
+            loss=loss,
             validate=validate,
             weights=weights,
             scale=scale,
             loss_stride=loss_stride,
+            **settings,
         )

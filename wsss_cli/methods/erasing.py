@@ -24,28 +24,26 @@ IGNORE = 255
 def mine(
     cam: npt.NDArray[np.floating[Any]],
     numbers: Sequence[int],
-    before: Labels | None = None,
     *,
     top: float = 0.2,
     threshold: float | None = None,
 ) -> Labels:
-    """The most activated region of each class, added to what was mined before (sec. 3.1).
+    """The most activated region of each class (sec. 3.1).
 
     The region of a class holds the share ``top`` of the image's pixels with the largest values;
     pixels as good as the last of them belong to it too. A pixel without activation is never mined,
     so a class that is not found any more, whose map is 0, mines nothing. A pixel that two classes
-    claim, in one step or in different ones, is 255 from then on.
+    claim is 255.
 
     Args:
         cam: activations of K classes, shape (K, H, W), at least 0; K may be 0.
         numbers: class numbers of the K maps, each from 1 to 254.
-        before: regions mined in the steps before, uint8 (H, W), or None.
         top: share of the pixels, above 0 and at most 1.
         threshold: instead of ``top``, the region is where a map reaches this share of its maximum,
             from 0 to 1.
 
     Returns:
-        The regions mined so far, uint8 (H, W).
+        The regions mined, uint8 (H, W).
 
     Raises:
         ValueError: shapes that do not fit, a setting or number out of range, or activations that
@@ -53,13 +51,11 @@ def mine(
     """
     if cam.ndim != 3 or len(cam) != len(numbers):
         raise ValueError(f"{len(numbers)} class numbers for maps of shape {cam.shape}")
-    if before is not None and before.shape != cam.shape[1:]:
-        raise ValueError(f"mined regions of shape {before.shape} for maps of {cam.shape[1:]}")
     if not 0 < top <= 1 or not (threshold is None or 0 <= threshold <= 1):
         raise ValueError(f"shares out of range: top {top}, threshold {threshold}")
     if not all(0 < number < IGNORE for number in numbers):
         raise ValueError(f"class numbers must be 1 to 254: {list(numbers)}")
-    mined = np.zeros(cam.shape[1:], np.uint8) if before is None else before.copy()
+    mined = np.zeros(cam.shape[1:], np.uint8)
     for plane, number in zip(cam, numbers, strict=True):
         if not plane.size:
             continue
@@ -69,10 +65,27 @@ def mine(
         if peak > 0:
             least = _share(plane, top) if threshold is None else threshold * peak
             region = plane >= least if least > 0 else plane > 0
-            free = (mined == 0) | (mined == number)
-            mined[region & free] = number
-            mined[region & ~free] = IGNORE
+            mined = join(mined, region * np.uint8(number))
     return mined
+
+
+def join(before: Labels, now: Labels) -> Labels:
+    """The regions mined in the steps before and in this one (sec. 3.1).
+
+    Args:
+        before, now: uint8 (H, W).
+
+    Returns:
+        uint8 (H, W), 255 where two classes claim a pixel, in one step or in different ones.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    if before.shape != now.shape:
+        raise ValueError(f"regions of shape {before.shape} and {now.shape}")
+    both: Labels = before | now
+    both[(before != 0) & (now != 0) & (before != now)] = IGNORE
+    return both
 
 
 def _share(plane: npt.NDArray[np.floating[Any]], top: float) -> float:

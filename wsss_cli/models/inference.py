@@ -15,7 +15,7 @@ from torch.nn import functional
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
 from wsss_cli.models.folding import fold_once
-from wsss_cli.models.networks import Network, build_network
+from wsss_cli.models.networks import Judged, Network, build_network
 from wsss_cli.models.precision import choose
 
 Image = npt.NDArray[np.uint8]
@@ -32,11 +32,14 @@ class View(NamedTuple):
         output: float32 (N, C, h, w).
         mirrored: whether the images were mirrored.
         seen: (H, W) at which they were seen.
+        scores: logits of the classes of the whole images, float32 (N, C), of a network with a
+            classification branch.
     """
 
     output: Tensor
     mirrored: bool
     seen: tuple[int, int]
+    scores: Tensor | None = None
 
 
 class Runner:
@@ -106,16 +109,21 @@ class Runner:
         for to in sizes:
             for mirrored in range(len(sides)):
                 parts = [outputs.pop(0) for _ in range(0, len(images), together)]
-                views.append(View(torch.cat(parts), bool(mirrored), to))
+                output, *scores = (torch.cat(same) for same in zip(*parts, strict=True))
+                views.append(View(output, bool(mirrored), to, *scores))
         return views
 
-    def _see(self, what: tuple[Tensor, tuple[int, int]]) -> Tensor:
-        """One pass of the network over normalised images (N, 3, H, W), resized first."""
+    def _see(self, what: tuple[Tensor, tuple[int, int]]) -> tuple[Tensor, ...]:
+        """One pass of the network over normalised images (N, 3, H, W), resized first.
+
+        Returns:
+            Its output, and the scores of the images if it has a branch for them.
+        """
         images, size = what
         with torch.inference_mode(), self.compute.autocast():
             batch = _resized(images, size).contiguous(memory_format=torch.channels_last)
-            output: Tensor = self.network(batch)
-            return output.float()
+            found = self.network(batch)
+            return tuple(each.float() for each in (found if isinstance(found, Judged) else [found]))
 
     def spread(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """``function`` of each item, in order; on a CPU, several side by side.

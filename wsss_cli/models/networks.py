@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,36 @@ class SegmentationNetwork(Network):
         return logits
 
 
+class Judged(NamedTuple):
+    """What a prohibitive network says of images.
+
+    Attributes:
+        logits: shape (N, 1 + C, h, w), background first.
+        scores: logits of the classes of the whole image, shape (N, C).
+    """
+
+    logits: Tensor
+    scores: Tensor
+
+
+class ProhibitiveNetwork(SegmentationNetwork):
+    """DeepLab with a classification branch (AE-PSL: Wei et al. 2017, sec. 3.2).
+
+    The branch is global average pooling of the backbone's last map and one linear layer.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, head: str) -> None:
+        super().__init__(backbone, num_classes, head)
+        self.classify = nn.Linear(backbone.channels[-1], num_classes - 1)
+        nn.init.xavier_uniform_(self.classify.weight)
+        nn.init.zeros_(self.classify.bias)
+
+    def forward(self, images: Tensor) -> Judged:  # type: ignore[override]
+        """Logits of pixels and of images, of normalised images (N, 3, H, W)."""
+        maps = self.backbone(images)
+        return Judged(self.head(maps), self.classify(maps[-1].mean((2, 3))))
+
+
 def build_network(
     kind: str, backbone: str, classes: Sequence[str], config: Mapping[str, Any]
 ) -> Any:
@@ -121,7 +151,8 @@ def build_network(
         kind: cam, affinity or segmentation.
         backbone: name of the backbone.
         classes: class names without background.
-        config: plain data: ``output_stride``, and ``head`` of a segmentation network.
+        config: plain data: ``output_stride``, and of a segmentation network ``head`` and, if it has
+            the classification branch of prohibitive segmentation learning, ``psl``.
 
     Raises:
         ConfigurationError: there is no such kind, backbone, stride or head.
@@ -132,7 +163,8 @@ def build_network(
     if kind == "affinity":
         return AffinityNetwork(body)
     if kind == "segmentation":
-        return SegmentationNetwork(body, len(classes) + 1, str(config.get("head")))
+        family = ProhibitiveNetwork if config.get("psl") else SegmentationNetwork
+        return family(body, len(classes) + 1, str(config.get("head")))
     raise ConfigurationError(f"no network of kind '{kind}'")
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from wsss_cli import files
 from wsss_cli.classes import BACKGROUND
+from wsss_cli.methods.psl import prohibit
 from wsss_cli.methods.voting import vote
 from wsss_cli.models import pseudo
 from wsss_cli.models.activation import map_size
@@ -44,6 +46,9 @@ class Segmenter:
         scales: sizes that the photograph is seen at.
         flip: see the mirrored photograph too.
         crf: settings of the dense CRF that refines the probabilities, or None.
+        drop_below: classes with a smaller probability of being in the photograph are left out (Wei
+            et al. 2017, sec. 4.1); needs a network with a classification branch; None leaves out
+            none.
     """
 
     runner: Runner
@@ -51,6 +56,7 @@ class Segmenter:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     crf: Mapping[str, Any] | None = None
+    drop_below: float | None = None
 
     @property
     def params(self) -> dict[str, Any]:
@@ -58,6 +64,7 @@ class Segmenter:
         return {
             "scales": self.scales, "flip": self.flip, "max_side": self.runner.max_side,
             "crf": dict(self.crf) if self.crf is not None else None,
+            **({} if self.drop_below is None else {"drop_below": self.drop_below}),
         }  # fmt: skip
 
     def load(self, path: str | Path) -> Segmented:
@@ -78,6 +85,13 @@ class Segmenter:
             )
             for n in range(len(batch))
         ]
+        if self.drop_below is not None:
+            each = [view.scores.sigmoid() for view in views if view.scores is not None]
+            scores = torch.stack(each).mean(0)
+            found = [
+                prohibit(one, score, self.drop_below)
+                for one, score in zip(found, scores, strict=True)
+            ]
         return [
             replace(one, probabilities=each.cpu().numpy())
             for one, each in zip(batch, found, strict=True)

@@ -10,16 +10,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from wsss_cli import files
-from wsss_cli.classes import check_classes, load_classes
+from wsss_cli.classes import check_classes, load_classes, numbers
 from wsss_cli.datasets.samples import Samples, batches, in_order
-from wsss_cli.errors import ConfigurationError
+from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.files import IGNORE
+from wsss_cli.methods.psl import auxiliary_mask, prohibit, psl_loss
 from wsss_cli.methods.sampling import on_image, sample
 from wsss_cli.metrics import Confusion
-from wsss_cli.models.networks import SegmentationNetwork
+from wsss_cli.models.networks import Judged, SegmentationNetwork
 from wsss_cli.models.precision import Compute
 from wsss_cli.records import Record
 from wsss_cli.training.batch import Batch, collate
+from wsss_cli.training.classification import multilabel_loss
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Loss, Validate
 
@@ -41,14 +43,20 @@ def pixel_loss(
     Returns:
         The mean; 0 if no pixel has a label.
     """
-    rows, columns = (
-        torch.arange(int(torch.randint(min(every, size), ())), size, every, device=labels.device)
-        for size in labels.shape[1:]
-    )
+    rows, columns = _some_places(labels, every)
     logits = sample(logits.float(), rows / stride, columns / stride)
     labels = labels[:, rows[:, None], columns]
     total = functional.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
     return total / (labels != ignore).sum().clamp(min=1)
+
+
+def _some_places(labels: Tensor, every: int) -> tuple[Tensor, Tensor]:
+    """Every so-many-th row and column of label maps (N, H, W), beginning at random ones."""
+    rows, columns = (
+        torch.arange(int(torch.randint(min(every, size), ())), size, every, device=labels.device)
+        for size in labels.shape[1:]
+    )
+    return rows, columns
 
 
 def segmentation_loss(stride: int, every: int) -> Loss:
@@ -57,6 +65,39 @@ def segmentation_loss(stride: int, every: int) -> Loss:
     def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         assert batch.label_maps is not None
         return pixel_loss(forward(batch.images), batch.label_maps, stride, every=every)
+
+    return loss
+
+
+def prohibitive_loss(stride: int, every: int, *, weights: str) -> Loss:
+    """The loss of a network with a classification branch on a batch with label maps and labels.
+
+    J(f, S) + J(f, Ŝ) of Wei et al. 2017, sec. 3.2, at the pixels that :func:`pixel_loss` looks at,
+    and the multi-label loss of the branch. The padding of a photograph is in neither mask.
+
+    Args:
+        stride: of the logits on the labels.
+        every: look at every so-many-th pixel each way.
+        weights: what weighs the maps for Ŝ: ``predicted`` scores, or the true ``labels``, which is
+            the paper's upper bound.
+    """
+
+    def loss(forward: Callable[[Tensor], Any], batch: Batch) -> Tensor:
+        assert batch.label_maps is not None
+        assert batch.labels is not None
+        logits, scores = forward(batch.images)
+        rows, columns = _some_places(batch.label_maps, every)
+        logits = sample(logits.float(), rows / stride, columns / stride)
+        mask = batch.label_maps[:, rows[:, None], columns]
+        with torch.no_grad():
+            given = batch.labels if weights == "labels" else scores.float().sigmoid()
+            auxiliary = auxiliary_mask(logits.softmax(1), given)
+            top, left, bottom, right = batch.valid[:, :, None, None].unbind(1)
+            y, x = rows[:, None], columns
+            inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+            auxiliary[~inside] = IGNORE
+        masks = psl_loss(logits, mask, auxiliary, batch.labels, ignore=IGNORE)
+        return masks + multilabel_loss(scores, batch.labels, batch.weights)
 
     return loss
 
@@ -73,7 +114,8 @@ def segmentation_scores(
     """Measures ``network`` on samples with label maps, each at its own size, at one scale: mIoU.
 
     Args:
-        network: the network.
+        network: the network; one with a classification branch leaves out the classes that it finds
+            unlikely, as ``predict`` does.
         samples: whole photographs (`whole_view` without a crop).
         num_classes: number of classes, background included.
         workers: threads that load.
@@ -89,8 +131,13 @@ def segmentation_scores(
             if not sample.error and sample.label_map is not None:
                 images = collate(loaded, backbone=network.backbone, device=compute.device).images
                 size = (images.shape[2], images.shape[3])
-                logits = on_image(network(images).float(), size, size, network.stride)
-                found = logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+                seen = network(images)
+                judged = isinstance(seen, Judged)
+                logits = seen.logits if judged else seen
+                logits = on_image(logits.float(), size, size, network.stride)[0]
+                if judged:
+                    logits = prohibit(logits.softmax(0), seen.scores[0].float().sigmoid())
+                found = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
                 confusion.update(found, sample.label_map)
         whole = Confusion(num_classes, ignore=IGNORE)
         for part in group.gather(confusion):
@@ -98,6 +145,15 @@ def segmentation_scores(
         return {"val_miou": float(whole.miou())}
 
     return measure
+
+
+def check_labels(given: Sequence[Record], classes: Sequence[str]) -> None:
+    """Raise WsssError naming the first record with a label that is not in the class list."""
+    for record in given:
+        try:
+            numbers(record["labels"], classes)
+        except WsssError as error:
+            raise WsssError(f"{record['id']}: {error}; nothing was trained") from error
 
 
 def class_list(spec: str | None, given: Sequence[Record], keys: Sequence[str]) -> tuple[str, ...]:

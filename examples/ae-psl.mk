@@ -1,0 +1,77 @@
+# Adversarial erasing and prohibitive segmentation learning (AE-PSL; Wei et al. 2017), with the
+# classifier, the settings and the ways of measuring of voc.mk.
+#
+#   make voc6-ae DATA=voc6      the 6-class subset on a CPU
+#   make voc6-ae DATA=voc6 STAGE=ae-second      and a second round, on the network's own masks
+#
+# Each step trains a classifier on photographs whose mined regions are erased; step 1 is the CAM of
+# voc.mk. Needs saliency maps: ROOT/$(SALIENCY).
+
+.PHONY: ae ae-second
+ae: ae-table
+
+include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
+
+SALIENCY ?= Saliency
+ERASE    ?= --top 0.2
+AE       := $(RUN)/ae
+RECIPES  := $(dir $(lastword $(filter %ae-psl.mk,$(MAKEFILE_LIST))))
+
+.PHONY: ae-table
+ae-table: $(RUN)/cam.json $(AE)/step1.mined.json $(AE)/step2.mined.json $(AE)/step3.mined.json \
+		$(AE)/merged.json $(AE)/plain.json $(AE)/psl.json $(AE)/growth.png
+	@cat $(AE)/steps.md
+	@$(PYTHON) $(RECIPES)ae_table.py $(RUN)
+	@echo "step by step: $(AE)/growth.png"
+
+ae-second: $(AE)/psl2.json
+	@$(MAKE) --no-print-directory -f $(RECIPES)ae-psl.mk ae
+
+# ---- mining ----
+
+$(AE)/step0.jsonl:
+	@mkdir -p $(AE)
+	$(WSSS) index voc $(DATA) --split $(TRAIN) --saliency $(SALIENCY) > $@
+
+$(AE)/step1.jsonl: $(RUN)/cam.done.jsonl $(AE)/step0.jsonl
+	$(WSSS) make-cam $(AE)/step0.jsonl -c $(RUN)/cam.pt $(SCALES) --skip-existing -o $(RUN)/cam | $(WSSS) erase $(ERASE) --skip-existing -o $(AE)/step1 > $@
+
+# $(call STEP,number,the one before)
+define STEP
+$(AE)/step$(1)/cam.pt: $(AE)/step$(2).jsonl
+	$$(WSSS) train-cam $$< --image-key erased --classes $$(CLASSES) $$(BODY) $$(TRAIN_CAM) --resume -o $$@
+
+$(AE)/step$(1).jsonl: $(AE)/step$(1)/cam.pt
+	$$(WSSS) make-cam $(AE)/step$(2).jsonl --image-key erased -c $$< $$(SCALES) --skip-existing -o $(AE)/step$(1)/cam | $$(WSSS) erase $$(ERASE) --skip-existing -o $(AE)/step$(1) > $$@
+endef
+$(eval $(call STEP,2,1))
+$(eval $(call STEP,3,2))
+
+# ---- learning from what was mined ----
+
+$(AE)/plain.pt: $(AE)/step3.jsonl
+	$(WSSS) train-seg $< --target pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+
+$(AE)/psl.pt: $(AE)/step3.jsonl
+	$(WSSS) train-seg $< --target pseudo --psl --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+
+$(AE)/psl2.pt: $(AE)/psl.pt
+	$(WSSS) predict $(AE)/step3.jsonl -c $< $(PREDICT) --skip-existing -o $(AE)/own > $(AE)/own.jsonl
+	$(WSSS) train-seg $(AE)/own.jsonl --target pred --psl --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+
+# ---- what each is worth ----
+
+# The records of `train` out of those made; a line begins with its id.
+PICK = cut -d, -f1 $(RUN)/train.jsonl | grep -F -f - $<
+
+$(AE)/%.mined.json: $(AE)/%.jsonl | $(RUN)/train.jsonl
+	$(PICK) | $(EVAL) --key mined > $@
+
+$(AE)/merged.json: $(AE)/step3.jsonl | $(RUN)/train.jsonl
+	$(PICK) | $(EVAL) --key pseudo > $@
+
+$(AE)/steps.md: $(AE)/step3.jsonl
+	$(PYTHON) $(RECIPES)ae_steps.py $(AE)/step1.jsonl=$(RUN)/cam.pt $(AE)/step2.jsonl $(AE)/step3.jsonl 2> $@ > $(AE)/growth.jsonl
+
+$(AE)/growth.png: $(AE)/steps.md
+	$(WSSS) view $(AE)/growth.jsonl --keys image,mined1,mined2,mined3,saliency,pseudo,mask --classes $(CLASSES) -o $@ > /dev/null

@@ -2,7 +2,7 @@
 
     ae_steps.py OUT/step1.jsonl OUT/step2.jsonl … > growth.jsonl
 
-The classifier of a step is OUT/stepN/cam.pt, or the one named after the records: stepN.jsonl=cam.pt.
+The classifier of a step is OUT/stepN/cam.pt, or the one named behind it: stepN.jsonl=cam.pt.
 The table goes to stderr. Printed are the last step's records with the regions mined after each as
 `mined1`, `mined2` …, for `wsss view --keys image,mined1,mined2`.
 """

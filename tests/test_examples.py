@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -86,6 +87,81 @@ def test_own_photographs_become_masks(script: Script, workdir: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("finished already") == 2
     assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_regions_grow_step_by_step(script: Script, workdir: Path) -> None:
+    """Adversarial erasing, two steps; a second run makes nothing anew."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for number in range(4):
+        name = f"{number} é.png"
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(name)
+        Image.fromarray(rng.integers(0, 256, (48, 64), dtype=np.uint8)).save(f"s{number}.png")
+        record = {"id": str(number), "image": name, "labels": [["cat"], ["dog"]][number % 2]}
+        lines.append(json.dumps({**record, "saliency": f"s{number}.png"}) + "\n")
+    Path("in.jsonl").write_text("".join(lines))
+    Path("classes.txt").write_text("cat\ndog\n")
+    Path("wsss.toml").write_text(
+        '[train-cam]\nepochs = 1\ncrop = 64\nresize = "48,80"\ndevice = "cpu"\nweights = "none"\n'
+        '[make-cam]\nscales = "1"\nworkers = 1\n[erase]\nworkers = 1\n'
+    )
+    call = ("ae-psl.sh", "in.jsonl", "classes.txt", "out", "2")
+    done = script(*call, PYTHON=sys.executable)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:4] for line in done.stderr.splitlines() if line.startswith("| ")]
+    steps = [row for row in rows if row[0].strip().isdigit()]
+    assert [row[0].strip() for row in steps] == ["1", "1", "2"]
+    assert all(0 < float(row[1]) < 5 for row in steps)
+    grown = [json.loads(line) for line in Path("out/growth.jsonl").read_text().splitlines()]
+    shares: list[list[float]] = [[], []]
+    for record in grown:
+        assert record["mined2"] == record["mined"]
+        for step in (0, 1):
+            labels = files.read_label_map(record[f"mined{step + 1}"])
+            assert set(np.unique(labels)) <= {0, 1 + (record["labels"] != ["cat"])}
+            shares[step].append(float((labels != 0).mean()))
+        assert shares[0][-1] <= shares[1][-1]
+        meta = files.read_meta(record["cam"])
+        assert meta is not None
+        assert meta["params"]["image_key"] == "erased"
+        assert meta["from"]["erased"] == files.read_meta(f"out/step1/erased/{record['id']}.png")
+    assert float(steps[-1][2].strip(" %")) == pytest.approx(100 * np.mean(shares[1]), abs=0.1)
+    with Image.open("out/growth.png") as sheet:
+        assert sheet.width > 4 * 200  # the photograph, two steps, the mask made of them
+    made = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*/*/*.*")}
+    assert len(made) == 2 * 4 * 4
+    again = script(*call, PYTHON=sys.executable)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("finished already") == 2
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_the_recipe_of_erasing_is_all_valid(workdir: Path) -> None:
+    """Each command that make would run; the second round too."""
+    recipe = ["make", "-n", "-f", str(EXAMPLES / "ae-psl.mk"), "DATA=voc6", "SETTINGS=cpu"]
+    Path("voc6").mkdir()
+    done = subprocess.run([*recipe, "runs/voc6/ae/psl2.json", "ae"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    Path("runs/voc6/ae").mkdir(parents=True)
+    calls = []
+    for line in done.stdout.splitlines():
+        for part in line.split("|"):
+            words = part.split(">")[0].split()
+            if words[:1] == ["wsss"]:
+                calls.append(words[1:])
+                for word, after in pairwise(words):
+                    if word == "-c":
+                        Path(after).touch()  # the checkpoint must be there
+                parsed(words[1:])
+    tools = [call[0] for call in calls]
+    assert tools.count("erase") == 3
+    assert tools.count("train-cam") == 3
+    assert [call[-1] for call in calls if call[0] == "train-seg"] == [
+        f"runs/voc6/ae/{name}.pt" for name in ("psl", "psl2", "plain")
+    ]
+    assert sum("--psl" in call for call in calls) == 2
+    trained = [call[call.index("--image-key") + 1] for call in calls if "--image-key" in call]
+    assert trained == ["erased"] * 4
 
 
 def test_ci_fails_below_the_floor(script: Script, toy_root: Path) -> None:

@@ -158,6 +158,18 @@ def test_grey_maps_are_resized_and_colour_is_refused(tmp_path: Path) -> None:
 # ---- label maps ----
 
 
+@pytest.mark.parametrize("size", [(40, 60), (1, 1), (3, 1), (1, 7)])
+def test_photographs_are_written_as_they_are(tmp_path: Path, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    meta = {"tool": "erase", "classes": ["Käse", "犬"]}
+    files.write_photograph(tmp_path / "a.png", pixels, meta)
+    assert np.array_equal(files.read_image(tmp_path / "a.png"), pixels)
+    assert files.read_meta(tmp_path / "a.png") == meta
+    with Image.open(tmp_path / "a.png") as image:
+        image.verify()
+        assert (image.format, image.mode) == ("PNG", "RGB")
+
+
 def test_label_map_round_trip_with_voc_colours_and_provenance(tmp_path: Path) -> None:
     labels = noise(5, 7)
     files.write_label_map(tmp_path / "a.png", labels, META)

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import pickle
+import struct
 import warnings
 import zipfile
 import zlib
@@ -239,26 +240,42 @@ def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDAr
 
 
 def write_image(
-    path: str | Path,
-    pixels: npt.NDArray[np.uint8] | Image.Image,
-    meta: Meta | None = None,
-    *,
-    effort: int = 6,
+    path: str | Path, pixels: npt.NDArray[np.uint8] | Image.Image, meta: Meta | None = None
 ) -> None:
-    """Write a picture as PNG with provenance.
-
-    Args:
-        path: the file.
-        pixels: uint8 (H, W, 3) or (H, W), or a Pillow picture.
-        meta: the provenance.
-        effort: how hard to compress, 0 to 9; photographs hardly shrink beyond 1, which is fast.
-    """
+    """Write a picture (uint8 (H, W, 3) or (H, W), or a Pillow picture) as PNG with provenance."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     info = PngImagePlugin.PngInfo()
     if meta is not None:
         info.add_text(_PNG_KEY, json.dumps(meta))
     with atomic(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=info, compress_level=effort)
+        image.save(temporary, format="PNG", pnginfo=info)
+
+
+def write_photograph(path: str | Path, pixels: npt.NDArray[np.uint8], meta: Meta) -> None:
+    """Write a photograph, uint8 (H, W, 3), as PNG with provenance, three times as fast as Pillow.
+
+    Pillow tries all five filters on each line. For photographs the difference to the pixel on the
+    left, coded by frequency and run length, is as short.
+    """
+    height, width, _ = pixels.shape
+    lines = np.empty((height, 1 + 3 * width), np.uint8)
+    lines[:, 0] = 1  # the filter "Sub"
+    lines[:, 1:4] = pixels[:, 0]
+    lines[:, 4:] = (pixels[:, 1:] - pixels[:, :-1]).reshape(height, -1)
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),  # 8 bits, RGB
+        (b"tEXt", _PNG_KEY.encode() + b"\0" + json.dumps(meta).encode()),
+        (b"IDAT", packer.compress(lines) + packer.flush()),
+        (b"IEND", b""),
+    ]
+    with atomic(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(b"\x89PNG\r\n\x1a\n")
+        for name, content in chunks:
+            check = zlib.crc32(content, zlib.crc32(name))
+            stream.write(
+                struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
+            )
 
 
 # ---- label maps ----------------------------------------------------------------------------------

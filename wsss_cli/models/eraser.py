@@ -60,7 +60,7 @@ class Eraser:
             mask = merge(mined, saliency, background=self.background)
             files.write_label_map(paths["pseudo"], mask, provenance)
         hidden = erase(image, mined, self.fill)
-        files.write_image(paths["erased"], hidden, provenance, effort=1)
+        files.write_photograph(paths["erased"], hidden, provenance)
         files.write_label_map(paths["mined"], mined, provenance)
         names = [*(self.classes or maps.meta.get("classes", ()))]
         shares = np.bincount(mined.ravel(), minlength=256) / mined.size

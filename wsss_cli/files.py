@@ -266,7 +266,7 @@ def write_photograph(path: str | Path, pixels: npt.NDArray[np.uint8], meta: Meta
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),  # 8 bits, RGB
         (b"tEXt", _PNG_KEY.encode() + b"\0" + json.dumps(meta).encode()),
-        (b"IDAT", packer.compress(lines) + packer.flush()),
+        (b"IDAT", packer.compress(lines.tobytes()) + packer.flush()),
         (b"IEND", b""),
     ]
     with atomic(path) as temporary, open(temporary, "wb") as stream:

@@ -102,7 +102,7 @@ def test_psl_learns_masks_and_labels(inside: Run, masked: Records, weights: str 
     inside("train-seg", *settings, input=masked, check=0)
     made = files.load_checkpoint("seg.pt", "segmentation")
     assert made.config["psl"] is True
-    assert made.config["training"]["psl_weights"] == weights or "predicted"
+    assert made.config["training"]["psl_weights"] == (weights or "predicted")
     assert made.state_dict["classify.weight"].shape[0] == 2
     lines = [json.loads(line) for line in Path("seg.log.jsonl").read_text().splitlines()]
     assert sum("val_miou" in line for line in lines) == 2
@@ -136,9 +136,9 @@ def test_psl_resumed_is_as_left_alone(
             raise RuntimeError("the power went")
         return step(self, *args)
 
-    monkeypatch.setattr(Trainer, "_step", stops)
-    inside("train-seg", *settings, "-o", "cut.pt", input=masked, check=1)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", stops)
+        inside("train-seg", *settings, "-o", "cut.pt", input=masked, check=1)
     done = inside("train-seg", *settings, "-o", "cut.pt", "--resume", input=masked, check=0)
     assert "resumed at step 2 of 4" in done.err
     whole, cut = (files.load_checkpoint(path).state_dict for path in ("whole.pt", "cut.pt"))

@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# Masks for your own photographs: one sub-folder per class, or a CSV with `file,label label …`.
+# Masks for your own photographs. Labels: one sub-folder per class, or a table PHOTOS/labels.csv
+# with a line `file,label label …` for each photograph. Run again, it goes on where it stopped.
 # usage: own-folder.sh PHOTOS CLASSES.txt [OUT]
 set -euo pipefail
 
 photos=$1 classes=$2 out=${3:-out}
 mkdir -p "$out"
 
-wsss index folder "$photos" > "$out/photos.jsonl"
+if [ -e "$photos/labels.csv" ]; then
+    wsss index folder "$photos" --csv "$photos/labels.csv"
+else
+    wsss index folder "$photos"
+fi > "$out/photos.jsonl"
 wsss train-cam "$out/photos.jsonl" --classes "$classes" --resume -o "$out/cam.pt"
 wsss make-cam "$out/photos.jsonl" -c "$out/cam.pt" --skip-existing -o "$out/cam" |
     wsss make-aff-labels --low-alpha 2 --high-alpha 12 --skip-existing -o "$out/aff_label" \

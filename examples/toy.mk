@@ -10,9 +10,9 @@ SETTINGS := cpu
 TRAIN_CAM := --epochs 5 --crop 160 --resize 140,240 --lr 0.005
 SCALES    := --scales 1,2
 AFF_LABEL := --low-alpha 4 --high-alpha 32
-TRAIN_AFF := --epochs 5 --crop 160 --lr 0.01
-WALK      := --beta 16 --alpha 6
-TRAIN_SEG := --head aspp --epochs 8 --crop 160 --lr 0.004
+TRAIN_AFF := --epochs 5 --batch-size 8 --crop 160 --lr 0.01
+WALK      := --beta 8 --alpha 8
+TRAIN_SEG := --head aspp --epochs 8 --crop 160 --lr 0.001
 PREDICT   := --scales 1,1.5
 
 .PHONY: demo

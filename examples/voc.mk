@@ -29,9 +29,9 @@ RUN      ?= runs/voc6
 TRAIN_CAM ?= --epochs 8 --batch-size 16 --crop 320 --resize 320,640 --lr 0.02
 SCALES    ?= --scales 0.5,1,1.5
 AFF_LABEL ?= --low-alpha 2 --high-alpha 12
-TRAIN_AFF ?= --epochs 5 --batch-size 16 --crop 256
-WALK      ?= --beta 16 --steps 256 --alpha 6
-TRAIN_SEG ?= --head aspp --epochs 8 --batch-size 16 --crop 320 --lr 0.004
+TRAIN_AFF ?= --epochs 5 --batch-size 8 --crop 256 --lr 0.01
+WALK      ?= --beta 8 --steps 256 --alpha 8
+TRAIN_SEG ?= --head aspp --epochs 12 --batch-size 16 --crop 320 --lr 0.001
 PREDICT   ?= --scales 0.75,1,1.25
 else
 BACKBONE ?= resnet38

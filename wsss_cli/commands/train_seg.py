@@ -41,7 +41,7 @@ from wsss_cli.commands import _options, _training
     type=click.IntRange(min=1),
     help="Compare every N-th pixel each way with its label; 1 compares all, and takes longer.",
 )
-@_training.training_options(epochs=12, batch_size=16, crop=320, lr=0.004)
+@_training.training_options(epochs=12, batch_size=16, crop=320, lr=0.001)
 def command(
     records: tuple[str, ...],
     out: str,

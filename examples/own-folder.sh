@@ -17,6 +17,6 @@ wsss make-cam "$out/photos.jsonl" -c "$out/cam.pt" --skip-existing -o "$out/cam"
     wsss make-aff-labels --low-alpha 2 --high-alpha 12 --skip-existing -o "$out/aff_label" \
         > "$out/regions.jsonl"
 wsss train-aff "$out/regions.jsonl" -c "$out/cam.pt" --resume -o "$out/aff.pt"
-wsss random-walk "$out/regions.jsonl" -c "$out/aff.pt" --beta 16 --alpha 6 --skip-existing -o "$out/masks" \
+wsss random-walk "$out/regions.jsonl" -c "$out/aff.pt" --beta 8 --alpha 8 --skip-existing -o "$out/masks" \
     > "$out/masks.jsonl"
 wsss view "$out/masks.jsonl" --keys image,cam,pseudo --classes "$classes" -o "$out/sheet.png"

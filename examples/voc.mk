@@ -35,7 +35,8 @@ TRAIN_SEG ?= --head aspp --epochs 12 --batch-size 16 --crop 320 --lr 0.001
 PREDICT   ?= --scales 0.75,1,1.25
 else
 BACKBONE ?= resnet38
-WEIGHTS  ?= resnet38.pth
+# Nobody publishes resnet38 as a state dict; the others are fetched.
+WEIGHTS  ?= $(if $(filter resnet38,$(BACKBONE)),resnet38.pth,imagenet)
 RUN      ?= runs/$(notdir $(patsubst %/,%,$(DATA)))
 TRAIN_CAM ?= --epochs 15 --batch-size 16 --crop 448 --resize 448,768 --lr 0.1 --weight-decay 5e-4
 SCALES    ?= --scales 0.5,1,1.5,2

@@ -48,7 +48,7 @@ PREDICT   ?= --scales 0.5,0.75,1,1.25,1.5 --crf
 endif
 
 WEIGHTS  ?= imagenet
-CRF      ?= --threshold 0.3
+CRF      ?= --threshold 0.3 --bilateral 50,5,10
 BODY     := --backbone $(BACKBONE) --weights $(WEIGHTS)
 
 .PHONY: table

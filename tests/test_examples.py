@@ -41,8 +41,8 @@ def script(workdir: Path) -> Script:
             "PYTHONPATH": str(EXAMPLES.parent),
         }  # fmt: skip
         return subprocess.run(
-            ["bash", str(EXAMPLES / name), *args], env=environment, capture_output=True, text=True,
-            timeout=300,
+            ["bash", str(EXAMPLES / name), *args], env=environment, text=True, timeout=300,
+            stdin=subprocess.DEVNULL, capture_output=True,
         )  # fmt: skip
 
     return call
@@ -109,6 +109,7 @@ def test_ci_fails_below_the_floor(script: Script, toy_root: Path) -> None:
 # ---- what needs a cluster is watched ----
 
 WATCH = """#!/bin/sh
+cat > /dev/null
 printf '%s\\n' "$(basename "$0") $*" >> calls
 [ -t 1 ] || echo '{{"id": "x"}}'
 """

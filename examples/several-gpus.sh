@@ -6,9 +6,15 @@ set -euo pipefail
 records=$1 gpus=$2
 
 torchrun --nproc-per-node "$gpus" -m wsss_cli train-cam "$records" --classes voc --resume -o cam.pt
+parts=()
 for gpu in $(seq 1 "$gpus"); do
     wsss make-cam "$records" -c cam.pt --device "cuda:$((gpu - 1))" --shard "$gpu/$gpus" \
-        -o out/cam > "cam.$gpu.jsonl" &
+        -o out/cam > "part-$gpu.jsonl" &
+    parts+=($!)
 done
-wait
-cat cam.*.jsonl > cam.jsonl
+for part in "${parts[@]}"; do
+    wait "$part" # fails if that one did
+done
+for gpu in $(seq 1 "$gpus"); do
+    cat "part-$gpu.jsonl"
+done > cam.jsonl

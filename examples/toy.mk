@@ -7,13 +7,14 @@ DATA := demo/toy
 TRAIN    := train
 CLASSES  := $(DATA)/classes.txt
 SETTINGS := cpu
-TRAIN_CAM := --epochs 5 --crop 160 --resize 140,240 --lr 0.005
-SCALES    := --scales 1,2
-AFF_LABEL := --low-alpha 4 --high-alpha 32
-TRAIN_AFF := --epochs 5 --crop 160 --lr 0.01
-WALK      := --beta 16 --alpha 6
-TRAIN_SEG := --head aspp --epochs 8 --crop 160 --lr 0.004
-PREDICT   := --scales 1,1.5
+TRAIN_CAM := --epochs 6 --crop 224 --resize 200,360 --lr 0.005
+SCALES    := --scales 1,1.5
+CRF       := --alpha 8
+AFF_LABEL := --low-alpha 2 --high-alpha 8
+TRAIN_AFF := --epochs 3 --batch-size 8 --crop 224 --lr 0.01
+WALK      := --beta 8 --alpha 32
+TRAIN_SEG := --head aspp --epochs 6 --crop 224 --lr 0.002
+PREDICT   := --scales 1
 
 .PHONY: demo
 demo: table demo/sheet.png
@@ -22,7 +23,7 @@ demo: table demo/sheet.png
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 $(DATA)/classes.txt:
-	$(WSSS) toy $(DATA) --train 300 --val 60
+	$(WSSS) toy $(DATA) --train 240 --val 60 --size 240
 
 $(RUN)/train.jsonl $(RUN)/val.jsonl: | $(DATA)/classes.txt
 

@@ -29,13 +29,14 @@ RUN      ?= runs/voc6
 TRAIN_CAM ?= --epochs 8 --batch-size 16 --crop 320 --resize 320,640 --lr 0.02
 SCALES    ?= --scales 0.5,1,1.5
 AFF_LABEL ?= --low-alpha 2 --high-alpha 12
-TRAIN_AFF ?= --epochs 5 --batch-size 16 --crop 256
-WALK      ?= --beta 16 --steps 256 --alpha 6
-TRAIN_SEG ?= --head aspp --epochs 8 --batch-size 16 --crop 320 --lr 0.004
+TRAIN_AFF ?= --epochs 5 --batch-size 8 --crop 256 --lr 0.01
+WALK      ?= --beta 8 --steps 256 --alpha 8
+TRAIN_SEG ?= --head aspp --epochs 12 --batch-size 16 --crop 320 --lr 0.001
 PREDICT   ?= --scales 0.75,1,1.25
 else
 BACKBONE ?= resnet38
-WEIGHTS  ?= resnet38.pth
+# Nobody publishes resnet38 as a state dict; the others are fetched.
+WEIGHTS  ?= $(if $(filter resnet38,$(BACKBONE)),resnet38.pth,imagenet)
 RUN      ?= runs/$(notdir $(patsubst %/,%,$(DATA)))
 TRAIN_CAM ?= --epochs 15 --batch-size 16 --crop 448 --resize 448,768 --lr 0.1 --weight-decay 5e-4
 SCALES    ?= --scales 0.5,1,1.5,2
@@ -47,7 +48,7 @@ PREDICT   ?= --scales 0.5,0.75,1,1.25,1.5 --crf
 endif
 
 WEIGHTS  ?= imagenet
-CRF      ?= --threshold 0.3
+CRF      ?= --threshold 0.3 --bilateral 50,5,10
 BODY     := --backbone $(BACKBONE) --weights $(WEIGHTS)
 
 .PHONY: table

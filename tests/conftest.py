@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from wsss_cli import console
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side on the cores there are
 
@@ -30,6 +32,13 @@ class Result(NamedTuple):
 
 
 Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def talkative() -> Iterator[None]:
+    """A command called in this process with -q silences no other test."""
+    yield
+    console.configure()
 
 
 @pytest.fixture

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from wsss_cli import console
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    yield
-    console.configure()
 
 
 def test_levels(capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,6 +104,14 @@ def plain(result: Result) -> None:
     assert all(line.startswith("wsss ") for line in result.err.splitlines()), result.err
 
 
+@pytest.mark.parametrize(("name", "command"), commands())
+def test_settings_have_the_names_of_their_options(name: str, command: click.Command) -> None:
+    """In wsss.toml and in the environment as on the command line."""
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.name in [flag.lstrip("-").replace("-", "_") for flag in option.opts]
+
+
 def test_no_command_is_forgotten_here() -> None:
     assert set(READING) | NO_RECORDS == set(COMMANDS)
 

@@ -42,8 +42,8 @@ def script(workdir: Path) -> Script:
             "PYTHONPATH": str(EXAMPLES.parent),
         }  # fmt: skip
         return subprocess.run(
-            ["bash", str(EXAMPLES / name), *args], env=environment, capture_output=True, text=True,
-            timeout=300,
+            ["bash", str(EXAMPLES / name), *args], env=environment, text=True, timeout=300,
+            stdin=subprocess.DEVNULL, capture_output=True,
         )  # fmt: skip
 
     return call
@@ -185,6 +185,7 @@ def test_ci_fails_below_the_floor(script: Script, toy_root: Path) -> None:
 # ---- what needs a cluster is watched ----
 
 WATCH = """#!/bin/sh
+cat > /dev/null
 printf '%s\\n' "$(basename "$0") $*" >> calls
 [ -t 1 ] || echo '{{"id": "x"}}'
 """
@@ -203,7 +204,7 @@ def watched(script: Script, name: str, *args: str, **settings: str) -> list[list
         path = Path("bin") / tool
         path.write_text(WATCH.format())
         path.chmod(0o755)
-    for file in ("cam.pt", "aff.pt", "records.jsonl"):
+    for file in ("cam.pt", "cam.log.jsonl", "aff.pt", "records.jsonl"):
         Path(file).touch()
     done = script(name, *args, **settings)
     assert done.returncode == 0, done.stderr
@@ -219,7 +220,25 @@ def test_several_gpus_train_together_and_share_the_records(script: Script) -> No
     given = sorted((call[call.index("--shard") + 1], call[call.index("--device") + 1])
                    for call in maps)  # fmt: skip
     assert given == [("1/3", "cuda:0"), ("2/3", "cuda:1"), ("3/3", "cuda:2")]
-    assert len(Path("cam.jsonl").read_text().splitlines()) == 3
+    assert Path("cam.jsonl").read_text() == '{"id": "x"}\n' * 3  # and nothing of the log
+
+
+def test_several_gpus_stop_if_one_of_them_fails(script: Script) -> None:
+    Path("bin/torchrun").symlink_to("/bin/true")
+    Path("bin/wsss").write_text("#!/bin/sh\ncase $* in *cuda:1*) exit 1; esac\n")
+    done = script("several-gpus.sh", "records.jsonl", "3")
+    assert done.returncode == 1
+    assert not Path("cam.jsonl").exists()
+
+
+def test_own_labels_may_stand_in_a_table(script: Script) -> None:
+    Path("my photos").mkdir()
+    Path("my photos/labels.csv").write_text("a.jpg,cat\n")
+    Path("out").mkdir()
+    for name in ("cam.pt", "aff.pt"):
+        Path("out", name).touch()
+    calls = watched(script, "own-folder.sh", "my photos", "classes.txt")
+    assert " ".join(calls[0][1:]) == "index folder my photos --csv my photos/labels.csv"
 
 
 def test_each_job_of_an_array_has_its_part(script: Script) -> None:

@@ -130,7 +130,7 @@ def cli(context: click.Context, settings: str | None) -> None:
     An option can also be set in the environment (WSSS_MAKE_CAM_OUT=...) or in wsss.toml, one table
     per command.
     """
-    context.obj = {"settings": settings}
+    context.obj = settings or SETTINGS_FILE  # for messages
     context.default_map = load_settings(settings)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

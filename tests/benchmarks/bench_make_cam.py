@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,9 +20,14 @@ from wsss_cli.models.networks import build_network
 SCALES, RUNS = (0.5, 1.0, 1.5, 2.0), 3
 
 
+def usual(x: torch.Tensor, conv: torch.nn.Conv2d, bn: torch.nn.BatchNorm2d) -> torch.Tensor:
+    """Convolution and normalisation as PyTorch's own networks have them."""
+    return bn(conv(x))
+
+
 def plain(network: torch.nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
     found = []
-    with torch.no_grad():
+    with torch.no_grad(), patch(f"{type(network.backbone).__module__}.conv_bn", usual):
         for scale in SCALES:
             small = functional.interpolate(image, scale_factor=scale, mode="bilinear")
             found += [network(small), network(small.flip(-1)).flip(-1)]

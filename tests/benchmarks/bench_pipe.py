@@ -17,7 +17,7 @@ CLASSES = ("cat", "dog")
 TOOLS = (
     ("make-cam", "-c", "cam.pt"),
     ("random-walk", "-c", "aff.pt"),
-    ("crf", "--from", "pseudo", "--workers", "2"),
+    ("crf", "--key", "pseudo", "--workers", "2"),
 )
 COUNT = 24  # images of VOC's size for the time
 SHORT, LONG = 16, 160  # small images for the memory

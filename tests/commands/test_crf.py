@@ -49,7 +49,7 @@ def squares(workdir: Path) -> Records:
 
 @pytest.fixture
 def crf(inside: Run) -> Run:
-    """``crf("--from", "pred", input=records)`` in this process, where a pool is not the point."""
+    """``crf("--key", "pred", input=records)`` in this process, where a pool is not the point."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return inside("crf", "--workers", "0", *args, **kwargs)
@@ -114,7 +114,7 @@ def test_maps_with_their_own_background(crf: Run, squares: Records) -> None:
     record["scores"] = save_maps(
         "scores.npz", [background, np.full((10, 15), 0.5)], ("background", "dog")
     )
-    options = ("--from", "scores", "--gaussian", "3,0", "--bilateral", "80,13,0")
+    options = ("--key", "scores", "--gaussian", "3,0", "--bilateral", "80,13,0")
     (labels,) = label_maps(crf(*options, input=[record], check=0).records)
     assert (labels[:, :28] == 2).all()
     assert (labels[:, 36:] == 0).all()
@@ -130,7 +130,7 @@ def test_label_maps_lose_their_noise_and_their_gaps(crf: Run, squares: Records) 
     for number, labels in enumerate([noisy, np.full_like(noisy, 255), np.zeros_like(noisy)]):
         files.write_label_map(f"map{number}.png", labels.astype(np.uint8))
         squares[number]["aff_label"] = f"map{number}.png"
-    done = crf("--from", "aff_label", "--certainty", "0.8", input=squares, check=0)
+    done = crf("--key", "aff_label", "--certainty", "0.8", input=squares, check=0)
     for found, expected in zip(label_maps(done.records), (wanted, 0, 0), strict=True):
         np.testing.assert_array_equal(found, np.broadcast_to(expected, found.shape))
 
@@ -166,7 +166,7 @@ def test_only_what_changed_is_made_again(crf: Run, squares: Records) -> None:
 def test_tools_in_a_pipe(shell: Run, squares: Records) -> None:
     Path("in.jsonl").write_text(as_lines(squares))
     done = shell(
-        "wsss crf in.jsonl -o a --alpha 2 | wsss crf --from pseudo -o b | tee b.jsonl", check=0
+        "wsss crf in.jsonl -o a --alpha 2 | wsss crf --key pseudo -o b | tee b.jsonl", check=0
     )
     assert [record["pseudo"] for record in done.records] == ["b/s0.png", "b/s1.png", "b/s2.png"]
     meta = files.read_meta("b/s1.png")
@@ -194,7 +194,7 @@ def test_large_photographs_are_refined_small_and_answered_large(crf: Run, square
     assert (labels == np.kron(np.where(INSIDE, 2, 0), np.ones((10, 10)))).mean() > 0.98
     assert (files.read_label_map(done.records[1]["pseudo"], (20, 20_000)) == 2).all()
     files.write_label_map("pred.png", labels)
-    again = crf("--max-side", "120", "--from", "pred", "-o", "again",
+    again = crf("--max-side", "120", "--key", "pred", "-o", "again",
                 input=[{**records[0], "pred": "pred.png"}], check=0)  # fmt: skip
     assert (files.read_label_map(again.records[0]["pseudo"]) == labels).mean() > 0.98
 
@@ -269,7 +269,7 @@ def test_bad_label_maps_and_photographs_fail_alone(crf: Run, squares: Records) -
         {"id": "cut", "image": "cut.png", "pred": "good.png"},
         {"id": "last", "image": image, "pred": "good.png"},
     ]
-    done = crf("-q", "--from", "pred", input=records)
+    done = crf("-q", "--key", "pred", input=records)
     assert done.code == 1
     assert [record["id"] for record in done.records] == ["good", "last"]
     assert sorted(done.err.splitlines()) == sorted([
@@ -282,7 +282,7 @@ def test_bad_label_maps_and_photographs_fail_alone(crf: Run, squares: Records) -
 
 
 def test_a_key_that_holds_no_path(crf: Run, squares: Records) -> None:
-    done = crf("-q", "--from", "x", input=squares[1:2])
+    done = crf("-q", "--key", "x", input=squares[1:2])
     assert (done.code, done.out) == (1, "")
     assert done.err == "wsss crf: s1: 'x' is not the path of maps or of a label map\n"
 
@@ -290,7 +290,7 @@ def test_a_key_that_holds_no_path(crf: Run, squares: Records) -> None:
 def test_what_is_refined_is_not_overwritten(crf: Run, squares: Records) -> None:
     first = crf("-o", "out", input=squares[:1], check=0)
     before = Path("out/s0.png").read_bytes()
-    done = crf("-q", "--from", "pseudo", "-o", "./out", input=first.records)
+    done = crf("-q", "--key", "pseudo", "-o", "./out", input=first.records)
     assert (done.code, done.out) == (1, "")
     assert done.err == "wsss crf: s0: would overwrite its own 'pseudo'; change --out\n"
     assert Path("out/s0.png").read_bytes() == before

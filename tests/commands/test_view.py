@@ -36,3 +36,8 @@ def test_bad_records_are_named(run: Run, photographs: Any) -> None:
     assert Path("sheet.png").exists()
     assert run("view", "-o", "none.png", check=1).err.endswith("no record could be read\n")
     assert not Path("none.png").exists()
+
+
+def test_a_key_that_no_record_has_is_left_out_and_named(run: Run, photographs: Any) -> None:
+    result = run("view", "-o", "sheet.png", "--keys", "image,nix", input=photographs)
+    assert result.err == "wsss view: no record has 'nix'; left out\n"

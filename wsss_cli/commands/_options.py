@@ -93,7 +93,9 @@ def check_settings(declared: click.Command, name: str, parent: click.Context | N
         if key not in known:
             near = get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"wsss.toml: [{name}] has no option '{key}'{hint}")
+            raise click.UsageError(
+                f"{parent and parent.find_root().obj}: [{name}] has no option '{key}'{hint}"
+            )
 
 
 def sleep_when_idle() -> None:

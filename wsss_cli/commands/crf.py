@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 @_options.records_argument
 @_options.out_option("out/crf")
 @click.option(
-    "--from",
-    "key",
+    "--key",
     default="cam",
     show_default=True,
     metavar="KEY",
@@ -56,14 +55,14 @@ def command(
 ) -> None:
     """Refine CAMs, scores or label maps with a dense CRF.
 
-    Reads records with `image` and `cam` (or the key named by --from); adds `pseudo`: OUT/ID.png, a
+    Reads records with `image` and `cam` (or the key named by --key); adds `pseudo`: OUT/ID.png, a
     label map of the classes present. An image without labels is all background. Background of maps
     is their own where they have one, else --alpha; --threshold overrides both. 255 in a label map
     is filled.
 
     \b
     Example:
-      wsss crf pseudo.jsonl --from pseudo -o out/crf --workers 8 > refined.jsonl
+      wsss crf pseudo.jsonl --key pseudo -o out/crf --workers 8 > refined.jsonl
     """
     from wsss_cli.classes import load_classes
     from wsss_cli.files import provenance

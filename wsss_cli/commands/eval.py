@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--format",
-    "layout",
     default="table",
     show_default=True,
     type=click.Choice(["table", "json", "csv", "markdown"]),
@@ -99,7 +98,7 @@ def command(
     alpha: float | None,
     own_background: bool,
     ignore: int,
-    layout: str,
+    format: str,
     fail_under: float | None,
     per_image: str | None,
     confusion: str | None,
@@ -133,8 +132,8 @@ def command(
         measured = _measure(records, question, workers, per_image)
     if confusion:
         save_counts(confusion, measured)
-    click.echo(render(measured, layout), nl=False)
-    if layout == "csv":  # has no place for them
+    click.echo(render(measured, format), nl=False)
+    if format == "csv":  # has no place for them
         for line in facts(measured):
             console.note("eval", line)
     miou = measured.confusion.miou()

@@ -91,7 +91,7 @@ def voc(root: str, split: str, classes: str | None, strict: bool, **options: Any
 @command.command("folder", cls=_options.Command)
 @root_argument
 @click.option(
-    "--csv", "table", metavar="FILE",
+    "--csv", metavar="FILE",
     help="Table of labels, here or in ROOT: one line a photograph, 'file,label label ...'.",
 )  # fmt: skip
 @click.option("--unlabelled", is_flag=True, help="Take all photographs, without labels.")
@@ -117,11 +117,12 @@ def folder(root: str, strict: bool, **options: Any) -> None:
     """
     from wsss_cli.datasets.folder import folder_records
 
-    if options["table"] and options["unlabelled"]:
+    if options["csv"] and options["unlabelled"]:
         raise click.UsageError("--csv gives labels and --unlabelled none: choose one")
+    table = options.pop("csv")
     _print(
         "index folder",
-        lambda on_error: folder_records(root, on_error, **options),
+        lambda on_error: folder_records(root, on_error, table=table, **options),
         wanted={"mask": options["masks"], "saliency": options["saliency"]},
         strict=strict,
     )

@@ -14,7 +14,7 @@ from wsss_cli.commands import _options
 @_options.checkpoint_option("cam")
 @_options.out_option("out/cam")
 @_options.inference_options((0.5, 1.0, 1.5, 2.0))
-@click.option("--all", "all_classes", is_flag=True, help="Maps of all classes, not only labels.")
+@click.option("--all", is_flag=True, help="Maps of all classes, not only labels.")
 @click.option(
     "--score-above",
     default=None,
@@ -34,7 +34,7 @@ def command(
     out: str,
     scales: tuple[float, ...],
     flip: bool,
-    all_classes: bool,
+    all: bool,
     score_above: float | None,
     batch_size: int,
     image_key: str,
@@ -66,7 +66,7 @@ def command(
         classes=loaded.classes,
         scales=scales,
         flip=flip,
-        all_classes=all_classes,
+        all_classes=all,
         score_above=score_above,
     )
     stage = Stage(

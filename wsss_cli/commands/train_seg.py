@@ -54,7 +54,7 @@ from wsss_cli.commands import _options, _training
     help="With --psl, weigh with the branch's scores, or with the true labels.  "
     "[default: predicted]",
 )
-@_training.training_options(epochs=12, batch_size=16, crop=320, lr=0.004)
+@_training.training_options(epochs=12, batch_size=16, crop=320, lr=0.001)
 def command(
     records: tuple[str, ...],
     out: str,

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from wsss_cli.commands import _options
 
@@ -106,6 +107,10 @@ def _sheet(viewer: Viewer, sources: tuple[str, ...], out: str, limit: int, stric
         if len(chosen) == limit:
             break
     shown = tuple(key for key in viewer.keys if any(record.get(key) for record in chosen))
+    asked = click.get_current_context().get_parameter_source("keys")
+    for key in viewer.keys:
+        if key not in shown and asked is not ParameterSource.DEFAULT:
+            console.warn("view", f"no record has '{key}'; left out")
     viewer = replace(viewer, keys=shown)
     rows = []
     for record in chosen:

@@ -1,0 +1,288 @@
+"""README stays true: what it shows parses and runs, what it names exists, its defaults are ours."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsss_cli.cli import COMMANDS, cli
+from wsss_cli.files import read_label_map, write_label_map
+from wsss_cli.records import parse
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PROSE = re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)
+
+# Options of other programs than ours that README shows.
+FOREIGN = {"--nproc-per-node"}
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+def section(title: str, level: str = "##") -> str:
+    found = re.search(
+        rf"^{level} {re.escape(title)}\n(.*?)(?=^{level} |^## |\Z)", README, flags=re.M | re.S
+    )
+    assert found, f"README has no section '{title}'"
+    return found[1]
+
+
+def simple_commands(script: str) -> Iterator[list[str]]:
+    """The words of each command in a script: joined lines, without pipes and redirections."""
+    script = re.sub(r"(?m)(^|\s)#.*$", "", script.replace("\\\n", " "))
+    lexer = shlex.shlex(script, posix=True, punctuation_chars="|&;<>\n")
+    lexer.commenters = ""
+    lexer.whitespace, lexer.whitespace_split = " \t", True
+    words: list[str] = []
+    passing = False  # the next word is the file of a redirection
+    for token in [*lexer, "\n"]:
+        if set(token) <= set("|&;\n"):
+            if words:
+                yield words
+            words = []
+        elif set(token) <= set("<>"):
+            passing = True
+        elif passing:
+            passing = False
+        else:
+            words.append(token)
+
+
+def our_commands(script: str) -> Iterator[list[str]]:
+    """The arguments of each call of wsss, by its name or as a module."""
+    for words in simple_commands(script):
+        while words and re.match(r"\w+=", words[0]):
+            words = words[1:]
+        if words[:1] == ["wsss"]:
+            yield words[1:]
+        elif "wsss_cli" in words:
+            yield words[words.index("wsss_cli") + 1 :]
+
+
+CALLS = [words for script in blocks("sh") for words in our_commands(script)]
+INLINE = [
+    words
+    for text in re.findall(r"`(wsss [^`]+)`", PROSE)
+    if not any(mark in text for mark in ("COMMAND", "FILE", "DIR", "…"))
+    for words in our_commands(text.replace("\n", " "))
+]
+
+
+def parsed(words: list[str]) -> None:
+    """Raise what the command line would complain about; files need not be there."""
+    command: click.Command = cli
+    context = cli.make_context("wsss", list(words))
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            return
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        context = found.make_context(name, rest, parent=context)
+        command = found
+
+
+@pytest.fixture
+def no_files(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file and folder passes for one that is there."""
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, context: value)
+
+
+def commands_of(name: str) -> list[click.Command]:
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    return list(found.commands.values()) if isinstance(found, click.Group) else [found]
+
+
+def options_of(name: str) -> dict[str, click.Option]:
+    return {
+        flag: param
+        for command in commands_of(name)
+        for param in command.params
+        if isinstance(param, click.Option)
+        for flag in [*param.opts, *param.secondary_opts]
+    }
+
+
+OURS = {flag for name in COMMANDS for flag in options_of(name)} | {"--config", "--help"}
+
+
+# ---- what it shows ----
+
+
+def test_the_blocks_are_read_as_a_shell_does() -> None:
+    script = (
+        "A=1 wsss toy 'my dir' --size 64 \\\n  --val 1 > x |\n  wsss eval # all\nls; wsss view &\n"
+    )
+    assert list(our_commands(script)) == [
+        ["toy", "my dir", "--size", "64", "--val", "1"], ["eval"], ["view"],
+    ]  # fmt: skip
+    assert list(our_commands("torchrun --n 2 -m wsss_cli train-cam a\n")) == [["train-cam", "a"]]
+
+
+@pytest.mark.parametrize("words", CALLS, ids=" ".join)
+@pytest.mark.usefixtures("no_files")
+def test_each_command_line_parses(words: list[str]) -> None:
+    parsed(words)
+
+
+@pytest.mark.parametrize("words", INLINE, ids=" ".join)
+@pytest.mark.usefixtures("no_files")
+def test_each_command_in_the_text_parses(words: list[str]) -> None:
+    # The help ends by itself, and wsss.toml may say what is lacking.
+    with suppress(click.exceptions.Exit, click.MissingParameter):
+        parsed(words)
+
+
+@pytest.mark.parametrize(
+    "words", [["erode"], ["eval", "--nix"], ["index", "coco", "x"], ["crf", "--alpha", "x"]]
+)
+@pytest.mark.usefixtures("no_files")
+def test_a_wrong_command_line_would_be_found(words: list[str]) -> None:
+    with pytest.raises(click.UsageError):
+        parsed(words)
+
+
+def test_records_and_settings_shown_are_valid() -> None:
+    for text in blocks("json"):
+        for line in text.splitlines():
+            parse(line)
+    for text in blocks("toml"):
+        for table, settings in tomllib.loads(text).items():
+            known = {param.name for command in commands_of(table) for param in command.params}
+            assert {name.replace("-", "_") for name in settings} <= known
+
+
+# ---- what it names ----
+
+
+def test_every_tool_has_its_section_with_an_example_and_no_other_has() -> None:
+    titles = re.findall(r"^### (.+)$", section("The tools"), flags=re.M)
+    assert titles == list(COMMANDS)
+    for name in COMMANDS:
+        calls = [words for script in blocks("sh", section(name, "###"))
+                 for words in our_commands(script)]  # fmt: skip
+        assert name in [words[0] for words in calls]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_options_in_a_section_are_those_of_the_tool_with_their_defaults(name: str) -> None:
+    options = options_of(name)
+    for line in section(name, "###").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("| `"):
+            continue
+        flags = re.findall(r"`(-[^`]+)`", cells[0])
+        assert flags, line
+        assert set(flags) <= set(options), line
+        named = list(dict.fromkeys(options[flag] for flag in flags))
+        defaults = [cells[1]] if len(named) == 1 else cells[1].split(", ")
+        if len(defaults) == 1:
+            defaults *= len(named)
+        for option, said in zip(named, defaults, strict=True):
+            assert_default(option, said.replace("`", ""), line)
+
+
+def assert_default(option: click.Option, said: str, line: str) -> None:
+    """What a table says is the option's default; words may explain what has none of its own."""
+    default = option.default
+    if option.required:
+        assert said == "needed", line
+    elif isinstance(default, bool):
+        assert said == ("on" if default else "off"), line
+    elif isinstance(default, int | float):
+        assert float(said) == default, line
+    elif isinstance(default, str):
+        assert said == default, line
+    else:
+        assert not said.isdigit(), line
+
+
+def test_no_option_is_named_that_does_not_exist() -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", README))
+    assert named - FOREIGN <= OURS
+
+
+def test_every_file_and_target_named_is_there() -> None:
+    linked = re.findall(r"\]\(([^)#]+)\)", README)
+    named = re.findall(r"(?<![\w/])(?:examples|tests|wsss_cli)/[\w/.-]*[\w/]", README)
+    assert linked
+    assert named
+    assert [name for name in linked + named if not (REPOSITORY / name).exists()] == []
+    targets = set(re.findall(r"^([a-z0-9]+):", (REPOSITORY / "Makefile").read_text(), flags=re.M))
+    shown = re.findall(r"(?:`|^)make ([a-z0-9]+)", README, flags=re.M)
+    assert set(shown) <= targets
+    assert {"demo", "test"} <= set(shown)
+
+
+# ---- what it promises ----
+
+SMALL = {
+    "TRAIN_CAM_EPOCHS": "1", "TRAIN_CAM_CROP": "64", "TRAIN_CAM_RESIZE": "64,96",
+    "TRAIN_AFF_EPOCHS": "1", "TRAIN_AFF_CROP": "64", "TRAIN_SEG_EPOCHS": "1",
+    "TRAIN_SEG_CROP": "64", "PREDICT_SCALES": "1", "CRF_WORKERS": "1", "EVAL_WORKERS": "1",
+    "MAKE_AFF_LABELS_WORKERS": "1",
+}  # fmt: skip
+
+
+@pytest.fixture
+def small_voc(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder called VOC2012 of four small photographs, photos with a table, small settings."""
+    rng = np.random.default_rng(0)
+    root = Path("VOC2012")
+    for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    names = [f"2007_00003{number}" for number in range(4)]
+    for number, name in enumerate(names):
+        pixels = rng.integers(0, 256, (72, 96, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"JPEGImages/{name}.jpg")
+        label, value = [("cat", 8), ("person", 15)][number % 2]
+        mask = np.zeros((72, 96), np.uint8)
+        mask[20:50, 30:70] = value
+        write_label_map(root / f"SegmentationClass/{name}.png", mask, {})
+        (root / f"Annotations/{name}.xml").write_text(
+            f"<annotation><object><name>{label}</name></object></annotation>"
+        )
+    for split, ids in {"train_aug": names, "train": names[:2], "val": names[2:]}.items():
+        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(ids) + "\n")
+    Path("photos").symlink_to(root / "JPEGImages")
+    Path("photos.csv").write_text("".join(f"{name}.jpg,cat dog\n" for name in names))
+    for key, value in SMALL.items():
+        monkeypatch.setenv(f"WSSS_{key}", value)
+    return workdir
+
+
+def test_the_examples_of_the_tools_and_of_python_run_one_after_another(
+    small_voc: Path, shell: Callable[..., Any]
+) -> None:
+    script = "".join(blocks("sh", section("The tools"))).replace(
+        "--train 400 --val 100", "--train 2 --val 1"
+    )
+    shell(f"set -e\n{script}", check=0, timeout=300)
+    assert {path.suffix for path in Path("out/pseudo").iterdir()} == {".png"}
+    for name in ("sheet.png", "cam.png", "aff.png", "seg.png"):
+        with Image.open(name) as picture:
+            assert min(picture.size) > 100
+    record = parse(Path("refined.jsonl").read_text().splitlines()[0])
+    assert 255 not in read_label_map(record["pseudo"])
+    Path("wsss.toml").write_text("".join(blocks("toml")))
+    bare = "wsss index voc VOC2012 | wsss make-cam | wsss random-walk"
+    assert bare in section("Records and files")
+    assert [record["id"] for record in shell(bare, check=0).records] == [
+        "2007_000030",
+        "2007_000031",
+    ]
+    for code in blocks("python"):
+        exec(compile(code, "README.md", "exec"), {})

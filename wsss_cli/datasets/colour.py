@@ -12,7 +12,6 @@ import numpy.typing as npt
 from wsss_cli import files
 from wsss_cli.errors import WsssError
 
-_SHRINK = 8  # a JPEG is decoded at an eighth of its size: each pixel there is the mean of a block
 _ABREAST = 64
 
 
@@ -49,7 +48,8 @@ def _mean(path: str) -> tuple[npt.NDArray[np.float64], int] | None:
     """Mean colour and number of pixels of a photograph."""
     try:
         height, width = files.image_size(path)
-        small = files.open_rgb(path, at_least=max(height, width) // _SHRINK)
+        # A JPEG is decoded at an eighth of its size: each pixel there is the mean of a block.
+        small = files.open_rgb(path, at_least=1)
     except (WsssError, OSError):
         return None  # whoever works on the record says so
     return np.asarray(small).mean((0, 1), dtype=np.float64), height * width

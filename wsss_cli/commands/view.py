@@ -109,7 +109,7 @@ def _sheet(viewer: Viewer, sources: tuple[str, ...], out: str, limit: int, stric
     shown = tuple(key for key in viewer.keys if any(record.get(key) for record in chosen))
     asked = click.get_current_context().get_parameter_source("keys")
     for key in viewer.keys:
-        if key not in shown and asked is not ParameterSource.DEFAULT:
+        if chosen and key not in shown and asked is not ParameterSource.DEFAULT:
             console.warn("view", f"no record has '{key}'; left out")
     viewer = replace(viewer, keys=shown)
     rows = []

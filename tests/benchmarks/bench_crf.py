@@ -18,12 +18,12 @@ HEIGHT, WIDTH, COUNT = 375, 500, 64
 META = {"classes": ["cat", "dog"]}
 
 
-def made_up(folder: Path) -> Path:
-    """Records of ``COUNT`` photographs with colours and noise like real ones, and of two CAMs."""
+def made_up(folder: Path, count: int = COUNT) -> Path:
+    """Records of ``count`` photographs with colours and noise like real ones, and of two CAMs."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:94, :125]
     lines = []
-    for number in range(COUNT):
+    for number in range(count):
         image, cam = folder / f"{number % 8}.jpg", folder / f"{number % 8}.npz"
         if number < 8:
             coarse = Image.fromarray(rng.integers(0, 256, (15, 20, 3), dtype=np.uint8))

@@ -11,35 +11,28 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+from bench_crf import HEIGHT, WIDTH, made_up
 from PIL import Image
 
 from wsss_cli import files
 
-HEIGHT, WIDTH, COUNT = 375, 500, 300
-META = {"classes": ["cat", "dog"]}
+COUNT = 300
 
 
-def made_up(folder: Path) -> Path:
-    """Records of photographs with noise like real ones, two CAMs and a saliency map each."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:94, :125]
-    lines = []
-    for number in range(COUNT):
-        name = str(folder / str(number % 8))
-        if number < 8:
-            coarse = Image.fromarray(rng.integers(0, 256, (15, 20, 3), dtype=np.uint8))
-            smooth = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
-            noisy = smooth + rng.normal(0, 6, smooth.shape)
-            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(name + ".jpg", quality=90)
-            blobs = [np.exp(-((y - 47) ** 2 + (x - at) ** 2) / 500) for at in (40, 85)]
-            files.write_maps(name + ".npz", np.array(blobs), ("cat", "dog"), (HEIGHT, WIDTH), META)
-            seen = Image.fromarray((255 * np.maximum(*blobs)).astype(np.uint8))
-            seen.resize((WIDTH, HEIGHT)).save(name + ".png")
-        paths = {"image": name + ".jpg", "cam": name + ".npz", "saliency": name + ".png"}
-        lines.append(json.dumps({"id": f"{number:03}", "labels": ["cat", "dog"], **paths}))
-    path = folder / "in.jsonl"
-    path.write_text("\n".join(lines) + "\n")
+def with_saliency(records: Path) -> Path:
+    """The same records with labels, and a saliency map where either class is active."""
+    made = []
+    for line in records.read_text().splitlines():
+        record = json.loads(line)
+        path = Path(record["cam"]).with_suffix(".png")
+        if not path.exists():
+            seen = Image.fromarray(
+                (255 * files.read_maps(record["cam"]).cam.max(0)).astype("uint8")
+            )
+            seen.resize((WIDTH, HEIGHT)).save(path)
+        made.append({**record, "labels": ["cat", "dog"], "saliency": str(path)})
+    path = records.with_name("all.jsonl")
+    path.write_text("".join(json.dumps(record) + "\n" for record in made))
     return path
 
 
@@ -57,7 +50,7 @@ def spent(*args: object) -> tuple[float, float]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        records = made_up(Path(folder))
+        records = with_saliency(made_up(Path(folder), COUNT))
         for fill in ("mean", "124,116,104"):
             wall, busy = spent(records, "--fill", fill, "-o", Path(folder, fill))
             print(

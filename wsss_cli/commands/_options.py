@@ -272,8 +272,8 @@ batch_size_option = click.option(
 
 max_side_option = click.option(
     "--max-side", default=1024, show_default=True, type=click.IntRange(min=0), metavar="PIXELS",
-    help="Work on photographs with a longer side at this size, the CRF too; what is written has "
-    "the photograph's own. 0 is no bound.",
+    help="Work on photographs with a longer side at this size; what is written has the "
+    "photograph's own. 0 is no bound.",
 )  # fmt: skip
 
 image_key_option = click.option(

@@ -14,6 +14,7 @@ from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods.erasing import Labels, erase, join, merge, mine
 from wsss_cli.models import pseudo
+from wsss_cli.models.refining import read_matching
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +46,11 @@ class Eraser:
         Returns:
             The shares of the image mined so far, in words.
         """
-        image = files.read_image(record["image"])
-        size = (image.shape[0], image.shape[1])
-        maps = files.read_maps(record["cam"])
-        if maps.size != size:
-            raise WsssError(
-                f"{record['cam']}: maps of an image of {maps.size[1]}x{maps.size[0]}, "
-                f"but this one is {size[1]}x{size[0]}"
-            )
+        image, maps = read_matching(record, "cam")
         mined = self._mined(record, _labelled(record, maps), meta)
         provenance = dict(meta)
         if "pseudo" in paths:
-            saliency = files.read_grey(record["saliency"], size)
+            saliency = files.read_grey(record["saliency"], maps.size)
             mask = merge(mined, saliency, background=self.background)
             files.write_label_map(paths["pseudo"], mask, provenance)
         hidden = erase(image, mined, self.fill)

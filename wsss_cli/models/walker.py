@@ -18,7 +18,7 @@ from wsss_cli.files import Maps
 from wsss_cli.methods.affinity import pairwise_affinity
 from wsss_cli.methods.cam import normalise
 from wsss_cli.methods.random_walk import random_walk
-from wsss_cli.methods.sampling import places, sample
+from wsss_cli.methods.sampling import on_image, places, sample
 from wsss_cli.models import pseudo
 from wsss_cli.models.inference import Image, Runner
 from wsss_cli.models.refining import read_matching
@@ -150,8 +150,5 @@ class Walker:
 
     def _on_image(self, walked: Tensor, size: tuple[int, int]) -> Tensor:
         """Maps on the feature grid, (C, h, w), at the pixels of the image."""
-        rows, columns = (
-            places(pixels, pixels, whole, onto_stride=self.runner.network.stride)
-            for pixels, whole in zip(size, self.runner.seen_size(size), strict=True)
-        )
-        return sample(walked[None], rows, columns)[0]
+        seen, stride = self.runner.seen_size(size), self.runner.network.stride
+        return on_image(walked[None], size, seen, stride)[0]

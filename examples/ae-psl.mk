@@ -4,8 +4,8 @@
 #   make voc6-ae DATA=voc6      the 6-class subset on a CPU
 #   make voc6-ae DATA=voc6 STAGE=ae-second      and a second round, on the network's own masks
 #
-# Each step trains a classifier on photographs whose mined regions are erased; step 1 is the CAM of
-# voc.mk. Needs saliency maps: ROOT/$(SALIENCY).
+# Each step goes on training the classifier of the one before, on photographs whose mined regions are
+# erased; step 1 is the CAM of voc.mk. Needs saliency maps: ROOT/$(SALIENCY).
 
 .PHONY: ae ae-second
 ae: ae-table
@@ -13,8 +13,14 @@ ae: ae-table
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 SALIENCY ?= Saliency
-ERASE    ?= --top 0.2
+ERASE    ?= --threshold 0.5
 AE       := $(RUN)/ae
+# Short and slow: a classifier that learns long, or anew, learns what surrounds the objects by heart.
+ifeq ($(SETTINGS),cpu)
+TRAIN_STEP ?= --epochs 2 --batch-size 16 --crop 320 --resize 320,640 --lr 0.002 --new-lr 1
+else
+TRAIN_STEP ?= --epochs 4 --batch-size 16 --crop 448 --resize 448,768 --lr 0.01 --new-lr 1 --weight-decay 5e-4
+endif
 RECIPES  := $(dir $(lastword $(filter %ae-psl.mk,$(MAKEFILE_LIST))))
 
 .PHONY: ae-table
@@ -36,16 +42,16 @@ $(AE)/step0.jsonl:
 $(AE)/step1.jsonl: $(RUN)/cam.done.jsonl $(AE)/step0.jsonl
 	$(WSSS) make-cam $(AE)/step0.jsonl -c $(RUN)/cam.pt $(SCALES) --skip-existing -o $(RUN)/cam | $(WSSS) erase $(ERASE) --skip-existing -o $(AE)/step1 > $@
 
-# $(call STEP,number,the one before)
+# $(call STEP,number,the one before,its classifier)
 define STEP
 $(AE)/step$(1)/cam.pt: $(AE)/step$(2).jsonl
-	$$(WSSS) train-cam $$< --image-key erased --classes $$(CLASSES) $$(BODY) $$(TRAIN_CAM) --resume -o $$@
+	$$(WSSS) train-cam $$< --image-key erased --classes $$(CLASSES) --backbone $$(BACKBONE) --weights $(3) $$(TRAIN_STEP) --resume -o $$@
 
 $(AE)/step$(1).jsonl: $(AE)/step$(1)/cam.pt
 	$$(WSSS) make-cam $(AE)/step$(2).jsonl --image-key erased -c $$< $$(SCALES) --skip-existing -o $(AE)/step$(1)/cam | $$(WSSS) erase $$(ERASE) --skip-existing -o $(AE)/step$(1) > $$@
 endef
-$(eval $(call STEP,2,1))
-$(eval $(call STEP,3,2))
+$(eval $(call STEP,2,1,$(RUN)/cam.pt))
+$(eval $(call STEP,3,2,$(AE)/step2/cam.pt))
 
 # ---- learning from what was mined ----
 

@@ -19,7 +19,7 @@ from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.backbones import Backbone
 from wsss_cli.models.networks import Network, build_network
 from wsss_cli.models.precision import Compute, choose
-from wsss_cli.models.weights import load_pretrained
+from wsss_cli.models.weights import load_new_layers, load_pretrained
 from wsss_cli.records import Record
 from wsss_cli.training import resume
 from wsss_cli.training.distributed import Group, group, local_rank
@@ -226,6 +226,8 @@ def pretrained(
 ) -> tuple[Any, dict[str, Any]]:
     """A network to train, with weights in its backbone, and the config that rebuilds it.
 
+    Weights of the same kind of network, for the same classes, go into its other layers too.
+
     Args:
         kind: kind of the checkpoint that it will become.
         backbone: name of the backbone.
@@ -240,6 +242,8 @@ def pretrained(
     chosen = {"output_stride": output_stride, **config}
     network: Network = build_network(kind, backbone, classes, chosen)
     load_pretrained(network.backbone, weights)
+    if weights not in ("imagenet", "none"):
+        load_new_layers(network, weights, kind=kind, classes=classes)
     return network, {**chosen, "output_stride": network.backbone.strides[-1]}
 
 

@@ -87,10 +87,11 @@ def main() -> None:
         added, theirs = ours[2] - idle, other[2] - idle
         wish = "; asked for: 4 and 8" if (threads, maps) == (1, MAPS) else ""
         print(
-            f"pamr, {WIDTH}x{HEIGHT}, {maps} maps, {threads} threads: {ours[0]:.2f} s ({ours[1]:.2f} "
-            f"s of cores), {added:.0f} MiB; plain {other[0]:.1f} s ({other[1]:.1f}), {theirs:.0f} "
-            f"MiB: {other[0] / ours[0]:.1f} times as fast ({other[1] / ours[1]:.1f} by cores), "
-            f"1/{theirs / added:.0f} of the memory{wish}"
+            f"pamr, {WIDTH}x{HEIGHT}, {maps} maps, {threads} threads: {ours[0]:.2f} s "
+            f"({ours[1]:.2f} s of cores), {added:.0f} MiB; plain {other[0]:.1f} s "
+            f"({other[1]:.1f}), {theirs:.0f} MiB: {other[0] / ours[0]:.1f} times as fast "
+            f"({other[1] / ours[1]:.1f} by cores), 1/{theirs / added:.0f} of the memory{wish}",
+            flush=True,
         )
     print(f"largest difference {wrong:.1e}")
 

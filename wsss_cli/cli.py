@@ -24,7 +24,7 @@ COMMANDS: dict[str, str] = {
     "make-aff-labels": "Write the confident regions of CAMs as label maps.",
     "train-aff": "Train AffinityNet on confident regions.",
     "random-walk": "Spread CAMs along semantic affinities into pseudo-masks.",
-    "crf": "Refine CAMs, scores or label maps with a dense CRF.",
+    "crf": "Refine CAMs, scores or label maps with a dense CRF or PAMR.",
     "erase": "Mine the most activated regions of CAMs and erase them.",
     "train-seg": "Train a DeepLab segmentation network.",
     "predict": "Write label maps predicted by a segmentation network.",

@@ -202,11 +202,13 @@ def checkpoint_option(*kinds: str) -> Callable[[F], F]:
     )  # fmt: skip
 
 
+device_option = click.option(
+    "--device", default="auto", show_default=True, callback=_device,
+    help="auto, cpu, cuda, cuda:N or mps.",
+)  # fmt: skip
+
 device_options = _chain(
-    click.option(
-        "--device", default="auto", show_default=True, callback=_device,
-        help="auto, cpu, cuda, cuda:N or mps.",
-    ),
+    device_option,
     click.option(
         "--precision", default="auto", show_default=True,
         type=click.Choice(["auto", "fp32", "bf16", "fp16"]),

@@ -251,7 +251,7 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
     files.write_label_map("small.png", small)
     other = files.provenance("erase", {}, classes=["sheep"])
     files.write_label_map("other.png", np.zeros(SIZE, np.uint8), other)
-    Image.new("RGB", (80, 40)).save("colour.png")
+    Image.new("RGB", (80, 40), "red").save("colour.png")
     files.write_maps("size.npz", np.zeros((1, 5, 5)), ["cow"], (20, 20), META)
     files.write_maps("nowhere.npz", np.zeros((1, 5, 5)), ["cow"], SIZE, {})
     bad = [
@@ -273,7 +273,8 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
         "b: other.png: mined with another class list than the maps'",
         "c: colour.png: a label map holds class numbers in an 8-bit palette or grey PNG, "
         "this is RGB; convert its colours to numbers first",
-        "d: colour.png: a grey map is needed, this is RGB",
+        "d: colour.png: a grey map holds one value a pixel, 255 or 65535 where it is highest, "
+        "this is RGB and not grey; convert it first",
         "e: cannot read grey map: gone.png: no such file",
         "f: size.npz: maps of an image of 20x20, but this one is 80x40",
         "g: one.npz: no map of dog; make the maps again",

@@ -227,7 +227,8 @@ def test_with_a_colour_the_stream_flows(records: Records) -> None:
 def test_a_large_photograph_is_answered_large(erase: Run, records: Records) -> None:
     Image.new("RGB", (640, 320)).save(records[0]["image"])
     write_cam("both.npz", {"dog": [0.2, 0.9, 0.8, 0], "cat": [0.9, 0.8, 0.1, 0]}, (320, 640))
-    done = erase("--max-side", "100", "--top", "0.45", input=records[:1], check=0)
+    done = erase("--max-side", "100", "--top", "0.45", "-v", input=records[:1], check=0)
+    assert ", saliency of 80x40 resized to 640x320\n" in done.err
     mined = files.read_label_map(done.records[0]["mined"], (320, 640))
     assert mined[160, 80::160].tolist() == [1, 255, 3, 0]
     assert files.read_image(done.records[0]["erased"]).shape == (320, 640, 3)

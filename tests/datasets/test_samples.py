@@ -159,9 +159,7 @@ def test_samples_carry_their_weights(records: list[dict[str, Any]]) -> None:
     assert make(records)[Draw(0, 1)].weight == 1
 
 
-def test_a_map_of_another_size_is_remarked(
-    records: list[dict[str, Any]], tmp_path: Path
-) -> None:
+def test_a_map_of_another_size_is_remarked(records: list[dict[str, Any]], tmp_path: Path) -> None:
     Image.fromarray(np.full((10, 15), 255, np.uint8)).save(tmp_path / "grey.png")
     records[0]["saliency"] = str(tmp_path / "grey.png")
     samples = make(records, grey_key="saliency", view=whole_view)

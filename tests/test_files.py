@@ -259,6 +259,7 @@ def test_maps_of_an_unlabelled_image_are_empty(tmp_path: Path) -> None:
         ({"size": np.array([0, 4])}, "image size"),
         ({"meta": None}, "no array"),
         ({"meta": np.array("[]")}, "JSON meta"),
+        ({"meta": np.array('{"classes": 5}')}, "class list is not a list of names"),
         ({"meta": np.array("{")}, "truncated or not an NPZ"),
         ({"classes": np.array([["cat"], {}], object)}, "truncated or not an NPZ"),
     ],

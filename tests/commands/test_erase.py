@@ -253,6 +253,7 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
     other = files.provenance("erase", {}, classes=["sheep"])
     files.write_label_map("other.png", np.zeros(SIZE, np.uint8), other)
     Image.new("RGB", (80, 40), "red").save("colour.png")
+    files.write_label_map("high.png", np.full(SIZE, 4, np.uint8))
     files.write_maps("size.npz", np.zeros((1, 5, 5)), ["cow"], (20, 20), META)
     files.write_maps("nowhere.npz", np.zeros((1, 5, 5)), ["cow"], SIZE, {})
     bad = [
@@ -265,6 +266,8 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
         {**records[1], "id": "g", "labels": ["cow", "dog"]},
         {**records[1], "id": "h", "cam": "nowhere.npz"},
         {"id": "i", "image": "one é.png"},
+        {**one, "id": "j", "mined": "high.png"},
+        {**records[1], "id": "k", "labels": ["cew"]},
     ]
     done = erase("-q", "-o", "out", input=[records[0], *bad, records[1]])
     assert done.code == 1
@@ -281,6 +284,8 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
         "g: one.npz: no map of dog; make the maps again",
         "h: the maps do not say their class list; give --classes",
         "i: record has no 'cam' (made by make-cam)",
+        "j: high.png: class number 4, but the class list ends at 3",
+        "k: label 'cew' is not in the class list; did you mean cow?",
     ]
     assert {path.name for path in Path("out").rglob("*.png")} == {"both.png", "one.png"}
 
@@ -289,6 +294,8 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
     ("options", "message"),
     [
         (["--top", "0"], "0.0 is not in the range 0<x<=1"),
+        (["--top", "nan"], "Invalid value for '--top': nan is not a number"),
+        (["--background", "nan"], "Invalid value for '--background': nan is not a number"),
         (["--threshold", "1.5"], "1.5 is not in the range 0<=x<=1"),
         (["--fill", "red"], "'red' is not a list of numbers"),
         (["--fill", "1,2"], "3 numbers are needed"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +251,26 @@ def test_psl_learns_masks_and_labels(inside: Run, masked: Records, weights: str 
     assert "psl true, now null" in other.err
     found = inside("predict", "-c", "seg.pt", "--scales", "1", input=masked, check=0)
     assert len(found.records) == 4
+
+
+def test_psl_under_torchrun_learns_what_one_process_does(inside: Run, masked: Records) -> None:
+    settings = (*SMALL, "--psl", "--precision", "fp32", "--val", "val.jsonl")
+    Path("val.jsonl").write_text(as_lines(masked[:2]))
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+            "-m", "wsss_cli", "train-seg", *settings, "--batch-size", "1", "-o", "two.pt",
+        ],
+        input=as_lines(masked), capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr.count("wsss train-seg: epoch 2/2") == 1
+    inside("train-seg", *settings, "-o", "one.pt", input=masked, check=0)
+    one, two = (files.load_checkpoint(name) for name in ("one.pt", "two.pt"))
+    assert two.config["training"]["processes"] == 2
+    for key, value in one.state_dict.items():
+        assert (value - two.state_dict[key]).abs().max() < 1e-3, key
 
 
 def test_a_network_without_psl_does_not_speak_of_it(inside: Run, masked: Records) -> None:

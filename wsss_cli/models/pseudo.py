@@ -37,11 +37,11 @@ def class_numbers(maps: Maps, classes: Sequence[str] | None) -> list[int]:
 def resize(maps: npt.NDArray[Any], size: tuple[int, int]) -> Scores:
     """Maps (K, h, w) resized (bilinear, corners not aligned) to (K, H, W), float32."""
     wanted = (size[1], size[0])
-    planes = [
-        np.asarray(Image.fromarray(plane.astype(np.float32)).resize(wanted, _BILINEAR))
-        for plane in maps
-    ]
-    return np.stack(planes) if planes else np.zeros((0, *size), np.float32)
+    resized = np.empty((len(maps), *size), np.float32)
+    for place, plane in enumerate(maps):
+        seen = Image.fromarray(plane.astype(np.float32))
+        resized[place] = np.asarray(seen.resize(wanted, _BILINEAR))
+    return resized
 
 
 _BILINEAR = Image.Resampling.BILINEAR

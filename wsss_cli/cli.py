@@ -18,6 +18,7 @@ from wsss_cli import __version__
 # Kept here so that `wsss --help` imports no tool; a test compares them with the tools' own.
 COMMANDS: dict[str, str] = {
     "index": "Print the records of a data set on disk.",
+    "saliency": "Write saliency maps of photographs.",
     "toy": "Make a small made-up data set in VOC's layout.",
     "train-cam": "Train a classifier on image-level labels.",
     "make-cam": "Write class activation maps.",

@@ -220,23 +220,37 @@ def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDAr
     """A grey map such as saliency: float32 (H, W) in [0, 1]; 8-bit 255 or 16-bit 65535 is 1.
 
     Args:
-        path: the file; a coloured one is refused.
+        path: the file, of 1, 8 or 16 bits a pixel; transparency does not count. One saved with
+            three channels or a palette is read if each of its pixels is grey.
         size: (H, W) to resize to (bilinear) where the map has another size.
 
     Raises:
         WsssError: unreadable, or a coloured picture.
     """
     image = _open_image(path, "grey map")
-    if image.mode not in ("L", "1", "I", "I;16", "I;16B", "LA"):
-        raise WsssError(f"{path}: a grey map is needed, this is {image.mode}")
-    top = 65535.0 if image.mode.startswith("I") else 255.0
-    if image.mode in ("1", "LA"):
-        image = image.convert("L")
-    values = np.asarray(image).astype(np.float32) / top
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float32) / 65535
+    elif image.mode in ("1", "L", "LA"):
+        values = np.asarray(image.convert("L")).astype(np.float32) / 255
+    else:
+        colours = np.asarray(image.convert("RGB"))
+        if image.mode == "F" or (colours != colours[..., :1]).any():
+            raise WsssError(
+                f"{path}: a grey map holds one value a pixel, 255 or 65535 where it is highest, "
+                f"this is {image.mode} and not grey; convert it first"
+            )
+        values = colours[..., 0].astype(np.float32) / 255
     if size is not None and values.shape != tuple(size):
         resized = Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.BILINEAR)
         values = np.array(resized)
     return values.clip(0, 1)
+
+
+def size_note(path: str | Path, size: tuple[int, int]) -> str:
+    """What :func:`read_grey` does to a map of another size than (H, W), in words; else nothing."""
+    height, width = image_size(path)
+    own, wanted = f"{width}x{height}", f"{size[1]}x{size[0]}"
+    return f"of {own} resized to {wanted}" if own != wanted else ""
 
 
 def write_image(

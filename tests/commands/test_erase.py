@@ -227,7 +227,8 @@ def test_with_a_colour_the_stream_flows(records: Records) -> None:
 def test_a_large_photograph_is_answered_large(erase: Run, records: Records) -> None:
     Image.new("RGB", (640, 320)).save(records[0]["image"])
     write_cam("both.npz", {"dog": [0.2, 0.9, 0.8, 0], "cat": [0.9, 0.8, 0.1, 0]}, (320, 640))
-    done = erase("--max-side", "100", "--top", "0.45", input=records[:1], check=0)
+    done = erase("--max-side", "100", "--top", "0.45", "-v", input=records[:1], check=0)
+    assert ", saliency of 80x40 resized to 640x320\n" in done.err
     mined = files.read_label_map(done.records[0]["mined"], (320, 640))
     assert mined[160, 80::160].tolist() == [1, 255, 3, 0]
     assert files.read_image(done.records[0]["erased"]).shape == (320, 640, 3)
@@ -251,7 +252,7 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
     files.write_label_map("small.png", small)
     other = files.provenance("erase", {}, classes=["sheep"])
     files.write_label_map("other.png", np.zeros(SIZE, np.uint8), other)
-    Image.new("RGB", (80, 40)).save("colour.png")
+    Image.new("RGB", (80, 40), "red").save("colour.png")
     files.write_maps("size.npz", np.zeros((1, 5, 5)), ["cow"], (20, 20), META)
     files.write_maps("nowhere.npz", np.zeros((1, 5, 5)), ["cow"], SIZE, {})
     bad = [
@@ -273,7 +274,8 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
         "b: other.png: mined with another class list than the maps'",
         "c: colour.png: a label map holds class numbers in an 8-bit palette or grey PNG, "
         "this is RGB; convert its colours to numbers first",
-        "d: colour.png: a grey map is needed, this is RGB",
+        "d: colour.png: a grey map holds one value a pixel, 255 or 65535 where it is highest, "
+        "this is RGB and not grey; convert it first",
         "e: cannot read grey map: gone.png: no such file",
         "f: size.npz: maps of an image of 20x20, but this one is 80x40",
         "g: one.npz: no map of dog; make the maps again",

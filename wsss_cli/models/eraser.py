@@ -60,7 +60,10 @@ class Eraser:
         shares = np.bincount(mined.ravel(), minlength=256) / mined.size
         told = [f"{shares[n]:.0%} {names[n - 1]}" for n in range(1, len(names) + 1) if shares[n]]
         told += [f"{shares[files.IGNORE]:.0%} claimed twice"] if shares[files.IGNORE] else []
-        return ", ".join([*told, f"{shares[0]:.0%} left"])
+        told += [f"{shares[0]:.0%} left"]
+        if "pseudo" in paths and (resized := files.size_note(record["saliency"], maps.size)):
+            told.append(f"saliency {resized}")
+        return ", ".join(told)
 
     def _mined(self, record: Mapping[str, Any], maps: Maps, meta: Mapping[str, Any]) -> Labels:
         """The regions of the steps before and of this one, at the photograph's size."""

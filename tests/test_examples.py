@@ -136,11 +136,11 @@ def test_regions_grow_step_by_step(script: Script, workdir: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
 
-def test_the_recipe_of_erasing_is_all_valid(workdir: Path) -> None:
-    """Each command that make would run; the second round too."""
-    recipe = ["make", "-n", "-f", str(EXAMPLES / "ae-psl.mk"), "DATA=voc6", "SETTINGS=cpu"]
+def recipe_calls(recipe: str, *targets: str) -> list[list[str]]:
+    """The commands of wsss that make would run for a recipe, each valid."""
+    command = ["make", "-n", "-f", str(EXAMPLES / recipe), "DATA=voc6", "SETTINGS=cpu", *targets]
     Path("voc6").mkdir()
-    done = subprocess.run([*recipe, "runs/voc6/ae/psl2.json", "ae"], capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     calls = []
     for line in done.stdout.splitlines():
@@ -153,6 +153,13 @@ def test_the_recipe_of_erasing_is_all_valid(workdir: Path) -> None:
                         Path(after).parent.mkdir(parents=True, exist_ok=True)
                         Path(after).touch()  # the checkpoint must be there
                 parsed(words[1:])
+    return calls
+
+
+@pytest.mark.usefixtures("workdir")
+def test_the_recipe_of_erasing_is_all_valid() -> None:
+    """Each command that make would run; the second round too."""
+    calls = recipe_calls("ae-psl.mk", "runs/voc6/ae/psl2.json", "ae")
     tools = [call[0] for call in calls]
     assert tools.count("erase") == 3
     assert tools.count("train-cam") == 3
@@ -162,6 +169,37 @@ def test_the_recipe_of_erasing_is_all_valid(workdir: Path) -> None:
     assert sum("--psl" in call for call in calls) == 2
     trained = [call[call.index("--image-key") + 1] for call in calls if "--image-key" in call]
     assert trained == ["erased"] * 4
+
+
+@pytest.mark.usefixtures("workdir")
+def test_the_recipe_of_eps_is_all_valid() -> None:
+    calls = recipe_calls("eps.mk", "eps")
+    variants = [call[call.index("--variant") + 1] for call in calls if call[0] == "eps-train"]
+    assert variants == ["eps", "eps++"]
+    start = next(call for call in calls if call[0] == "train-aff")
+    assert start[start.index("-c") + 1] == "runs/voc6/eps/epspp.pt"
+    assert "--threshold" not in next(call for call in calls if call[0] == "crf")
+    networks = [call[-1] for call in calls if call[0] == "train-seg"]
+    assert sorted(networks) == [
+        *(f"runs/voc6/eps/{name}.pt" for name in ("strong16", "strong4", "strong8", "weak")),
+        "runs/voc6/full.pt",
+    ]
+    assert sum("mask,pseudo" in call for call in calls) == 3
+
+
+def test_a_table_has_rows_and_ratios(tmp_path: Path) -> None:
+    for name, miou in (("a/weak", 0.5), ("full", 0.625)):
+        path = tmp_path / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"images": 7, "miou": miou}))
+    rows = ("a/weak:val:weak: some", "a/weak%full:val:ratio")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "table.py", tmp_path, *rows], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[2:] == [
+        "| weak: some | val | 7 | 50.0 |",
+        "| ratio | val | | 80.0 % |",
+    ]
 
 
 def test_ci_fails_below_the_floor(script: Script, toy_root: Path) -> None:

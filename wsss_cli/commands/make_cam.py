@@ -11,7 +11,7 @@ from wsss_cli.commands import _options
 
 @_options.command("make-cam")
 @_options.records_argument
-@_options.checkpoint_option("cam")
+@_options.checkpoint_option("cam", "eps")
 @_options.out_option("out/cam")
 @_options.inference_options((0.5, 1.0, 1.5, 2.0))
 @click.option("--all", is_flag=True, help="Maps of all classes, not only labels.")
@@ -47,7 +47,8 @@ def command(
     """Write class activation maps.
 
     Reads records with `image` and `labels`; adds `cam`: OUT/ID.npz with the maps of the labelled
-    classes at a quarter of the image's size. Without labels there are no maps, unless --all or
+    classes at a quarter of the image's size, and with a checkpoint of eps-train that of the
+    background first. Without labels there are no maps, unless --all or
     --score-above is given.
 
     \b
@@ -56,13 +57,14 @@ def command(
     """
     _options.sleep_when_idle()
     from wsss_cli.files import load_checkpoint, provenance
-    from wsss_cli.models.activation import CamMaker
+    from wsss_cli.models.activation import READINGS, CamMaker
     from wsss_cli.models.inference import Runner
     from wsss_cli.stage import Stage
 
-    loaded = load_checkpoint(checkpoint, "cam")
+    loaded = load_checkpoint(checkpoint, *READINGS)
     maker = CamMaker(
         Runner(loaded, device=device, precision=precision, max_side=max_side),
+        reading=READINGS[loaded.kind],
         classes=loaded.classes,
         scales=scales,
         flip=flip,

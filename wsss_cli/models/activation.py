@@ -5,18 +5,77 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from wsss_cli import files, records
-from wsss_cli.classes import numbers
-from wsss_cli.methods.cam import fuse
+from wsss_cli.classes import BACKGROUND, numbers
+from wsss_cli.methods.cam import normalise, overlay
 from wsss_cli.models.inference import Image, Runner, View
 
 SHRINK = 4  # maps are stored at a quarter of the image's size
+
+
+class Reading(Protocol):
+    """How the output (C', h, w) of a kind of network is read as maps.
+
+    Attributes:
+        first: names of the maps that come before those of the classes.
+    """
+
+    first: tuple[str, ...]
+
+    def scores(self, output: Tensor) -> Tensor:
+        """Logits of the classes of the whole image, shape (C,)."""
+        ...
+
+    def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
+        """What one view says of the maps asked for, at least 0, shape (K, h, w)."""
+        ...
+
+    def maps(self, total: Tensor) -> Tensor:
+        """Maps in [0, 1] from the sum of the evidence of all views, shape (K, H, W)."""
+        ...
+
+
+class ClassMaps:
+    """A classifier of the kind cam: positive logits, each map divided by its maximum."""
+
+    first: tuple[str, ...] = ()
+
+    def scores(self, output: Tensor) -> Tensor:
+        return output.mean((1, 2))
+
+    def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
+        return output[wanted].relu()
+
+    def maps(self, total: Tensor) -> Tensor:
+        return normalise(total)
+
+
+class Probabilities:
+    """A classifier of the kind eps: of its softmax, background and the classes asked for.
+
+    Divided by their sum, they are the probabilities given that no other class is there.
+    """
+
+    first: tuple[str, ...] = (BACKGROUND,)
+
+    def scores(self, output: Tensor) -> Tensor:
+        return output[:-1].mean((1, 2))
+
+    def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
+        return output.softmax(0)[[-1, *wanted]]
+
+    def maps(self, total: Tensor) -> Tensor:
+        return total / total.sum(0)
+
+
+READINGS: dict[str, Reading] = {"cam": ClassMaps(), "eps": Probabilities()}
 
 
 @dataclass(frozen=True)
@@ -39,10 +98,11 @@ class Seen:
 
 
 class CamMaker:
-    """Multi-scale CAMs of labelled classes (Ahn & Kwak 2018, sec. 3.1).
+    """Multi-scale maps of labelled classes (Ahn & Kwak 2018, sec. 3.1).
 
     Args:
         runner: the classifier.
+        reading: how its output is read.
         classes: its classes.
         scales: sizes that the image is seen at.
         flip: see the mirrored image too.
@@ -54,13 +114,14 @@ class CamMaker:
         self,
         runner: Runner,
         *,
+        reading: Reading,
         classes: Sequence[str],
         scales: Sequence[float],
         flip: bool,
         all_classes: bool = False,
         score_above: float | None = None,
     ) -> None:
-        self.runner, self.classes = runner, tuple(classes)
+        self.runner, self.reading, self.classes = runner, reading, tuple(classes)
         self.scales, self.flip = tuple(scales), flip
         self.all_classes, self.score_above = all_classes, score_above
 
@@ -97,21 +158,21 @@ class CamMaker:
         size = map_size(seen.size)
         wanted = seen.wanted
         if wanted is None:
-            means = [view.output[place].mean((1, 2)) for view in views]
+            means = [self.reading.scores(view.output[place]) for view in views]
             scores = torch.stack(means).mean(0).sigmoid()
             assert self.score_above is not None
             wanted = (scores >= self.score_above).nonzero().flatten().tolist()
-        names = tuple(self.classes[index] for index in wanted)
         if not wanted:
             return replace(seen, maps=np.zeros((0, *size), np.float32))
-        maps = fuse(
-            [view.output[place, wanted] for view in views],
+        names = (*self.reading.first, *(self.classes[index] for index in wanted))
+        total = overlay(
+            [self.reading.evidence(view.output[place], wanted) for view in views],
             size,
             [view.mirrored for view in views],
             seen=[view.seen for view in views],
             stride=self.runner.network.stride,
         )
-        return replace(seen, maps=maps.cpu().numpy(), names=names)
+        return replace(seen, maps=self.reading.maps(total).cpu().numpy(), names=names)
 
     def save(self, seen: Seen, path: str | Path, meta: dict[str, Any]) -> None:
         """Write the maps as NPZ."""

@@ -111,7 +111,7 @@ def prohibitive_loss(stride: int, every: int, *, weights: str) -> Loss:
             logits, mask, auxiliary, batch.labels, weights=batch.weights, ignore=IGNORE
         )
         classes = multilabel_loss(scores, batch.labels, batch.weights)
-        return masks + scores.shape[1] * classes
+        return masks + batch.labels.shape[1] * classes
 
     return loss
 

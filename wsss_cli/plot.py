@@ -22,15 +22,15 @@ Points = list[tuple[float, float]]
 
 
 def plot_metrics(log: str | Path, picture: str | Path) -> None:
-    """Draw the loss and the validation scores of a run.
+    """Draw the loss, its parts and the validation scores of a run.
 
     Args:
-        log: JSON lines with ``epoch`` and any of ``loss``, ``val_…``; lines that cannot be read are
+        log: JSON lines with ``epoch`` and any of ``loss``, ``loss_…``, ``val_…``; lines that cannot be read are
             passed over.
         picture: the PNG to write; with no score in the log it has one panel.
     """
     curves = read_curves(log)
-    loss = {"loss": curves.pop("loss", [])}
+    loss = {name: curves.pop(name) for name in [*curves] if name.startswith("loss")}
     panels = [("loss", loss)] + ([("score", curves)] if curves else [])
     page = Image.new("RGB", _SIZE, PAPER)
     width = _SIZE[0] // len(panels)

@@ -21,6 +21,11 @@ def low_high(context: click.Context, parameter: click.Parameter, value: Any) -> 
     return value
 
 
+resize_option = click.option(
+    "--resize", default="320,640", show_default=True,
+    type=_options.Numbers(count=2, kind=int, low=0), callback=low_high,
+    help="Range of the long side that images are scaled to at random, in pixels.",
+)  # fmt: skip
 scale_option = click.option(
     "--scale", default="0.5,1.5", show_default=True, type=_options.Numbers(count=2, low=0),
     callback=low_high, help="Range of the factor that images are scaled by at random.",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import click
-
 from wsss_cli.commands import _options, _training
 
 
@@ -15,11 +13,7 @@ from wsss_cli.commands import _options, _training
 @_options.model_out_option("cam.pt")
 @_options.classes_option(required=True)
 @_training.backbone_options
-@click.option(
-    "--resize", default="320,640", show_default=True,
-    type=_options.Numbers(count=2, kind=int, low=0), callback=_training.low_high,
-    help="Range of the long side that images are scaled to at random, in pixels.",
-)  # fmt: skip
+@_training.resize_option
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
 def command(
     records: tuple[str, ...],

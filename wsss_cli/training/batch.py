@@ -21,9 +21,9 @@ class Batch:
         images: float32 [N, 3, h, w] in channels-last order, mean and deviation of the backbone.
         weights: float32 [N], 1, or 0 for a sample that could not be read and must not count.
         valid: int64 [N, 4]: top, left, bottom, right of the part that is no padding.
-        labels: float32 [N, C] of 0 and 1, if the samples have them.
+        labels: float32 [N, C] of 0 and 1, or NaN where not known, if the samples have them.
         label_maps: int64 [N, h, w], 255 ignored, if the samples have them.
-        grey: float32 [N, 1, h, w] in [0, 1], if the samples have them.
+        grey: float32 [N, 1, h, w] in [0, 1] or NaN, if the samples have them.
     """
 
     images: Tensor
@@ -32,6 +32,12 @@ class Batch:
     labels: Tensor | None = None
     label_maps: Tensor | None = None
     grey: Tensor | None = None
+
+    def inside(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """bool [N, H, W]: which pixels of the given rows (H) and columns (W) are no padding."""
+        top, left, bottom, right = self.valid[:, :, None, None].unbind(1)
+        y, x = rows[:, None], columns
+        return (y >= top) & (y < bottom) & (x >= left) & (x < right)
 
 
 def collate(samples: Sequence[Sample], *, backbone: Backbone, device: torch.device) -> Batch:

@@ -49,11 +49,23 @@ def classification_scores(
     workers: int,
     compute: Compute,
     group: Group,
+    scores: Callable[[Batch], Tensor] | None = None,
 ) -> Validate:
-    """Measures ``network`` on samples with labels: mean average precision and F1."""
+    """Measures ``network`` on samples with labels: mean average precision and F1.
+
+    Args:
+        network: the network.
+        samples: with labels, all known.
+        batch: samples at a time.
+        workers: threads that load.
+        compute: device and precision.
+        group: the processes that share the work.
+        scores: the class scores (N, C) of a batch; None takes the means of the network's maps.
+    """
+    judge = scores or (lambda data: network.scores(network(data.images)))
 
     def measure() -> dict[str, float]:
-        scores: list[np.ndarray] = []
+        found: list[np.ndarray] = []
         truth: list[np.ndarray] = []
         draws = in_order(len(samples), batch=batch, rank=group.rank, world=group.world)
         for loaded in batches(samples, draws, workers=workers):
@@ -61,12 +73,12 @@ def classification_scores(
             if seen:
                 data = collate(seen, backbone=network.backbone, device=compute.device)
                 assert data.labels is not None
-                scores.append(network.scores(network(data.images)).float().cpu().numpy())
+                found.append(judge(data).float().cpu().numpy())
                 truth.append(data.labels.cpu().numpy() > 0)
-        rows = [row for part in group.gather((scores, truth)) for row in zip(*part, strict=True)]
+        rows = [row for part in group.gather((found, truth)) for row in zip(*part, strict=True)]
         if not rows:
             return {}
-        found, there = (np.concatenate(columns) for columns in zip(*rows, strict=True))
-        return {"val_map": mean_average_precision(found, there), "val_f1": f1(found, there)}
+        said, there = (np.concatenate(columns) for columns in zip(*rows, strict=True))
+        return {"val_map": mean_average_precision(said, there), "val_f1": f1(said, there)}
 
     return measure

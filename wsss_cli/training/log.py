@@ -1,8 +1,9 @@
 """The metrics of a training run as JSON lines.
 
 A line holds ``step`` (steps done), ``epoch`` (passes over the records done, a fraction) and what
-was measured: ``loss`` (the mean since the line before), ``lr`` and ``images_per_second``; or, at
-the end of an epoch, the scores on the validation records, as ``val_…``.
+was measured: ``loss`` (the mean since the line before), its parts, where it has any, as ``loss_…``,
+``lr`` and ``images_per_second``; or, at the end of an epoch, the scores on the validation records,
+as ``val_…``.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ from wsss_cli.training.interrupt import Interrupt, postponed
 from wsss_cli.training.log import MetricsLog
 from wsss_cli.training.schedule import poly
 
-Loss = Callable[[Callable[[Tensor], Any], Batch], Tensor]
+# The loss of a batch, or its parts by name, whose sum it is; each is logged as loss_NAME.
+Loss = Callable[[Callable[[Tensor], Any], Batch], Tensor | dict[str, Tensor]]
 Validate = Callable[[], dict[str, float]]
 
 
@@ -69,6 +70,7 @@ class _State:
     step: int = 0
     validated: int = 0  # epochs whose end has been dealt with
     loss_sum: float = 0.0  # since the last line of the log
+    part_sums: dict[str, float] = field(default_factory=dict)  # of a loss with parts
     loss_count: int = 0
     last_loss: float = math.nan  # the last line's
     log_position: int = 0
@@ -207,8 +209,11 @@ class Trainer:
                 bar.update(self.step_size, loss=f"{mean:.4f}", lr=f"{lr:.2g}")
                 if state.step % self.log_every == 0 or state.step == self.steps:
                     rate = (state.step - done) * self.step_size / (time.monotonic() - since)
-                    self._log(log, loss=mean, lr=lr, images_per_second=rate)
+                    parts = {f"loss_{name}": total / state.loss_count
+                             for name, total in state.part_sums.items()}  # fmt: skip
+                    self._log(log, loss=mean, **parts, lr=lr, images_per_second=rate)
                     state.loss_sum, state.loss_count, state.last_loss = 0.0, 0, mean
+                    state.part_sums = {}
                     since, done = time.monotonic(), state.step
                 ended = self._end_epochs(log, interrupt)
                 if interrupt.asked is not None:
@@ -226,13 +231,17 @@ class Trainer:
             settings["lr"] = lr * settings["times"]
         batch = collate(loaded, backbone=self.network.backbone, device=self.compute.device)
         with self.compute.autocast():
-            loss = self.loss(network, batch)
+            found = self.loss(network, batch)
+            parts = found if isinstance(found, dict) else {}
+            loss = torch.stack([*parts.values()]).sum() if isinstance(found, dict) else found
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         length = nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        for name, part in parts.items():
+            self.state.part_sums[name] = self.state.part_sums.get(name, 0.0) + part.item()
         # The scaler itself leaves out steps whose gradient overflows.
         return loss.item() if self.scaler.is_enabled() or length.isfinite() else math.nan
 

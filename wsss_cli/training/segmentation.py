@@ -92,10 +92,7 @@ def prohibitive_loss(stride: int, every: int, *, weights: str) -> Loss:
         with torch.no_grad():
             given = batch.labels if weights == "labels" else scores.float().sigmoid()
             auxiliary = auxiliary_mask(logits.softmax(1), given)
-            top, left, bottom, right = batch.valid[:, :, None, None].unbind(1)
-            y, x = rows[:, None], columns
-            inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
-            auxiliary[~inside] = IGNORE
+            auxiliary[~batch.inside(rows, columns)] = IGNORE
         masks = psl_loss(logits, mask, auxiliary, batch.labels, ignore=IGNORE)
         return masks + multilabel_loss(scores, batch.labels, batch.weights)
 

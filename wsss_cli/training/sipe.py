@@ -1,0 +1,60 @@
+"""Training a classifier whose CAM agrees with image-specific prototypes (SIPE; Chen 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wsss_cli.methods.sampling import on_finer
+from wsss_cli.methods.sipe import explore, gsc_loss
+from wsss_cli.models.networks import Explored, SipeNetwork
+from wsss_cli.training.batch import Batch
+from wsss_cli.training.classification import multilabel_loss
+from wsss_cli.training.loop import Loss
+
+
+def sipe_loss(network: SipeNetwork, gsc: float) -> Loss:
+    """The losses of a batch with labels under ``network`` (sec. 3.3).
+
+    ``classes``: the multi-label loss. ``gsc``: the consistency of CAM and image-specific CAM, times
+    its weight ``gsc``. Cells that look at padding take part in nothing, not even in the mean that
+    is the class score. A photograph that shows none of the classes has no regions to tell apart: it
+    takes part in the first loss alone.
+    """
+
+    def loss(forward: Callable[[Tensor], Any], batch: Batch) -> dict[str, Tensor]:
+        assert batch.labels is not None
+        # Seeds are an arg max of nearly equal numbers, which bfloat16 would not tell apart.
+        found = Explored(*(part.float() for part in forward(batch.images)))
+        with torch.autocast(batch.images.device.type, enabled=False):
+            scores = class_scores(network, found, batch)
+            cells = _inside(batch, found.maps, network.stride).float()
+            fine_cells = _inside(batch, found.hierarchical, network.fine_stride).float()
+            some = (batch.labels.amax(1) * batch.weights)[:, None]
+            present = torch.cat([some, some * batch.labels], 1)[:, :, None, None]
+            cam, specific = explore(*found, present * cells, present * fine_cells)
+            # Drawn from cells that are no padding alone.
+            grid = (specific.shape[2], specific.shape[3])
+            ratio = network.stride / network.fine_stride
+            near = on_finer(cells, grid, ratio).clamp(min=1e-6)
+            general = on_finer(cam, grid, ratio) / near
+            return {
+                "classes": multilabel_loss(scores, batch.labels, batch.weights),
+                "gsc": gsc * gsc_loss(general, specific, present * fine_cells),
+            }
+
+    return loss
+
+
+def class_scores(network: SipeNetwork, found: Explored, batch: Batch) -> Tensor:
+    """Class scores (N, C) of what the network makes of a batch, without its padding."""
+    return network.scores(found.maps, _inside(batch, found.maps, network.stride))
+
+
+def _inside(batch: Batch, maps: Tensor, stride: int) -> Tensor:
+    """bool (N, 1, h, w): which cells of ``maps`` look at photograph, not padding."""
+    rows, columns = (stride * torch.arange(cells, device=maps.device) for cells in maps.shape[2:])
+    return batch.inside(rows, columns)[:, None]

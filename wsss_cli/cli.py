@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "random-walk": "Spread CAMs along semantic affinities into pseudo-masks.",
     "crf": "Refine CAMs, scores or label maps with a dense CRF.",
     "erase": "Mine the most activated regions of CAMs and erase them.",
+    "eps-train": "Train a classifier on labels and saliency maps.",
     "sipe-train": "Train a classifier with image-specific prototypes (SIPE).",
     "train-seg": "Train a DeepLab segmentation network.",
     "predict": "Write label maps predicted by a segmentation network.",

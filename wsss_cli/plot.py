@@ -25,8 +25,8 @@ def plot_metrics(log: str | Path, picture: str | Path) -> None:
     """Draw the loss, its parts and the validation scores of a run.
 
     Args:
-        log: JSON lines with ``epoch`` and any of ``loss``, ``loss_…``, ``val_…``; lines that cannot be read are
-            passed over.
+        log: JSON lines with ``epoch`` and any of ``loss``, ``loss_…``, ``val_…``; lines that
+            cannot be read are passed over.
         picture: the PNG to write; with no score in the log it has one panel.
     """
     curves = read_curves(log)

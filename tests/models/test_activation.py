@@ -12,7 +12,7 @@ from PIL import Image
 
 from wsss_cli import files
 from wsss_cli.errors import WsssError
-from wsss_cli.models.activation import CamMaker, map_size
+from wsss_cli.models.activation import READINGS, CamMaker, map_size
 from wsss_cli.models.inference import Runner
 
 Looking = Callable[..., Runner]
@@ -20,7 +20,7 @@ COLOURS = ("red", "green", "blue")
 
 
 def maker(runner: Runner, **changed: Any) -> CamMaker:
-    settings = {"classes": COLOURS, "scales": (1.0,), "flip": True, **changed}
+    settings = {"reading": READINGS["cam"], "classes": COLOURS, "scales": (1.0,), "flip": True, **changed}
     return CamMaker(runner, **settings)
 
 

@@ -11,7 +11,7 @@ from wsss_cli.commands import _options
 
 @_options.command("make-cam")
 @_options.records_argument
-@_options.checkpoint_option("cam")
+@_options.checkpoint_option("cam", "eps", "sipe")
 @_options.out_option("out/cam")
 @_options.inference_options((0.5, 1.0, 1.5, 2.0))
 @click.option("--all", is_flag=True, help="Maps of all classes, not only labels.")
@@ -21,6 +21,13 @@ from wsss_cli.commands import _options
     type=click.FloatRange(0, 1),
     metavar="P",
     help="For images without labels: maps of the classes found with at least this probability.",
+)
+@click.option(
+    "--map",
+    default=None,
+    type=click.Choice(["is-cam", "cam"]),
+    help="With a checkpoint of sipe-train: the image-specific CAM or the general one."
+    "  [default: is-cam]",
 )
 @_options.batch_size_option
 @_options.image_key_option
@@ -36,6 +43,7 @@ def command(
     flip: bool,
     all: bool,
     score_above: float | None,
+    map: str | None,
     batch_size: int,
     image_key: str,
     max_side: int,
@@ -47,8 +55,9 @@ def command(
     """Write class activation maps.
 
     Reads records with `image` and `labels`; adds `cam`: OUT/ID.npz with the maps of the labelled
-    classes at a quarter of the image's size. Without labels there are no maps, unless --all or
-    --score-above is given.
+    classes at a quarter of the image's size, and with a checkpoint of eps-train or sipe-train that
+    of the background first. Without labels there are no maps, unless --all or --score-above is
+    given.
 
     \b
     Example:
@@ -56,13 +65,21 @@ def command(
     """
     _options.sleep_when_idle()
     from wsss_cli.files import load_checkpoint, provenance
-    from wsss_cli.models.activation import CamMaker
+    from wsss_cli.models.activation import READINGS, CamMaker
     from wsss_cli.models.inference import Runner
     from wsss_cli.stage import Stage
 
-    loaded = load_checkpoint(checkpoint, "cam")
+    loaded = load_checkpoint(checkpoint, *READINGS)
+    readings = READINGS[loaded.kind]
+    if map is not None and len(readings) == 1:
+        raise click.BadParameter(
+            f"{checkpoint} is of kind {loaded.kind}, which has one map only; leave it out",
+            param_hint="--map",
+        )
+    chosen = map or next(iter(readings))
     maker = CamMaker(
         Runner(loaded, device=device, precision=precision, max_side=max_side),
+        reading=readings[chosen],
         classes=loaded.classes,
         scales=scales,
         flip=flip,
@@ -77,10 +94,13 @@ def command(
         sources=() if image_key == "image" else (image_key,),
         made_by=provenance(
             "make-cam",
-            {**maker.params, "image_key": image_key, "max_side": max_side},
+            {
+                **maker.params, "image_key": image_key, "max_side": max_side,
+                **({"map": chosen} if len(readings) > 1 else {}),
+            },
             checkpoint=loaded.digest,
             classes=loaded.classes,
-        ),
+        ),  # fmt: skip
         **stage_options,
     )
     stage.batches(

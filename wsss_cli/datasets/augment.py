@@ -200,9 +200,9 @@ def take_labels(labels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 
 def take_grey(grey: NDArray[np.float32], view: View) -> NDArray[np.float32]:
-    """What a view shows of a saliency map: float32 [H, W] to [h, w]; the padding is 0."""
+    """What a view shows of a saliency map: float32 [H, W] to [h, w]; the padding is NaN."""
     patch = _resample(Image.fromarray(grey), view, Image.Resampling.BILINEAR)
-    return _place(np.zeros(view.crop, dtype=np.float32), patch, view)
+    return _place(np.full(view.crop, np.nan, dtype=np.float32), patch, view)
 
 
 def _resample(image: Image.Image, view: View, filter: Image.Resampling) -> Image.Image:

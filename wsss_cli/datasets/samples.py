@@ -45,11 +45,14 @@ class Sample:
         record: what it was made from.
         image: uint8 [h, w, 3], RGB.
         valid: (top, left, bottom, right) of the part that is photograph, not padding.
-        labels: float32 [C], 1 for the classes in the photograph; None without a class list.
-        label_map: uint8 [h, w], 255 in the padding; None where no label map was asked for.
-        grey: float32 [h, w] in [0, 1], 0 in the padding; None where none was asked for.
+        labels: float32 [C], 1 for the classes in the photograph, or NaN where they are not known;
+            None without a class list.
+        label_map: uint8 [h, w], 255 in the padding and where the record has none; None where no
+            label map was asked for.
+        grey: float32 [h, w] in [0, 1], NaN in the padding and where the record has none; None where
+            none was asked for.
         error: why the record could not be read, or empty. The image is then one colour, the label
-            map 255 all over, and the sample must not count.
+            map 255 and the grey map NaN all over, and the sample must not count.
     """
 
     record: Record
@@ -65,7 +68,7 @@ class Samples:
     """Samples made from records on demand.
 
     Args:
-        records: the records; they must have what the keys below name.
+        records: the records.
         view: chooses the view of a photograph.
         image_key: key of the photograph.
         classes: class names; given, samples carry their record's labels as a vector.
@@ -122,7 +125,7 @@ class Samples:
         if self._label_map_keys:
             label_map = take_labels(self._read_label_map(record, size), view)
         if self._grey_key:
-            grey = take_grey(files.read_grey(record[self._grey_key], size), view)
+            grey = take_grey(self._read_grey(record, size), view)
         return Sample(
             record,
             take_image(
@@ -145,12 +148,14 @@ class Samples:
             (0, 0, 0, 0),
             self._label_vector(record),
             np.full(view.crop, files.IGNORE, np.uint8) if self._label_map_keys else None,
-            np.zeros(view.crop, np.float32) if self._grey_key else None,
+            np.full(view.crop, np.nan, np.float32) if self._grey_key else None,
             error,
         )
 
     def _read_label_map(self, record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
-        path = record[next(key for key in self._label_map_keys if record.get(key))]
+        path = next((record[key] for key in self._label_map_keys if record.get(key)), None)
+        if path is None:
+            return np.full(size, files.IGNORE, np.uint8)
         labels = files.read_label_map(path, size)
         highest = max((int(n) for n in np.unique(labels) if n != files.IGNORE), default=0)
         if highest > self._highest_label:
@@ -159,11 +164,18 @@ class Samples:
             )
         return labels
 
+    def _read_grey(self, record: Record, size: tuple[int, int]) -> NDArray[np.float32]:
+        path = record.get(self._grey_key or "")
+        return files.read_grey(path, size) if path else np.full(size, np.nan, np.float32)
+
     def _label_vector(self, record: Record) -> NDArray[np.float32] | None:
         if self._classes is None:
             return None
         vector = np.zeros(len(self._classes), np.float32)
-        for number in numbers(record.get("labels") or (), self._classes):
+        given = record.get("labels")
+        if given is None:
+            return np.full_like(vector, np.nan)
+        for number in numbers(given, self._classes):
             vector[number - 1] = 1
         return vector
 

@@ -43,6 +43,25 @@ def fuse(
     Raises:
         ValueError: no maps, maps of different classes, or not one flag (and size) a map.
     """
+    evidence = [one.float().relu() for one in maps]
+    return normalise(overlay(evidence, size, flipped, seen=seen, stride=stride))
+
+
+def overlay(
+    maps: Sequence[Tensor],
+    size: tuple[int, int],
+    flipped: Sequence[bool],
+    *,
+    seen: Sequence[tuple[int, int]] | None = None,
+    stride: int = 1,
+) -> Tensor:
+    """The sum of maps of several scales and mirrored images, each laid onto the image.
+
+    Args and errors are those of :func:`fuse`.
+
+    Returns:
+        float32 of shape (C, H, W), on the device of ``maps``.
+    """
     seen = [(one.shape[-2], one.shape[-1]) for one in maps] if seen is None else seen
     if not maps or not len(maps) == len(flipped) == len(seen):
         raise ValueError(f"{len(maps)} maps with {len(flipped)} flags and {len(seen)} sizes")
@@ -51,9 +70,8 @@ def fuse(
     total = torch.zeros(maps[0].shape[0], *size, device=maps[0].device)
     for one, mirrored, shape in zip(maps, flipped, seen, strict=True):
         if total.numel():
-            evidence = one[None].float().relu()
-            total += on_image(evidence, size, shape, stride, mirrored=mirrored)[0]
-    return normalise(total)
+            total += on_image(one[None].float(), size, shape, stride, mirrored=mirrored)[0]
+    return total
 
 
 def normalise(maps: Tensor) -> Tensor:

@@ -183,14 +183,14 @@ def explore(
             on the finer grid.
 
     Returns:
-        M of shape (N, C + 1, h, w) and IS of shape (N, C + 1, h', w'), each class divided by its
-        maximum, both 0 where they are not valid.
+        M of shape (N, C + 1, h, w), as :func:`general_cam`, and IS of shape (N, C + 1, h', w'), as
+        :func:`image_specific_cam`; both are 0 where they are not valid.
     """
     cam = general_cam(maps, valid)
     seeds = seed_regions(cam, features, valid)
     regions = _nearest(seeds, hierarchical) * fine_valid
     specific = image_specific_cam(prototypes(regions, hierarchical), hierarchical)
-    return cam, normalise(specific * fine_valid)
+    return cam, specific * fine_valid
 
 
 def gsc_loss(cam: Tensor, image_specific: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -118,6 +118,22 @@ class SipeNetwork(CamNetwork):
         return Explored(self.classify(levels[-1]), levels[-1], torch.cat(parts, 1))
 
 
+class EpsNetwork(CamNetwork):
+    """Classifier with a map of the background after those of the C classes (Lee et al. 2021)."""
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__(backbone, num_classes + 1)
+
+    def scores(self, maps: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Class scores (logits), shape (N, C), of class maps (N, C + 1, h, w).
+
+        Args:
+            maps: class maps, background last.
+            inside: bool (N, 1, h, w), the cells to average over; None takes all.
+        """
+        return super().scores(maps[:, :-1], inside)
+
+
 class AffinityNetwork(Network):
     """AffinityNet (Ahn & Kwak 2018, sec. 3.3): features f_aff from the three upper levels.
 
@@ -204,7 +220,7 @@ def build_network(
     """The network that a checkpoint describes, with random weights.
 
     Args:
-        kind: cam, sipe, affinity or segmentation.
+        kind: cam, eps, sipe, affinity or segmentation.
         backbone: name of the backbone.
         classes: class names without background.
         config: plain data: ``output_stride``, and of a segmentation network ``head`` and, if it has
@@ -216,6 +232,8 @@ def build_network(
     body = build_backbone(backbone, output_stride=config.get("output_stride"))
     if kind == "cam":
         return CamNetwork(body, len(classes))
+    if kind == "eps":
+        return EpsNetwork(body, len(classes))
     if kind == "sipe":
         return SipeNetwork(body, len(classes))
     if kind == "affinity":

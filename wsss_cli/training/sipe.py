@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsss_cli.methods.cam import normalise
 from wsss_cli.methods.sampling import on_finer
 from wsss_cli.methods.sipe import explore, gsc_loss
 from wsss_cli.models.networks import Explored, SipeNetwork
@@ -31,8 +32,8 @@ def sipe_loss(network: SipeNetwork, gsc: float) -> Loss:
         found = Explored(*(part.float() for part in forward(batch.images)))
         with torch.autocast(batch.images.device.type, enabled=False):
             scores = class_scores(network, found, batch)
-            cells = _inside(batch, found.maps, network.stride).float()
-            fine_cells = _inside(batch, found.hierarchical, network.fine_stride).float()
+            cells = batch.cells(found.maps, network.stride).float()
+            fine_cells = batch.cells(found.hierarchical, network.fine_stride).float()
             some = (batch.labels.amax(1) * batch.weights)[:, None]
             present = torch.cat([some, some * batch.labels], 1)[:, :, None, None]
             cam, specific = explore(*found, present * cells, present * fine_cells)
@@ -40,10 +41,12 @@ def sipe_loss(network: SipeNetwork, gsc: float) -> Loss:
             grid = (specific.shape[2], specific.shape[3])
             ratio = network.stride / network.fine_stride
             near = on_finer(cells, grid, ratio).clamp(min=1e-6)
-            general = on_finer(cam, grid, ratio) / near
+            apart = gsc_loss(
+                on_finer(cam, grid, ratio) / near, normalise(specific), present * fine_cells
+            )
             return {
                 "classes": multilabel_loss(scores, batch.labels, batch.weights),
-                "gsc": gsc * gsc_loss(general, specific, present * fine_cells),
+                "gsc": gsc * apart,
             }
 
     return loss
@@ -51,10 +54,5 @@ def sipe_loss(network: SipeNetwork, gsc: float) -> Loss:
 
 def class_scores(network: SipeNetwork, found: Explored, batch: Batch) -> Tensor:
     """Class scores (N, C) of what the network makes of a batch, without its padding."""
-    return network.scores(found.maps, _inside(batch, found.maps, network.stride))
+    return network.scores(found.maps, batch.cells(found.maps, network.stride))
 
-
-def _inside(batch: Batch, maps: Tensor, stride: int) -> Tensor:
-    """bool (N, 1, h, w): which cells of ``maps`` look at photograph, not padding."""
-    rows, columns = (stride * torch.arange(cells, device=maps.device) for cells in maps.shape[2:])
-    return batch.inside(rows, columns)[:, None]

@@ -1,0 +1,156 @@
+"""``wsss eps-train``: the classifier that learns from saliency maps too."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+
+from wsss_cli.commands import _options, _training
+
+
+@_options.command("eps-train")
+@_options.records_argument
+@_options.model_out_option("eps.pt")
+@_options.classes_option(required=True)
+@_training.backbone_options
+@click.option(
+    "--variant",
+    default="eps++",
+    show_default=True,
+    type=click.Choice(["eps", "eps++"]),
+    help="eps++ leaves out where the saliency map and the refined class maps disagree.",
+)
+@click.option(
+    "--tau",
+    default=None,
+    type=click.FloatRange(0, 1),
+    help="With eps, a class is salient if more than this share of its map is.  [default: 0.4]",
+)
+@click.option(
+    "--lam",
+    default=None,
+    type=click.FloatRange(0, 1),
+    help="With eps, weight of the foreground map beside the background map.  [default: 0.5]",
+)
+@click.option(
+    "--strong",
+    is_flag=True,
+    help="Learn from `mask` too where a record is marked `strong`: its foreground is perfect "
+    "saliency, its classes are those of the pixels.",
+)
+@_training.resize_option
+@_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
+def command(
+    records: tuple[str, ...],
+    out: str,
+    classes: str,
+    backbone: str,
+    output_stride: int | None,
+    weights: str,
+    variant: str,
+    tau: float | None,
+    lam: float | None,
+    strong: bool,
+    resize: tuple[int, int],
+    **options: Any,
+) -> None:
+    """Train a classifier on labels and saliency maps.
+
+    Reads records with `image`, `labels` and `saliency`. A record without saliency teaches the
+    classes only, one without labels where something is only. Writes the checkpoint OUT, for
+    make-cam, its metrics OUT.log.jsonl and their plot OUT.png; prints no records. Runs under
+    torchrun as it is.
+
+    \b
+    Example:
+      wsss index voc VOC2012 --split train_aug --saliency Saliency |
+        wsss eps-train --classes voc -o eps.pt
+    """
+    import os
+
+    from wsss_cli.classes import load_classes, numbers
+    from wsss_cli.datasets.augment import Jitter, random_view, whole_view
+    from wsss_cli.records import labels, need
+    from wsss_cli.training.batch import Batch
+    from wsss_cli.training.classification import classification_scores
+    from wsss_cli.training.eps import (
+        check_supervision,
+        class_scores,
+        saliency_loss,
+        with_strong_masks,
+    )
+    from wsss_cli.training.session import pretrained, session
+
+    names = load_classes(classes)
+    selection = {"tau": 0.4, "lam": 0.5} if variant == "eps" else {}
+    for name, value in (("tau", tau), ("lam", lam)):
+        if value is not None:
+            if variant != "eps":
+                raise click.BadParameter("is for --variant eps only", param_hint=f"--{name}")
+            selection[name] = value
+    files = ["saliency", *(["mask"] if strong else [])]
+
+    def check(record: dict[str, Any]) -> None:
+        if not any(record.get(key) for key in files):
+            need(record, ["labels"])
+        numbers(labels(record) or (), names)
+        for key in files:
+            if record.get(key):
+                os.stat(record[key])
+
+    def check_held_out(record: dict[str, Any]) -> None:
+        need(record, ["labels"])
+        numbers(record["labels"], names)
+
+    with session("eps-train", out=out, **options) as here:
+        given = here.read(records, check=check)
+        here.group.on_main(lambda: check_supervision(given, strong=strong))
+        if strong:
+            given = here.group.on_main(lambda: with_strong_masks(given))
+        held_out = here.read_held_out(check=check_held_out)
+        network, config = pretrained(
+            "eps", backbone, names, weights=weights, output_stride=output_stride
+        )
+        random = partial(random_view, crop=here.options.crop, long_side=resize)
+        whole = partial(whole_view, crop=here.options.crop)
+        validate = None
+        if held_out:
+
+            def scores(batch: Batch) -> Any:
+                return class_scores(network, network(batch.images), batch)
+
+            validate = classification_scores(
+                network,
+                here.samples(held_out, network.backbone, view=whole, classes=names),
+                batch=here.options.batch_size,
+                workers=here.options.workers,
+                compute=here.compute,
+                group=here.group,
+                scores=scores,
+            )
+        here.train(
+            kind="eps",
+            network=network,
+            classes=names,
+            config=config,
+            samples=here.samples(
+                given,
+                network.backbone,
+                view=random,
+                classes=names,
+                grey_key="saliency",
+                label_map_keys=["mask"] if strong else [],
+                highest_label=len(names),
+                jitter=Jitter(),
+            ),
+            keys=["labels", *files],
+            loss=saliency_loss(network, variant=variant, **selection),
+            validate=validate,
+            weights=weights,
+            resize=resize,
+            variant=variant,
+            strong=strong,
+            **selection,
+        )

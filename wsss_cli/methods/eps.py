@@ -1,0 +1,172 @@
+"""Explicit pseudo-pixel supervision: saliency maps say where the labelled classes must be.
+
+EPS: Lee et al., "Railroad Is Not a Train: Saliency as Pseudo-Pixel Supervision for Weakly
+Supervised Semantic Segmentation", CVPR 2021, sec. 3. EPS++: Lee et al., "Saliency as Pseudo-Pixel
+Supervision for Weakly and Semi-Supervised Semantic Segmentation", PAMI 2023, inconsistent region
+drop.
+
+A network has C + 1 class maps, background last; M_1 … M_{C+1} are their softmax. What is not known
+is NaN: pixels whose saliency is NaN (padding, images without a saliency map) take part in nothing,
+and an image whose labels are NaN may show any class.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def foreground_map(cam_logits: Tensor, labels: Tensor) -> Tensor:
+    """M_fg = sum_c y_c M_c, the softmax maps of the classes of an image together.
+
+    Args:
+        cam_logits: class maps, background last, shape (N, C + 1, h, w).
+        labels: y, 1 for the classes of the image and 0 for the others, shape (N, C); NaN where they
+            are not known, which counts as 1.
+
+    Returns:
+        M_fg in [0, 1], shape (N, 1, h, w); 0 in an image that shows none of the classes.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    _check(cam_logits, labels)
+    return _sum(cam_logits.softmax(1)[:, :-1], labels)
+
+
+def overlap(cam_logits: Tensor, saliency: Tensor) -> Tensor:
+    """O_c = |B(M_c) ∩ B(M_s)| / |B(M_c)|, how much of a class's map is salient (CVPR 2021, eq. 4).
+
+    Args:
+        cam_logits: class maps, background last, shape (N, C + 1, h, w).
+        saliency: M_s in [0, 1] or NaN, shape (N, 1, h, w).
+
+    Returns:
+        In [0, 1], shape (N, C), without gradient; 0 for a class that is nowhere above one half.
+    """
+    maps = cam_logits.detach().softmax(1)[:, :-1].round() * ~saliency.isnan()
+    salient = (maps * saliency.nan_to_num().round()).sum((2, 3))
+    return salient / maps.sum((2, 3)).clamp(min=1e-4)
+
+
+def eps_loss(
+    cam_logits: Tensor, saliency: Tensor, labels: Tensor, tau: float = 0.4, lam: float = 0.5
+) -> Tensor:
+    """The saliency loss of EPS (CVPR 2021, eq. 2 to 5), to be added to the classification loss.
+
+    Of the classes of the image, those with O_c > τ are the foreground, M_fg, the others go with the
+    background, M_bg; M̂_s = λ M_fg + (1 - λ)(1 - M_bg) estimates the saliency, and the loss is the
+    mean of (M_s - M̂_s)².
+
+    Args:
+        cam_logits: class maps, background last, shape (N, C + 1, h, w).
+        saliency: M_s in [0, 1], shape (N, 1, H, W), resized to (h, w) by the nearest pixel; NaN
+            where it is not known.
+        labels: shape (N, C): 1, 0, or NaN where not known.
+        tau: τ, from 0 to 1.
+        lam: λ, from 0 to 1.
+
+    Returns:
+        A scalar, the mean over the images that have a saliency map; 0 if none has.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    _check(cam_logits, labels, saliency)
+    saliency = _resized(saliency, cam_logits)
+    maps = cam_logits.softmax(1)
+    there = labels.nan_to_num(1)
+    salient = there * (overlap(cam_logits, saliency) > tau)
+    foreground = _sum(maps[:, :-1], salient)
+    background = _sum(maps[:, :-1], there - salient) + maps[:, -1:]
+    estimate = lam * foreground + (1 - lam) * (1 - background)
+    return _mean_square(estimate, saliency, ~saliency.isnan())
+
+
+def eps_pp_loss(
+    cam_logits: Tensor,
+    refined: Tensor,
+    saliency: Tensor,
+    labels: Tensor,
+    *,
+    sure: Tensor | None = None,
+) -> Tensor:
+    """The saliency loss of EPS++ with inconsistent region drop (PAMI 2023).
+
+    N = B(M_r) ⊕ B(M_s) is where the refined foreground M_r and the saliency map, both rounded, say
+    different things, so that one of them is wrong; it is left out:
+    sum (1 - N)(M_s - M_fg)² / |1 - N|.
+
+    Args:
+        cam_logits: class maps, background last, shape (N, C + 1, h, w).
+        refined: their softmax, refined (:func:`wsss_cli.methods.pamr.pamr`), (N, C + 1, h, w); or
+            M_r itself, the refined :func:`foreground_map`, (N, 1, h, w), which is the same, as that
+            refinement is linear. It gets no gradient.
+        saliency: M_s in [0, 1], shape (N, 1, H, W), resized to (h, w) by the nearest pixel; NaN
+            where it is not known.
+        labels: shape (N, C): 1, 0, or NaN where not known.
+        sure: bool (N,), images whose saliency is true, so that nothing of it is left out.
+
+    Returns:
+        A scalar, the mean over the images that have a pixel left; 0 if none has.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    _check(cam_logits, labels, saliency)
+    grid = (len(cam_logits), cam_logits.shape[1], *cam_logits.shape[2:])
+    if refined.shape not in (grid, (grid[0], 1, *grid[2:])):
+        raise ValueError(f"refined maps {tuple(refined.shape)} for maps {tuple(cam_logits.shape)}")
+    saliency = _resized(saliency, cam_logits)
+    if refined.shape[1] > 1:
+        refined = _sum(refined[:, :-1], labels)
+    counts = ~saliency.isnan() & ~inconsistent(refined, saliency, sure)
+    return _mean_square(foreground_map(cam_logits, labels), saliency, counts)
+
+
+def inconsistent(refined: Tensor, saliency: Tensor, sure: Tensor | None = None) -> Tensor:
+    """N = B(M_r) ⊕ B(M_s), where a refined foreground and a saliency map contradict each other.
+
+    Args:
+        refined: M_r in [0, 1], shape (N, 1, h, w).
+        saliency: M_s in [0, 1], shape (N, 1, h, w).
+        sure: bool (N,), images of which nothing is inconsistent.
+
+    Returns:
+        bool (N, 1, h, w).
+    """
+    differs = refined.detach().round() != saliency.round()
+    return differs if sure is None else differs & ~sure[:, None, None, None]
+
+
+def _sum(maps: Tensor, labels: Tensor) -> Tensor:
+    """The sum over the classes of maps (N, C, h, w), each times its label, shape (N, 1, h, w)."""
+    weights = labels.nan_to_num(1)[:, :, None, None]
+    return (maps * weights).sum(1, keepdim=True)
+
+
+def _resized(saliency: Tensor, cam_logits: Tensor) -> Tensor:
+    size = cam_logits.shape[2:]
+    if saliency.shape[2:] == size:
+        return saliency
+    return functional.interpolate(saliency, (size[0], size[1]), mode="nearest")
+
+
+def _mean_square(estimate: Tensor, saliency: Tensor, counts: Tensor) -> Tensor:
+    """Mean squared difference where ``counts``, of each image, then over those that have any."""
+    # NaN is taken out before the square: 0 times NaN would be NaN in the gradient.
+    square = torch.where(counts, estimate - saliency.nan_to_num(), 0) ** 2
+    pixels = counts.sum((1, 2, 3))
+    each = square.sum((1, 2, 3)) / pixels.clamp(min=1)
+    return each.sum() / (pixels > 0).sum().clamp(min=1)
+
+
+def _check(cam_logits: Tensor, labels: Tensor, saliency: Tensor | None = None) -> None:
+    if cam_logits.ndim != 4 or labels.shape != (len(cam_logits), cam_logits.shape[1] - 1):
+        raise ValueError(
+            f"maps (N, C + 1, h, w) and labels (N, C) are needed, not "
+            f"{tuple(cam_logits.shape)} and {tuple(labels.shape)}"
+        )
+    if saliency is not None and (saliency.ndim != 4 or saliency.shape[:2] != (len(labels), 1)):
+        raise ValueError(f"saliency must be ({len(labels)}, 1, H, W), not {tuple(saliency.shape)}")

@@ -65,21 +65,22 @@ def command(
     """
     _options.sleep_when_idle()
     from wsss_cli.files import load_checkpoint, provenance
-    from wsss_cli.models.activation import READINGS, CamMaker
+    from wsss_cli.models.activation import READINGS, SIPE_MAPS, CamMaker
     from wsss_cli.models.inference import Runner
     from wsss_cli.stage import Stage
 
     loaded = load_checkpoint(checkpoint, *READINGS)
-    readings = READINGS[loaded.kind]
-    if map is not None and len(readings) == 1:
+    reading = READINGS[loaded.kind]
+    if loaded.kind == "sipe":
+        map = map or "is-cam"
+        reading = SIPE_MAPS[map]
+    elif map is not None:
         raise click.BadParameter(
-            f"{checkpoint} is of kind {loaded.kind}, which has one map only; leave it out",
-            param_hint="--map",
+            f"{checkpoint} is of kind {loaded.kind}, not of sipe-train", param_hint="--map"
         )
-    chosen = map or next(iter(readings))
     maker = CamMaker(
         Runner(loaded, device=device, precision=precision, max_side=max_side),
-        reading=readings[chosen],
+        reading=reading,
         classes=loaded.classes,
         scales=scales,
         flip=flip,
@@ -95,12 +96,14 @@ def command(
         made_by=provenance(
             "make-cam",
             {
-                **maker.params, "image_key": image_key, "max_side": max_side,
-                **({"map": chosen} if len(readings) > 1 else {}),
+                **maker.params,
+                "image_key": image_key,
+                "max_side": max_side,
+                **({"map": map} if map else {}),
             },
             checkpoint=loaded.digest,
             classes=loaded.classes,
-        ),  # fmt: skip
+        ),
         **stage_options,
     )
     stage.batches(

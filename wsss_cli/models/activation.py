@@ -135,11 +135,11 @@ class ImageSpecific(General):
         return normalise(total)
 
 
-READINGS: dict[str, dict[str, Reading]] = {
-    "cam": {"cam": ClassMaps()},
-    "eps": {"cam": Probabilities()},
-    "sipe": {"is-cam": ImageSpecific(), "cam": General()},
-}
+# How each kind of checkpoint is read, and what else one of sipe-train can be read as.
+READINGS: dict[str, Reading] = {
+    "cam": ClassMaps(), "eps": Probabilities(), "sipe": ImageSpecific(),
+}  # fmt: skip
+SIPE_MAPS: dict[str, Reading] = {"is-cam": READINGS["sipe"], "cam": General()}
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class CamMaker:
             return [self._fused(seen, place, []) for place, seen in enumerate(batch)]
         if reading.specific and any(seen.wanted is None for seen in batch):
             # The classes are found first: they decide what is kept.
-            views = self._views(batch, General())
+            views = self._views(batch, SIPE_MAPS["cam"])
             batch = [
                 replace(seen, wanted=self._wanted(seen, place, views))
                 for place, seen in enumerate(batch)

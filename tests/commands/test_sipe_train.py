@@ -34,7 +34,7 @@ def test_a_checkpoint_that_describes_itself(inside: Run, photographs: Records) -
     checkpoint = files.load_checkpoint("out/net.pt", "sipe")
     assert checkpoint.classes[7] == "cat"
     assert checkpoint.config["output_stride"] == 16
-    assert checkpoint.config["training"]["gsc"] == 1
+    assert checkpoint.config["training"]["gsc"] == 0.1
     assert checkpoint.state_dict["side.3.weight"].shape == (256, 320, 1, 1)
     lines = [json.loads(line) for line in Path("out/net.log.jsonl").read_text().splitlines()]
     assert {key for line in lines for key in line} == {

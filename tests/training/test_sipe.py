@@ -90,6 +90,24 @@ def test_a_photograph_of_none_of_the_classes_teaches_the_classes_only(network: S
     assert none["classes"] > 0
 
 
+def test_a_class_without_a_seed_does_not_count(network: SipeNetwork) -> None:
+    """Else its CAM would learn to vanish, as its image-specific CAM is 0."""
+    found, batch = given()
+    features = torch.ones(2, 5, 6, 6)  # every cell is like every other: one class has all seeds
+    cow = torch.full((6, 6), -1.0).index_put((torch.tensor(2), torch.tensor(3)), torch.tensor(1.0))
+    maps = torch.stack([torch.ones(2, 6, 6), torch.full((2, 6, 6), -1.0), cow.expand(2, 6, 6)], 1)
+    seen = Explored(maps, features, found.hierarchical)
+    one = replace(batch, labels=torch.tensor([[1.0, 0.0, 0.0]] * 2))
+    two = replace(batch, labels=torch.tensor([[1.0, 0.0, 1.0]] * 2))
+    # The cat is everywhere, so there is no background to be seen, and one cell of cow is no seed.
+    specific = explore(*seen, torch.ones(2, 4, 1, 1), torch.ones(2, 4, 1, 1))[1]
+    assert (specific.amax((2, 3)) > 0).tolist() == [[False, True, False, False]] * 2
+    torch.testing.assert_close(losses(network, seen, two)["gsc"], losses(network, seen, one)["gsc"])
+    # No class has a seed: there is nothing to agree with.
+    nothing = Explored(torch.stack([cow] * 3).expand(2, 3, 6, 6), features, found.hierarchical)
+    assert losses(network, nothing, one)["gsc"] == 0
+
+
 def test_a_photograph_that_could_not_be_read_does_not_count(network: SipeNetwork) -> None:
     found, batch = given()
     assert batch.labels is not None

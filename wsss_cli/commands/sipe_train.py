@@ -17,7 +17,7 @@ from wsss_cli.commands import _options, _training
 @_training.backbone_options
 @_training.resize_option
 @click.option(
-    "--gsc", default=1.0, show_default=True, type=click.FloatRange(min=0), metavar="WEIGHT",
+    "--gsc", default=0.1, show_default=True, type=click.FloatRange(min=0), metavar="WEIGHT",
     help="Weight of the consistency of CAM and image-specific CAM; 0 trains a plain classifier.",
 )  # fmt: skip
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
@@ -36,6 +36,9 @@ def command(
 
     Reads records with `image` and `labels`. Writes the checkpoint OUT, its metrics OUT.log.jsonl
     and their plot OUT.png; prints no records. Runs under torchrun as it is.
+
+    The consistency is a mean over background and the classes labelled. The authors take it over all
+    classes, which with VOC's is a weight of a tenth.
 
     \b
     Example:

@@ -24,6 +24,10 @@ def sipe_loss(network: SipeNetwork, gsc: float) -> Loss:
     its weight ``gsc``. Cells that look at padding take part in nothing, not even in the mean that
     is the class score. A photograph that shows none of the classes has no regions to tell apart: it
     takes part in the first loss alone.
+
+    A departure from the authors' code: a class without a seed does not count in the second loss.
+    Its image-specific CAM is 0, and agreeing with that would make its CAM smaller, until no class
+    has a seed anywhere.
     """
 
     def loss(forward: Callable[[Tensor], Any], batch: Batch) -> dict[str, Tensor]:
@@ -41,9 +45,8 @@ def sipe_loss(network: SipeNetwork, gsc: float) -> Loss:
             grid = (specific.shape[2], specific.shape[3])
             ratio = network.stride / network.fine_stride
             near = on_finer(cells, grid, ratio).clamp(min=1e-6)
-            apart = gsc_loss(
-                on_finer(cam, grid, ratio) / near, normalise(specific), present * fine_cells
-            )
+            general = on_finer(cam, grid, ratio) / near
+            apart = gsc_loss(general, normalise(specific), _seeded(specific) * fine_cells)
             return {
                 "classes": multilabel_loss(scores, batch.labels, batch.weights),
                 "gsc": gsc * apart,
@@ -56,3 +59,8 @@ def class_scores(network: SipeNetwork, found: Explored, batch: Batch) -> Tensor:
     """Class scores (N, C) of what the network makes of a batch, without its padding."""
     return network.scores(found.maps, batch.cells(found.maps, network.stride))
 
+
+def _seeded(specific: Tensor) -> Tensor:
+    """1 for the maps (N, C + 1, h, w) that have a seed, background only beside a class that has."""
+    some = (specific.detach().amax((2, 3), keepdim=True) > 0).float()
+    return torch.cat([some[:, :1] * some[:, 1:].amax(1, keepdim=True), some[:, 1:]], 1)

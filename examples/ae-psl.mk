@@ -17,11 +17,20 @@ ERASE    ?= --top 0.2
 AE       := $(RUN)/ae
 RECIPES  := $(dir $(lastword $(filter %ae-psl.mk,$(MAKEFILE_LIST))))
 
+AE_ROWS = 'cam:train:CAM, best threshold' \
+	'ae/step1.mined:train:mined in 1 step' \
+	'ae/step2.mined:train:mined in 2 steps' \
+	'ae/step3.mined:train:mined in 3 steps' \
+	'ae/merged:train:merged with saliency (pixels ignored count as missed)' \
+	'ae/plain:val:network without PSL' \
+	'ae/psl:val:network with PSL' \
+	$(and $(wildcard $(AE)/psl2.json),'ae/psl2:val:second round with PSL')
+
 .PHONY: ae-table
 ae-table: $(RUN)/cam.json $(AE)/step1.mined.json $(AE)/step2.mined.json $(AE)/step3.mined.json \
 		$(AE)/merged.json $(AE)/plain.json $(AE)/psl.json $(AE)/growth.png
 	@cat $(AE)/steps.md
-	@$(PYTHON) $(RECIPES)ae_table.py $(RUN)
+	@$(PYTHON) $(RECIPES)table.py $(RUN) $(AE_ROWS)
 	@echo "step by step: $(AE)/growth.png"
 
 ae-second: $(AE)/psl2.json
@@ -60,9 +69,6 @@ $(AE)/psl2.pt: $(AE)/psl.pt
 	$(WSSS) train-seg $(AE)/own.jsonl --target pred --psl --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
 
 # ---- what each is worth ----
-
-# The records of `train` out of those made; a line begins with its id.
-PICK = cut -d, -f1 $(RUN)/train.jsonl | grep -F -f - $<
 
 $(AE)/%.mined.json: $(AE)/%.jsonl | $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key mined > $@

@@ -51,9 +51,20 @@ WEIGHTS  ?= imagenet
 CRF      ?= --threshold 0.3 --bilateral 50,5,10
 BODY     := --backbone $(BACKBONE) --weights $(WEIGHTS)
 
+# Each command adds its seconds to times.tsv.
+export BASH_ENV := $(DEMO)timed.bash
+export TIMES    := $(RUN)/times.tsv
+
+ROWS := 'cam:train:CAM, best threshold' \
+	'crf:train:CAM + dense CRF' \
+	'walk:train:CAM + AffinityNet, random walk' \
+	'weak:val:network trained on the pseudo-masks' \
+	'full:val:network trained on the true masks (ceiling)' \
+	'weak%full:val:weak / full supervision'
+
 .PHONY: table
 table: $(RUN)/cam.json $(RUN)/crf.json $(RUN)/walk.json $(RUN)/weak.json $(RUN)/full.json
-	@$(PYTHON) $(DEMO)voc_table.py $(RUN)
+	@$(PYTHON) $(DEMO)table.py $(RUN) $(ROWS)
 
 # ---- records ----
 
@@ -103,6 +114,9 @@ $(RUN)/crf.json: $(RUN)/cam.done.jsonl | $(RUN)/train.jsonl
 
 $(RUN)/walk.json: $(RUN)/pseudo.done.jsonl | $(RUN)/train.jsonl
 	$(ON_TRAIN) | $(WSSS) random-walk -q -c $(RUN)/aff.pt $(WALK) --skip-existing -o $(RUN)/pseudo | $(EVAL) --key pseudo > $@
+
+# The records of `train` out of those made; a line begins with its id.
+PICK = cut -d, -f1 $(RUN)/train.jsonl | grep -F -f - $<
 
 $(RUN)/%.json: $(RUN)/%.pt | $(RUN)/val.jsonl
 	$(WSSS) predict $(RUN)/val.jsonl -c $< $(PREDICT) --skip-existing -o $(RUN)/$*.pred | $(EVAL) --key pred > $@

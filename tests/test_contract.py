@@ -34,6 +34,8 @@ Records = list[dict[str, Any]]
 CLASSES = ["cat", "dog"]
 KINDS: dict[str, dict[str, Any]] = {
     "cam": {"output_stride": 16},
+    "eps": {"output_stride": 16},
+    "sipe": {"output_stride": 16},
     "affinity": {"output_stride": 16},
     "segmentation": {"output_stride": 16, "head": "largefov"},
 }
@@ -50,6 +52,8 @@ _SMALL = ["--crop", "64", "--batch-size", "2", "--epochs", "1", "--device", "cpu
 TRAINING = {
     "train-cam": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
     "train-aff": ["-c", "cam.pt", *_SMALL],
+    "eps-train": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
+    "sipe-train": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
     "train-seg": ["--weights", "none", *_SMALL],
 }
 READING = {**STREAMING, **TRAINING, "eval": []}

@@ -165,8 +165,8 @@ def image_specific_cam(prototypes: Tensor, hierarchical: Tensor) -> Tensor:
             f"prototypes {tuple(prototypes.shape)} for features {tuple(hierarchical.shape)}"
         )
     lengths = torch.linalg.vector_norm(hierarchical, dim=1, keepdim=True).clamp(min=1e-12)
-    products = functional.normalize(prototypes, dim=2) @ hierarchical.flatten(2)
-    cosines = products.view(*products.shape[:2], *hierarchical.shape[2:]) / lengths
+    unit = functional.normalize(prototypes, dim=2)
+    cosines = torch.einsum("nce,nehw->nchw", unit, hierarchical) / lengths
     return cosines.clamp(0, 1)  # rounding may pass 1
 
 

@@ -1,0 +1,67 @@
+# Saliency maps as pseudo-pixel supervision (EPS, EPS++; Lee et al. 2021, 2023), alone and with a few
+# true masks, with the settings and the ways of measuring of voc.mk.
+#
+#   make voc6-eps DATA=voc6     the 6-class subset on a CPU
+#
+# Needs saliency maps: ROOT/$(SALIENCY). Pseudo-masks are those of the random walk on the EPS++ maps.
+
+.PHONY: eps
+eps: eps-table
+
+include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
+
+SALIENCY  ?= Saliency
+TRAIN_EPS ?= $(TRAIN_CAM)
+EPS_CRF   ?= --bilateral 50,5,10
+EPS       := $(RUN)/eps
+
+EPS_ROWS := 'cam:train:CAM, best threshold' \
+	'eps/eps.maps:train:EPS maps' \
+	'eps/epspp.maps:train:EPS++ maps' \
+	'eps/crf:train:EPS++ maps + dense CRF' \
+	'eps/walk:train:EPS++ maps + AffinityNet, random walk' \
+	'eps/weak:val:network trained on the pseudo-masks' \
+	'full:val:network trained on the true masks (ceiling)' \
+	'eps/weak%full:val:weak / full supervision'
+
+.PHONY: eps-table
+eps-table: $(RUN)/cam.json $(EPS)/eps.maps.json $(EPS)/epspp.maps.json $(EPS)/crf.json \
+		$(EPS)/walk.json $(EPS)/weak.json $(RUN)/full.json
+	@$(PYTHON) $(DEMO)table.py $(RUN) $(EPS_ROWS)
+
+# ---- labels and saliency -> maps -> pseudo-masks -> network ----
+
+$(EPS)/train.jsonl:
+	@mkdir -p $(EPS)
+	$(WSSS) index voc $(DATA) --split $(TRAIN) --saliency $(SALIENCY) > $@
+
+$(EPS)/eps.pt: VARIANT = eps
+$(EPS)/epspp.pt: VARIANT = eps++
+$(EPS)/eps.pt $(EPS)/epspp.pt: $(EPS)/train.jsonl
+	$(WSSS) eps-train $< --variant $(VARIANT) --classes $(CLASSES) $(BODY) $(TRAIN_EPS) --resume -o $@
+
+$(EPS)/%.maps.jsonl: $(EPS)/%.pt
+	$(WSSS) make-cam $(EPS)/train.jsonl -c $< $(SCALES) --skip-existing -o $(EPS)/$*.cam > $@
+
+$(EPS)/aff_label.jsonl: $(EPS)/epspp.maps.jsonl
+	$(WSSS) make-aff-labels $< $(AFF_LABEL) --skip-existing -o $(EPS)/aff_label > $@
+
+$(EPS)/aff.pt: $(EPS)/aff_label.jsonl
+	$(WSSS) train-aff $< -c $(EPS)/epspp.pt $(TRAIN_AFF) --resume -o $@
+
+$(EPS)/pseudo.jsonl: $(EPS)/aff.pt
+	$(WSSS) random-walk $(EPS)/aff_label.jsonl -c $< $(WALK) --skip-existing -o $(EPS)/pseudo > $@
+
+$(EPS)/weak.pt: $(EPS)/pseudo.jsonl
+	$(WSSS) train-seg $< --target pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+
+# ---- what each is worth ----
+
+$(EPS)/%.maps.json: $(EPS)/%.maps.jsonl | $(RUN)/train.jsonl
+	$(PICK) | $(EVAL) --key cam > $@
+
+$(EPS)/crf.json: $(EPS)/epspp.maps.jsonl | $(RUN)/train.jsonl
+	$(PICK) | $(WSSS) crf $(EPS_CRF) --skip-existing -o $(EPS)/crf | $(EVAL) --key pseudo > $@
+
+$(EPS)/walk.json: $(EPS)/pseudo.jsonl | $(RUN)/train.jsonl
+	$(PICK) | $(EVAL) --key pseudo > $@

@@ -54,6 +54,8 @@ def test_labels_become_a_vector(records: list[dict[str, Any]]) -> None:
     assert samples[Draw(0, 0)].labels.tolist() == [0, 0, 0]
     assert samples[Draw(0, 1)].labels.tolist() == [0, 1, 0]
     assert samples[Draw(0, 2)].labels.tolist() == [1, 1, 0]
+    del records[1]["labels"]
+    assert np.isnan(samples[Draw(0, 1)].labels).all()
 
 
 def test_the_first_label_map_key_that_is_there_is_used(records: list[dict[str, Any]]) -> None:
@@ -93,6 +95,15 @@ def test_saliency_comes_along(records: list[dict[str, Any]], tmp_path: Path) -> 
     sample = make(records, grey_key="saliency", view=whole_view)[Draw(0, 0)]
     assert sample.grey.shape == (20, 30)
     assert (sample.grey == 1).all()
+
+
+def test_maps_that_a_record_does_not_have_are_not_known(records: list[dict[str, Any]]) -> None:
+    for key in ("mask", "saliency"):
+        del records[0][key]
+    sample = make(records, label_map_keys=("mask",), grey_key="saliency")[Draw(0, 0)]
+    assert not sample.error
+    assert (sample.label_map == 255).all()
+    assert np.isnan(sample.grey).all()
 
 
 @pytest.mark.parametrize(("length", "batch"), [(10, 3), (3, 8), (1, 2), (16, 4)])

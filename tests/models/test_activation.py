@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn import functional
 
 from wsss_cli import files
 from wsss_cli.errors import WsssError
+from wsss_cli.methods.sampling import on_image
 from wsss_cli.models.activation import READINGS, SIPE_MAPS, CamMaker, map_size
 from wsss_cli.models.inference import Runner
 
@@ -185,3 +188,43 @@ def test_what_changes_the_maps_is_in_their_provenance(looking: Looking) -> None:
     assert maker(looking()).params == {"scales": (1.0,), "flip": True}
     changed = maker(looking(), all_classes=True, score_above=0.5, flip=False).params
     assert changed == {"scales": (1.0,), "flip": False, "all": True, "score_above": 0.5}
+
+
+# ---- a classifier with a background --------------------------------------------------------------
+
+
+def test_softmax_of_the_labels_and_the_background_over_all_views(
+    looking: Looking, photograph: Path
+) -> None:
+    """Mean over the views, then given that no other class is there; background first."""
+    made = maker(looking(), reading=READINGS["eps"], classes=("red", "green"), scales=(1.0, 0.5))
+    (seen,) = made.compute([made.load({"labels": ["green"]}, photograph)])
+    assert seen.names == ("background", "green")
+    assert seen.maps is not None
+    assert seen.maps.shape == (2, 12, 16)
+    image = torch.from_numpy(seen.image).permute(2, 0, 1)[None].float() / 255
+    total = torch.zeros(3, 12, 16)
+    for size in ((48, 64), (33, 33)):  # no smaller
+        small = functional.interpolate(
+            image, size, mode="bilinear", align_corners=False, antialias=True
+        )
+        for mirrored in (False, True):
+            output = (small.flip(-1) if mirrored else small)[..., ::16, ::16].softmax(1)
+            total += on_image(output, (12, 16), size, 16, mirrored=mirrored)[0]
+    wanted = total[[2, 1]] / 4
+    np.testing.assert_allclose(seen.maps, (wanted / wanted.sum(0)).numpy(), atol=1e-3)
+    np.testing.assert_allclose(seen.maps.sum(0), 1, atol=1e-5)
+
+
+def test_a_classifier_with_a_background_maps_nothing_where_nothing_is_wanted(
+    looking: Looking, photograph: Path
+) -> None:
+    runner = looking()
+    made = maker(runner, reading=READINGS["eps"], classes=("red", "green"))
+    (seen,) = made.compute([made.load({"labels": []}, photograph)])
+    assert seen.maps is not None
+    assert (seen.names, len(seen.maps), runner.network.calls) == ((), 0, 0)
+    made = maker(runner, reading=READINGS["eps"], classes=("red", "green"), score_above=0.99)
+    assert made.compute([made.load({}, photograph)])[0].names == ()
+    made = maker(runner, reading=READINGS["eps"], classes=("red", "green"), score_above=0.1)
+    assert made.compute([made.load({}, photograph)])[0].names == ("background", "red", "green")

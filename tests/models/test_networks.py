@@ -30,7 +30,12 @@ from wsss_cli.models.networks import (
 EVERY = [(name, spec.output_strides[0]) for name, spec in BACKBONES.items()]
 EVERY += [("efficientnet-lite0", 8), ("efficientnet-lite0", 32)]
 CLASSES = ("cat", "dog", "cow")
-KINDS = [("cam", None), ("affinity", None), *(("segmentation", head) for head in HEADS)]
+KINDS = [
+    ("cam", None),
+    ("eps", None),
+    ("affinity", None),
+    *(("segmentation", head) for head in HEADS),
+]
 
 
 def build(
@@ -74,7 +79,7 @@ def test_shapes_gradients_and_groups(kind: str, head: str | None, name: str, str
         network = build(kind, head, name, stride)
         output = network.train()(torch.empty(2, 3, 50, 71))
     step = {"affinity": 8, "deeplabv3plus": 4}.get(head or kind, stride)
-    channels = {"cam": 3, "affinity": 448, "segmentation": 4}[kind]
+    channels = {"cam": 3, "eps": 4, "affinity": 448, "segmentation": 4}[kind]
     assert output.shape == (2, channels, -(-50 // step), -(-71 // step))
     assert network.stride == step
 
@@ -90,7 +95,7 @@ def test_shapes_gradients_and_groups(kind: str, head: str | None, name: str, str
         for key, value in network.named_parameters()
         if id(value) in new
     }
-    own = {"cam": {"classify"}, "affinity": {"reduce", "join"}, "segmentation": {"head"}}[kind]
+    own = {"affinity": {"reduce", "join"}, "segmentation": {"head"}}.get(kind, {"classify"})
     assert expected == own | ({"backbone.fc6", "backbone.fc7"} if name == "vgg16" else set())
 
 

@@ -166,8 +166,8 @@ def image_specific_cam(prototypes: Tensor, hierarchical: Tensor) -> Tensor:
         )
     lengths = torch.linalg.vector_norm(hierarchical, dim=1, keepdim=True).clamp(min=1e-12)
     unit = functional.normalize(prototypes, dim=2)
-    cosines = torch.einsum("nce,nehw->nchw", unit, hierarchical) / lengths
-    return cosines.clamp(0, 1)  # rounding may pass 1
+    cosines: Tensor = torch.einsum("nce,nehw->nchw", unit, hierarchical) / lengths
+    return torch.clamp(cosines, 0, 1)  # rounding may pass 1
 
 
 def explore(

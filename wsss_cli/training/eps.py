@@ -87,6 +87,10 @@ def refined_foreground(maps: Tensor, batch: Batch, stride: int) -> Tensor:
     whole ones the refinement would take longer than the step, and what it finds is looked at in the
     cells of the maps. Padding takes the values at the photograph's edge.
 
+    What comes out is stretched to reach from 0 to 1 in each image, as it does anyway in a trained
+    network. At first no foreground reaches one half: rounded as it is, it would contradict all that
+    is salient, only background would be learned, and that for ever.
+
     Args:
         maps: class maps, background last, shape (N, C + 1, h, w).
         batch: the photographs, N.
@@ -106,7 +110,9 @@ def refined_foreground(maps: Tensor, batch: Batch, stride: int) -> Tensor:
     # Its corners are the centres of the corner cells.
     last = [(extent - 1) * (stride // step) + 1 for extent in maps.shape[2:]]
     fine = pamr(picture[:, :, : last[0], : last[1]], foreground, dilations=_REACH)
-    return fine[:, :, :: stride // step, :: stride // step]
+    fine = fine[:, :, :: stride // step, :: stride // step]
+    low, high = fine.amin((2, 3), keepdim=True), fine.amax((2, 3), keepdim=True)
+    return (fine - low) / (high - low).clamp(min=1e-4)
 
 
 def repeat_edge(maps: Tensor, valid: Tensor) -> Tensor:

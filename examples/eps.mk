@@ -1,9 +1,10 @@
 # Saliency maps as pseudo-pixel supervision (EPS, EPS++; Lee et al. 2021, 2023), alone and with a few
-# true masks, with the settings and the ways of measuring of voc.mk.
+# true masks (1/16, 1/8, 1/4), with the settings and the ways of measuring of voc.mk.
 #
 #   make voc6-eps DATA=voc6     the 6-class subset on a CPU
 #
-# Needs saliency maps: ROOT/$(SALIENCY). Pseudo-masks are those of the random walk on the EPS++ maps.
+# Needs saliency maps: ROOT/$(SALIENCY). Pseudo-masks are those of the random walk on the EPS++ maps;
+# photographs with a strong label learn their true mask in their place.
 
 .PHONY: eps
 eps: eps-table
@@ -13,6 +14,7 @@ include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 SALIENCY  ?= Saliency
 TRAIN_EPS ?= $(TRAIN_CAM)
 EPS_CRF   ?= --bilateral 50,5,10
+STRONG    ?= 16 8 4
 EPS       := $(RUN)/eps
 
 EPS_ROWS := 'cam:train:CAM, best threshold' \
@@ -21,12 +23,13 @@ EPS_ROWS := 'cam:train:CAM, best threshold' \
 	'eps/crf:train:EPS++ maps + dense CRF' \
 	'eps/walk:train:EPS++ maps + AffinityNet, random walk' \
 	'eps/weak:val:network trained on the pseudo-masks' \
+	$(foreach share,$(STRONG),'eps/strong$(share):val:the same with 1/$(share) of the true masks') \
 	'full:val:network trained on the true masks (ceiling)' \
 	'eps/weak%full:val:weak / full supervision'
 
 .PHONY: eps-table
 eps-table: $(RUN)/cam.json $(EPS)/eps.maps.json $(EPS)/epspp.maps.json $(EPS)/crf.json \
-		$(EPS)/walk.json $(EPS)/weak.json $(RUN)/full.json
+		$(EPS)/walk.json $(EPS)/weak.json $(STRONG:%=$(EPS)/strong%.json) $(RUN)/full.json
 	@$(PYTHON) $(DEMO)table.py $(RUN) $(EPS_ROWS)
 
 # ---- labels and saliency -> maps -> pseudo-masks -> network ----
@@ -54,6 +57,13 @@ $(EPS)/pseudo.jsonl: $(EPS)/aff.pt
 
 $(EPS)/weak.pt: $(EPS)/pseudo.jsonl
 	$(WSSS) train-seg $< --target pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+
+# The same pseudo-masks: --skip-existing makes nothing anew.
+$(EPS)/strong%.jsonl: $(EPS)/pseudo.jsonl
+	$(WSSS) index voc $(DATA) --split $(TRAIN) --strong 1/$* | $(WSSS) make-cam -q -c $(EPS)/epspp.pt $(SCALES) --skip-existing -o $(EPS)/epspp.cam | $(WSSS) random-walk -q -c $(EPS)/aff.pt $(WALK) --skip-existing -o $(EPS)/pseudo > $@
+
+$(EPS)/strong%.pt: $(EPS)/strong%.jsonl
+	$(WSSS) train-seg $< --target mask,pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
 
 # ---- what each is worth ----
 

@@ -95,7 +95,7 @@ def test_help_imports_no_torch(workdir: Path) -> None:
         (["random-walk", "-c", "gone.pt"], "File 'gone.pt' does not exist"),
         (["make-cam", "--scales", "1,x"], "is not a list of numbers separated by commas"),
         (["make-cam", "--scales", "0"], "each must be greater than 0"),
-        (["crf", "--device"], "No such option '--device'"),
+        (["eval", "--device"], "No such option '--device'"),
         (["eval", "gone.jsonl"], "cannot read records: gone.jsonl: No such file or directory"),
     ],
 )

@@ -45,6 +45,7 @@ STREAMING = {
     "random-walk": ["-c", "affinity.pt", "--workers", "1"],
     "crf": ["--workers", "0"],
     "erase": ["--workers", "0"],
+    "saliency": ["--workers", "0"],
     "predict": ["-c", "segmentation.pt", "--scales", "1", "--workers", "1"],
     "view": ["-o", "out/view"],
 }

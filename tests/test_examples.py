@@ -180,7 +180,11 @@ def test_the_recipe_of_eps_is_all_valid() -> None:
     assert start[start.index("-c") + 1] == "runs/voc6/eps/epspp.pt"
     assert "--threshold" not in next(call for call in calls if call[0] == "crf")
     networks = [call[-1] for call in calls if call[0] == "train-seg"]
-    assert networks == ["runs/voc6/eps/weak.pt", "runs/voc6/full.pt"]
+    assert sorted(networks) == [
+        *(f"runs/voc6/eps/{name}.pt" for name in ("strong16", "strong4", "strong8", "weak")),
+        "runs/voc6/full.pt",
+    ]
+    assert sum("mask,pseudo" in call for call in calls) == 3
 
 
 @pytest.mark.usefixtures("workdir")

@@ -151,8 +151,37 @@ def test_grey_maps_are_resized_and_colour_is_refused(tmp_path: Path) -> None:
     files.write_image(tmp_path / "a.png", np.full((4, 4), 255, np.uint8))
     assert files.read_grey(tmp_path / "a.png", (6, 8)).shape == (6, 8)
     files.write_image(tmp_path / "c.png", noise(4, 4, 3))
-    with pytest.raises(WsssError, match="a grey map is needed, this is RGB"):
+    with pytest.raises(WsssError, match=r"c.png: a grey map holds .*this is RGB and not grey"):
         files.read_grey(tmp_path / "c.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK"])
+def test_grey_maps_may_be_saved_in_any_mode(mode: str, tmp_path: Path) -> None:
+    """As long as each pixel is grey, and whatever is transparent."""
+    values = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    image = Image.fromarray(values).convert("RGB" if mode == "CMYK" else mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.fromarray(255 - values))
+    image.convert(mode).save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
+    read = files.read_grey(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
+    assert np.array_equal(read, (values / 255).astype(np.float32))
+
+
+def test_grey_maps_of_one_and_of_sixteen_bits(tmp_path: Path) -> None:
+    mask = np.array([[True, False], [False, True]])
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    assert np.array_equal(files.read_grey(tmp_path / "a.png"), mask)
+    deep = np.array([[0, 1, 32768, 65535]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "b.png")
+    assert np.array_equal(files.read_grey(tmp_path / "b.png"), (deep / 65535).astype(np.float32))
+
+
+def test_a_grey_map_with_one_coloured_pixel_is_refused(tmp_path: Path) -> None:
+    pixels = np.full((4, 4, 3), 7, np.uint8)
+    pixels[2, 1, 2] = 8
+    files.write_image(tmp_path / "a.png", pixels)
+    with pytest.raises(WsssError, match="convert it first"):
+        files.read_grey(tmp_path / "a.png")
 
 
 # ---- label maps ----
@@ -230,6 +259,7 @@ def test_maps_of_an_unlabelled_image_are_empty(tmp_path: Path) -> None:
         ({"size": np.array([0, 4])}, "image size"),
         ({"meta": None}, "no array"),
         ({"meta": np.array("[]")}, "JSON meta"),
+        ({"meta": np.array('{"classes": 5}')}, "class list is not a list of names"),
         ({"meta": np.array("{")}, "truncated or not an NPZ"),
         ({"classes": np.array([["cat"], {}], object)}, "truncated or not an NPZ"),
     ],

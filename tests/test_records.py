@@ -61,6 +61,7 @@ def test_a_link_cannot_lead_out(tmp_path: Path) -> None:
         ('{"id": "a", "image": 5}', "'image' is not a path but 5"),
         ('{"id": "a", "cam": ""}', "'cam' is not a path"),
         ('{"id": "a", "labels": "cat"}', "'labels' is not a list of class names"),
+        ('{"id": "a", "strong": 1}', "'strong' is neither true nor false"),
         ('{"id": "a", "labels": [1]}', "'labels' is not a list of class names"),
         ('{"id": "../a"}', 'unsafe id "../a"'),
         ("[" * 100_000, "not a JSON object"),

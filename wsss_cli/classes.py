@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -94,10 +95,12 @@ def numbers(labels: Iterable[str], classes: Sequence[str]) -> list[int]:
     return found
 
 
+@cache
 def palette() -> npt.NDArray[np.uint8]:
     """The VOC colour map, uint8 RGB of shape (256, 3): entry 0 black, entry 255 cream.
 
     The bits of the class number, lowest three first, fill the channels from their highest bit.
+    Made once, so it cannot be written to.
     """
     number = np.arange(256)
     colours = np.zeros((256, 3), dtype=np.uint8)
@@ -105,4 +108,5 @@ def palette() -> npt.NDArray[np.uint8]:
         for channel in range(3):
             colours[:, channel] |= ((number >> channel & 1) << (7 - bit)).astype(np.uint8)
         number = number >> 3
+    colours.setflags(write=False)
     return colours

@@ -18,13 +18,14 @@ from wsss_cli import __version__
 # Kept here so that `wsss --help` imports no tool; a test compares them with the tools' own.
 COMMANDS: dict[str, str] = {
     "index": "Print the records of a data set on disk.",
+    "saliency": "Write saliency maps of photographs.",
     "toy": "Make a small made-up data set in VOC's layout.",
     "train-cam": "Train a classifier on image-level labels.",
     "make-cam": "Write class activation maps.",
     "make-aff-labels": "Write the confident regions of CAMs as label maps.",
     "train-aff": "Train AffinityNet on confident regions.",
     "random-walk": "Spread CAMs along semantic affinities into pseudo-masks.",
-    "crf": "Refine CAMs, scores or label maps with a dense CRF.",
+    "crf": "Refine CAMs, scores or label maps with a dense CRF or PAMR.",
     "erase": "Mine the most activated regions of CAMs and erase them.",
     "eps-train": "Train a classifier on labels and saliency maps.",
     "sipe-train": "Train a classifier with image-specific prototypes (SIPE).",

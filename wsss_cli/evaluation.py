@@ -277,7 +277,7 @@ def measure(
         raise WsssError("a worker process died; was there too little memory?") from error
     finally:
         if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _begin(question: Question, record: Record, on_error: Callable[[str], None]) -> Tally | None:

@@ -150,6 +150,8 @@ def parse(line: str | bytes) -> Record:
         value = record.get(key, "x")
         if not isinstance(value, str) or not value or "\0" in value:
             raise RecordError(f"{record['id']}: '{key}' is not a path but {json.dumps(value)}")
+    if not isinstance(record.get("strong", True), bool):
+        raise RecordError(f"{record['id']}: 'strong' is neither true nor false")
     labels(record)
     return record
 
@@ -186,6 +188,16 @@ def labels(record: Record) -> list[str] | None:
     return list(dict.fromkeys(value))
 
 
+def to_learn_from(record: Record) -> Record:
+    """``record`` without the ``mask`` that it may be measured with but not trained on.
+
+    That is the mask of a record marked ``"strong": false``.
+    """
+    if record.get("strong") is not False or "mask" not in record:
+        return record
+    return {key: value for key, value in record.items() if key != "mask"}
+
+
 def need(record: Record, keys: Iterable[str]) -> None:
     """Raise RecordError naming the keys that ``record`` lacks and who makes them."""
     if missing := [key for key in keys if record.get(key) is None]:
@@ -194,6 +206,7 @@ def need(record: Record, keys: Iterable[str]) -> None:
 
 
 _MADE_BY = {
+    "saliency": "index or saliency",
     "cam": "make-cam",
     "aff_label": "make-aff-labels",
     "pseudo": "random-walk or crf",

@@ -267,7 +267,8 @@ class _Pipeline:
                     self._take(wait=False)
                     self._settle(places, bar)
         finally:
-            self.executor.shutdown(wait=False, cancel_futures=True)
+            # Waits, as Python does at its end; there, processes that are still ending are an error.
+            self.executor.shutdown(cancel_futures=True)
 
     def _read(self, sources: Sequence[str], places: threading.Semaphore) -> None:
         """In the reading thread: each record, or what is wrong with its line, as an event."""

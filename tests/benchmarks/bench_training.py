@@ -36,7 +36,9 @@ def loading(folder: Path, workers: int) -> float:
     started = time.perf_counter()
     count = sum(
         len(loaded)
-        for loaded in batches(samples, shuffled(16, batch=BATCH, steps=20), workers=workers)
+        for loaded in batches(
+            samples, shuffled(samples.groups, batch=BATCH, steps=20), workers=workers
+        )
     )
     return count / (time.perf_counter() - started)
 

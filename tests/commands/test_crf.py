@@ -1,4 +1,4 @@
-"""crf as a process: from CAMs, scores and label maps, in a pipe, and what goes wrong."""
+"""crf as a process: from CAMs, scores and label maps, in a pipe, with PAMR, what goes wrong."""
 
 from __future__ import annotations
 
@@ -209,6 +209,123 @@ def test_a_photograph_turned_by_exif(crf: Run, squares: Records) -> None:
     np.testing.assert_array_equal(labels, np.where(INSIDE, 2, 0))
 
 
+# ---- with PAMR ----
+
+
+def test_pamr_follows_the_photograph_without_pydensecrf(run: Run, squares: Records) -> None:
+    Path("pydensecrf.py").write_text("raise ImportError")
+    done = run("crf", "--method", "pamr", "-o", "out", "--workers", "2", input=squares, check=0)
+    assert [list(record) for record in done.records] == [["id", "image", "cam", "x", "pseudo"]] * 3
+    dog, cat, nothing = label_maps(done.records)
+    assert (dog == np.where(INSIDE, 2, 0)).mean() > 0.98
+    assert (cat == np.where(INSIDE, 1, 0)).mean() > 0.98
+    np.testing.assert_array_equal(nothing, 0)
+    meta = files.read_meta("out/s0.png")
+    assert meta is not None
+    assert meta["params"] == {
+        "method": "pamr", "key": "cam", "alpha": 16, "threshold": None, "max_side": 1024,
+        "pamr": {"iterations": 10, "dilations": [1, 2, 4, 8, 12, 24]}, "classes": None,
+    }  # fmt: skip
+    assert meta["from"] == {"cam": PROVENANCE}
+    assert meta["classes"] == ["cat", "dog"]
+
+
+def test_a_dense_crf_needs_no_torch(run: Run, squares: Records) -> None:
+    Path("torch.py").write_text("raise ImportError")
+    run("crf", "--workers", "2", input=squares, check=0)
+
+
+def test_settings_reach_pamr(crf: Run, squares: Records) -> None:
+    def made(*options: str) -> Any:
+        done = crf("--method", "pamr", *options, input=squares[:1], check=0)
+        return label_maps(done.records)[0]
+
+    usual = made()
+    assert (made("--iterations", "10", "--dilations", "1,2,4,8,12,24") == usual).all()
+    assert (made("--device", "cpu") == usual).all()
+    assert (made("--iterations", "1", "--dilations", "1") != usual).any()
+    large = np.array(Image.fromarray(blob()).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
+    plain = made("--iterations", "0", "--threshold", "0.5")
+    assert (plain != np.where(large > 0.5, 2, 0)).mean() < 0.01  # maps are float16
+    once = ("--iterations", "1", "--threshold", "0.5")
+    near, far = made(*once, "--dilations", "1"), made(*once)
+    assert (plain != near).any()
+    assert (near != far).any()
+    assert (made("--iterations", "0", "--alpha", "2") != plain).any()
+
+
+def test_pamr_in_a_pipe_takes_label_maps_and_fills_their_gaps(shell: Run, squares: Records) -> None:
+    rng = np.random.default_rng(1)
+    wanted = np.where(INSIDE, 7, 0).astype(np.uint8)
+    noisy = np.where(rng.random((HEIGHT, WIDTH)) < 0.1, 7 - wanted, wanted)
+    noisy[rng.random((HEIGHT, WIDTH)) < 0.3] = 255
+    for number, labels in enumerate([noisy, np.full_like(noisy, 255), np.zeros_like(noisy)]):
+        files.write_label_map(f"map{number}.png", labels.astype(np.uint8))
+        squares[number]["pred"] = f"map{number}.png"
+    Path("in.jsonl").write_text(as_lines(squares))
+    done = shell(
+        "wsss crf in.jsonl --method pamr --key pred -o a |"
+        " wsss crf --method pamr --key pseudo -o b --iterations 1 | tee b.jsonl", check=0,
+    )  # fmt: skip
+    assert [record["pseudo"] for record in done.records] == ["b/s0.png", "b/s1.png", "b/s2.png"]
+    first, *rest = label_maps(done.records)
+    assert (first == wanted).mean() > 0.99
+    assert not np.any(rest)
+    meta = files.read_meta("b/s0.png")
+    assert meta is not None
+    assert meta["from"]["pseudo"]["params"]["pamr"]["iterations"] == 10
+
+
+def test_only_what_the_method_changed_is_made_again(crf: Run, squares: Records) -> None:
+    def told(*options: str) -> str:
+        return str(crf("--skip-existing", *options, input=squares, check=0).err)
+
+    pamr = ("--method", "pamr")
+    assert "reused" not in told()
+    assert "reused" not in told(*pamr)
+    assert "3 reused" in told(*pamr, "--device", "cpu", "--workers", "1")
+    assert "reused" not in told(*pamr, "--iterations", "9")
+    assert "reused" not in told()
+    assert "3 reused" in told("--method", "densecrf")
+
+
+def test_pamr_refines_large_photographs_small(crf: Run, squares: Records) -> None:
+    big = Image.open("square 0.png").resize((WIDTH * 10, HEIGHT * 10), Image.Resampling.NEAREST)
+    big.save("big.png")
+    save_maps("big.npz", [blob()], ("dog",), size=(HEIGHT * 10, WIDTH * 10))
+    record = {"id": "big", "image": "big.png", "cam": "big.npz"}
+    done = crf("--method", "pamr", "--max-side", "60", input=[record], check=0)
+    labels = files.read_label_map(done.records[0]["pseudo"], (HEIGHT * 10, WIDTH * 10))
+    assert (labels == np.kron(np.where(INSIDE, 2, 0), np.ones((10, 10)))).mean() > 0.97
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "pamr", "--gaussian", "3,3"], "--gaussian is for --method densecrf, not"),
+        (["--method", "pamr", "--bilateral", "80,13,10"], "--bilateral is for --method densecrf"),
+        (["--method", "pamr", "--crf-steps", "10"], "--crf-steps is for --method densecrf"),
+        (["--method", "pamr", "--certainty", "0.7"], "--certainty is for --method densecrf"),
+        (["--iterations", "10"], "--iterations is for --method pamr, not densecrf"),
+        (["--dilations", "1,2"], "--dilations is for --method pamr, not densecrf"),
+        (["--device", "cpu"], "--device is for --method pamr, not densecrf"),
+        (["--method", "pamr", "--dilations", "1,0"], "each must be greater than 0"),
+        (["--method", "pamr", "--dilations", "1,1.5"], "not a list of numbers"),
+        (["--method", "pamr", "--iterations", "-1"], "-1 is not in the range x>=0"),
+        (["--method", "pamr", "--device", "cuda:99"], "this machine has no such device"),
+        (["--method", "crf"], "'crf' is not one of 'densecrf', 'pamr'"),
+    ],
+)
+def test_each_method_has_its_own_options(
+    crf: Run, squares: Records, options: list[str], message: str
+) -> None:
+    done = crf(*options, input=squares)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not Path("out").exists()
+
+
 # ---- what goes wrong ----
 
 
@@ -218,8 +335,10 @@ def break_maps(name: str, **changed: Any) -> None:
     np.savez(name, **{**content, **changed})
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_bad_cams_fail_alone(run: Run, squares: Records, workers: str) -> None:
+@pytest.mark.parametrize(
+    "options", [["--workers", "0"], ["--workers", "2"], ["--method", "pamr"]], ids=" ".join
+)
+def test_bad_cams_fail_alone(run: Run, squares: Records, options: list[str]) -> None:
     nan = blob()[None].astype(np.float16)
     nan[0, 3, 3] = np.nan
     bad: Records = []
@@ -233,7 +352,7 @@ def test_bad_cams_fail_alone(run: Run, squares: Records, workers: str) -> None:
     break_maps("list.npz", meta=np.array("{}"))
     break_maps("stranger.npz", classes=np.array(["dgo"]))
     del bad[-1]["cam"]
-    done = run("crf", "-q", "--workers", workers, input=[squares[0], *bad, squares[1]])
+    done = run("crf", "-q", *options, input=[squares[0], *bad, squares[1]])
     assert done.code == 1
     assert [record["id"] for record in done.records] == ["s0", "s1"]
     assert sorted(done.err.splitlines()) == sorted([

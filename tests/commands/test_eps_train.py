@@ -177,7 +177,7 @@ def test_a_record_that_cannot_be_used_is_found_before_training(
 
 
 def test_a_saliency_map_that_cannot_be_read_is_left_out(inside: Run, salient: Records) -> None:
-    Image.new("RGB", (64, 48)).save("colour.png")
+    Image.new("RGB", (64, 48), (255, 0, 0)).save("colour.png")
     salient[0]["saliency"] = "colour.png"
     done = inside("eps-train", *SMALL, "--epochs", "1", input=salient, check=1)
     assert done.err.count("wsss eps-train: photo 0 é: colour.png: ") == 1

@@ -227,7 +227,8 @@ def test_with_a_colour_the_stream_flows(records: Records) -> None:
 def test_a_large_photograph_is_answered_large(erase: Run, records: Records) -> None:
     Image.new("RGB", (640, 320)).save(records[0]["image"])
     write_cam("both.npz", {"dog": [0.2, 0.9, 0.8, 0], "cat": [0.9, 0.8, 0.1, 0]}, (320, 640))
-    done = erase("--max-side", "100", "--top", "0.45", input=records[:1], check=0)
+    done = erase("--max-side", "100", "--top", "0.45", "-v", input=records[:1], check=0)
+    assert ", saliency of 80x40 resized to 640x320\n" in done.err
     mined = files.read_label_map(done.records[0]["mined"], (320, 640))
     assert mined[160, 80::160].tolist() == [1, 255, 3, 0]
     assert files.read_image(done.records[0]["erased"]).shape == (320, 640, 3)
@@ -251,7 +252,8 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
     files.write_label_map("small.png", small)
     other = files.provenance("erase", {}, classes=["sheep"])
     files.write_label_map("other.png", np.zeros(SIZE, np.uint8), other)
-    Image.new("RGB", (80, 40)).save("colour.png")
+    Image.new("RGB", (80, 40), "red").save("colour.png")
+    files.write_label_map("high.png", np.full(SIZE, 4, np.uint8))
     files.write_maps("size.npz", np.zeros((1, 5, 5)), ["cow"], (20, 20), META)
     files.write_maps("nowhere.npz", np.zeros((1, 5, 5)), ["cow"], SIZE, {})
     bad = [
@@ -264,6 +266,8 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
         {**records[1], "id": "g", "labels": ["cow", "dog"]},
         {**records[1], "id": "h", "cam": "nowhere.npz"},
         {"id": "i", "image": "one é.png"},
+        {**one, "id": "j", "mined": "high.png"},
+        {**records[1], "id": "k", "labels": ["cew"]},
     ]
     done = erase("-q", "-o", "out", input=[records[0], *bad, records[1]])
     assert done.code == 1
@@ -273,12 +277,15 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
         "b: other.png: mined with another class list than the maps'",
         "c: colour.png: a label map holds class numbers in an 8-bit palette or grey PNG, "
         "this is RGB; convert its colours to numbers first",
-        "d: colour.png: a grey map is needed, this is RGB",
+        "d: colour.png: a grey map holds one value a pixel, 255 or 65535 where it is highest, "
+        "this is RGB and not grey; convert it first",
         "e: cannot read grey map: gone.png: no such file",
         "f: size.npz: maps of an image of 20x20, but this one is 80x40",
         "g: one.npz: no map of dog; make the maps again",
         "h: the maps do not say their class list; give --classes",
         "i: record has no 'cam' (made by make-cam)",
+        "j: high.png: class number 4, but the class list ends at 3",
+        "k: label 'cew' is not in the class list; did you mean cow?",
     ]
     assert {path.name for path in Path("out").rglob("*.png")} == {"both.png", "one.png"}
 
@@ -287,6 +294,8 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
     ("options", "message"),
     [
         (["--top", "0"], "0.0 is not in the range 0<x<=1"),
+        (["--top", "nan"], "Invalid value for '--top': nan is not a number"),
+        (["--background", "nan"], "Invalid value for '--background': nan is not a number"),
         (["--threshold", "1.5"], "1.5 is not in the range 0<=x<=1"),
         (["--fill", "red"], "'red' is not a list of numbers"),
         (["--fill", "1,2"], "3 numbers are needed"),

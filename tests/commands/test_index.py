@@ -74,6 +74,47 @@ def test_voc_says_what_it_leaves_out(run: Run, toy: Path) -> None:
     ]
 
 
+def test_a_share_marked_strong(run: Run, toy: Path) -> None:
+    def strong(*args: str) -> tuple[set[str], str]:
+        done = run("index", "voc", toy, *args, check=0)
+        assert [list(record)[-1] for record in done.records] == ["strong"] * 24
+        assert all(records.parse(line) for line in done.out.splitlines())
+        return {record["id"] for record in done.records if record["strong"]}, done.err
+
+    quarter, said = strong("--strong", "1/4", "--seed", "0")
+    assert len(quarter) == 6
+    assert said.splitlines()[0] == "wsss index voc: 6 of 24 records marked strong"
+    eighth, _ = strong("--strong", "0.125")
+    assert len(eighth) == 3
+    assert eighth < quarter
+    assert strong("--strong", "1/4", "--seed", "1")[0] != quarter
+    again = run("index", "folder", toy / "JPEGImages", "--unlabelled", "--masks",
+                str(toy / "SegmentationClass"), "--strong", "1/4", check=0)  # fmt: skip
+    assert {record["id"] for record in again.records if record["strong"]}
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--seed", "1"), "--seed: has no meaning without --strong"),
+        (("--strong", "0"), "'0': a share such as 0.1 or 1/16, at most 1"),
+        (("--strong", "1/0"), "'1/0': a share such as 0.1 or 1/16, at most 1"),
+        (("--strong", "1.5"), "'1.5': a share such as 0.1 or 1/16, at most 1"),
+        (("--strong", "few"), "'few': a share such as 0.1 or 1/16, at most 1"),
+    ],
+)
+def test_shares_that_mean_nothing(run: Run, toy: Path, args: tuple[str, ...], said: str) -> None:
+    done = run("index", "voc", toy, *args, check=2)
+    assert said in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_no_masks_to_mark(run: Run, photos: Path) -> None:
+    done = run("index", "folder", photos, "--strong", "0.1", check=2)
+    assert done.err == "wsss index folder: --strong: no record has a true mask to learn from\n"
+    assert done.out == ""
+
+
 def test_saliency_asked_for_in_vain(run: Run, toy: Path) -> None:
     done = run("index", "voc", toy, "--saliency", "JPEGImages", check=0)
     assert done.err.splitlines() == [

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,141 @@ def test_a_class_number_beyond_the_list(inside: Run, masked: Records) -> None:
     ) in done.err
 
 
+# ---- strong and weak records in one stream ----
+
+MIXED = ("--target", "mask,pseudo")
+
+
+@pytest.fixture
+def marked(masked: Records) -> Records:
+    """All four have a true mask and a pseudo-mask; the second is marked strong."""
+    for number, record in enumerate(masked):
+        record["mask"] = f"mask {number}.png"
+        size = files.image_size(record["image"])
+        files.write_label_map(record["mask"], np.full(size, 2, np.uint8))
+        record["strong"] = number == 1
+    return masked
+
+
+def learnt(inside: Run, monkeypatch: pytest.MonkeyPatch, *args: Any, **kwargs: Any) -> Any:
+    """What each step of a training sees, as (id, epoch's sum of labels, weight), and the result."""
+    from wsss_cli.training.loop import Trainer
+
+    seen: list[list[tuple[str, bool, float]]] = []
+    step = Trainer._step
+
+    def noted(self: Trainer, network: Any, loaded: Any, lr: float) -> float:
+        seen.append([(s.record["id"], 2 in s.label_map, s.weight) for s in loaded])
+        return step(self, network, loaded, lr)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", noted)
+        done = inside("train-seg", *SMALL, *MIXED, *args, **kwargs)
+    return seen, done
+
+
+def test_marked_records_learn_their_mask_and_the_rest_their_pseudo_mask(
+    inside: Run, marked: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, done = learnt(inside, monkeypatch, "--strong-weight", "3", input=marked, check=0)
+    assert done.err.splitlines()[0] == (
+        "wsss train-seg: records that learn their true mask: 1; another map: 3, drawn evenly"
+    )
+    strong = marked[1]["id"]
+    assert len(steps) == 6  # two epochs of two times three, two at a time
+    for draws in steps:
+        assert [(name == strong, true, weight) for name, true, weight in draws] == [
+            (True, True, 3.0), (False, False, 1.0),
+        ]  # fmt: skip
+    weak = [name for draws in steps for name, *_ in draws if name != strong]
+    assert set(weak[:3]) == set(weak[3:]) == {marked[0]["id"], marked[2]["id"], marked[3]["id"]}
+    training = files.load_checkpoint("seg.pt").config["training"]
+    assert (training["strong_weight"], training["balance"]) == (3.0, True)
+
+
+def test_without_marks_those_with_a_mask_learn_it(
+    inside: Run, masked: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, done = learnt(inside, monkeypatch, "--no-balance", input=masked, check=0)
+    assert "true mask: 2; another map: 2\n" in done.err
+    assert len(steps) == 4
+    weights = {weight for draws in steps for *_, weight in draws}
+    assert weights == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("strong", "said"),
+    [
+        (True, "every record learns its true mask: none has \"strong\": false or no 'mask'"),
+        (False, "no record learns a true mask: none has a 'mask' or \"strong\": true"),
+    ],
+)
+def test_a_stream_of_one_kind(
+    inside: Run, marked: Records, monkeypatch: pytest.MonkeyPatch, strong: bool, said: str
+) -> None:
+    for record in marked:
+        record["strong"] = strong
+    args = ("--classes", "names.txt")
+    steps, done = learnt(inside, monkeypatch, *args, input=marked, check=0)
+    assert done.err.splitlines()[0] == f"wsss train-seg: {said}"
+    assert len(steps) == 4
+    assert all(true == strong for draws in steps for _, true, _ in draws)
+
+
+def test_marks_that_a_target_passes_over_are_told(inside: Run, marked: Records) -> None:
+    done = inside("train-seg", *SMALL, input=marked, check=0)
+    assert (
+        "wsss train-seg: 1 records are marked strong: --target mask,pseudo learns their masks\n"
+    ) in done.err
+    done = inside("train-seg", *SMALL, "--target", "mask", "-q", input=marked, check=1)
+    assert done.err.splitlines()[-1] == (
+        "wsss train-seg: 3 records cannot be used; nothing was trained"
+    )
+    done = inside("train-seg", "--strong-weight", "2", input=marked, check=2)
+    assert "--strong-weight: has no meaning without --target mask,pseudo" in done.err
+
+
+def cut_short(
+    inside: Run, monkeypatch: pytest.MonkeyPatch, settings: Any, records: Records, *, at: int
+) -> None:
+    """A run to whole.pt, and the same to cut.pt that stops before step ``at``."""
+    from wsss_cli.training.loop import Trainer
+
+    inside("train-seg", *settings, "-o", "whole.pt", input=records, check=0)
+    step = Trainer._step
+
+    def stops(self: Trainer, *args: Any) -> float:
+        if self.state.step == at:
+            raise RuntimeError("the power went")
+        return step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", stops)
+        inside("train-seg", *settings, "-o", "cut.pt", input=records, check=1)
+
+
+def resumed(inside: Run, settings: Any, records: Records) -> str:
+    """What is said when cut.pt is taken up again; it ends as whole.pt."""
+    import torch
+
+    done = inside("train-seg", *settings, "-o", "cut.pt", "--resume", input=records, check=0)
+    whole, cut = (files.load_checkpoint(path).state_dict for path in ("whole.pt", "cut.pt"))
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    return done.err
+
+
+def test_a_balanced_run_resumed_is_as_left_alone(
+    inside: Run, marked: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*SMALL, *MIXED, "--save-every", "1", "--strong-weight", "2")
+    cut_short(inside, monkeypatch, settings, marked, at=3)
+    for other, said in (("--strong-weight=3", "strong_weight 2.0, now 3.0"),
+                        ("--no-balance", "balance true, now false")):  # fmt: skip
+        done = inside("train-seg", *settings, other, "-o", "cut.pt", "--resume", input=marked)
+        assert (done.code, said in done.err) == (2, True)
+    assert "resumed at step 3 of 6" in resumed(inside, settings, marked)
+
+
 # ---- prohibitive segmentation learning ----
 
 
@@ -115,6 +253,26 @@ def test_psl_learns_masks_and_labels(inside: Run, masked: Records, weights: str 
     assert len(found.records) == 4
 
 
+def test_psl_under_torchrun_learns_what_one_process_does(inside: Run, masked: Records) -> None:
+    settings = (*SMALL, "--psl", "--precision", "fp32", "--val", "val.jsonl")
+    Path("val.jsonl").write_text(as_lines(masked[:2]))
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+            "-m", "wsss_cli", "train-seg", *settings, "--batch-size", "1", "-o", "two.pt",
+        ],
+        input=as_lines(masked), capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr.count("wsss train-seg: epoch 2/2") == 1
+    inside("train-seg", *settings, "-o", "one.pt", input=masked, check=0)
+    one, two = (files.load_checkpoint(name) for name in ("one.pt", "two.pt"))
+    assert two.config["training"]["processes"] == 2
+    for key, value in one.state_dict.items():
+        assert (value - two.state_dict[key]).abs().max() < 1e-3, key
+
+
 def test_a_network_without_psl_does_not_speak_of_it(inside: Run, masked: Records) -> None:
     inside("train-seg", *SMALL, input=masked, check=0)
     assert "psl" not in files.load_checkpoint("seg.pt").config
@@ -123,26 +281,9 @@ def test_a_network_without_psl_does_not_speak_of_it(inside: Run, masked: Records
 def test_psl_resumed_is_as_left_alone(
     inside: Run, masked: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
-    from wsss_cli.training.loop import Trainer
-
     settings = (*SMALL, "--psl", "--save-every", "1")
-    inside("train-seg", *settings, "-o", "whole.pt", input=masked, check=0)
-    step = Trainer._step
-
-    def stops(self: Trainer, *args: Any) -> float:
-        if self.state.step == 2:
-            raise RuntimeError("the power went")
-        return step(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stops)
-        inside("train-seg", *settings, "-o", "cut.pt", input=masked, check=1)
-    done = inside("train-seg", *settings, "-o", "cut.pt", "--resume", input=masked, check=0)
-    assert "resumed at step 2 of 4" in done.err
-    whole, cut = (files.load_checkpoint(path).state_dict for path in ("whole.pt", "cut.pt"))
-    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    cut_short(inside, monkeypatch, settings, masked, at=2)
+    assert "resumed at step 2 of 4" in resumed(inside, settings, masked)
 
 
 def test_psl_needs_labels_of_the_class_list(inside: Run, masked: Records) -> None:

@@ -108,7 +108,7 @@ def test_maps_that_a_record_does_not_have_are_not_known(records: list[dict[str, 
 
 @pytest.mark.parametrize(("length", "batch"), [(10, 3), (3, 8), (1, 2), (16, 4)])
 def test_every_epoch_shows_every_record_once(length: int, batch: int) -> None:
-    draws = [draw for step in shuffled(length, batch=batch, steps=12) for draw in step]
+    draws = [draw for step in shuffled([range(length)], batch=batch, steps=12) for draw in step]
     assert len(draws) == 12 * batch
     counts = Counter(draws[: len(draws) // length * length])
     assert set(counts.values()) <= {1}
@@ -116,16 +116,66 @@ def test_every_epoch_shows_every_record_once(length: int, batch: int) -> None:
 
 
 def test_an_order_can_be_entered_anywhere() -> None:
-    whole = list(shuffled(7, batch=3, steps=9, seed=5))
-    assert list(shuffled(7, batch=3, steps=9, start=4, seed=5)) == whole[4:]
-    assert list(shuffled(7, batch=3, steps=9, seed=6)) != whole
+    whole = list(shuffled([range(7)], batch=3, steps=9, seed=5))
+    assert list(shuffled([range(7)], batch=3, steps=9, start=4, seed=5)) == whole[4:]
+    assert list(shuffled([range(7)], batch=3, steps=9, seed=6)) != whole
 
 
 def test_processes_share_out_the_batch_of_one() -> None:
-    whole = list(shuffled(11, batch=4, steps=5))
-    parts = [list(shuffled(11, batch=2, steps=5, rank=rank, world=2)) for rank in range(2)]
+    whole = list(shuffled([range(11)], batch=4, steps=5))
+    parts = [list(shuffled([range(11)], batch=2, steps=5, rank=rank, world=2)) for rank in range(2)]
     for step, draws in enumerate(whole):
         assert sorted(draws) == sorted(parts[0][step] + parts[1][step])
+
+
+def test_groups_are_drawn_evenly_and_each_without_repeats() -> None:
+    """Three of one kind and seven of the other: batches hold two of each, or as near as can be."""
+    groups = [[1, 4, 9], [0, 2, 3, 5, 6, 7, 8]]
+    steps = list(shuffled(groups, batch=4, steps=21, seed=3))
+    assert all(sum(draw.place in groups[0] for draw in draws) == 2 for draws in steps)
+    for group in groups:
+        drawn = [draw for draws in steps for draw in draws if draw.place in group]
+        assert len(set(drawn)) == len(drawn) == 42  # a repeat has another epoch: another view
+        for start in range(0, 42, len(group)):
+            part = drawn[start : start + len(group)]
+            assert {draw.place for draw in part} == set(group)
+            assert {draw.epoch for draw in part} == {start // len(group)}
+    odd = list(shuffled(groups, batch=3, steps=20))
+    shares = [sum(draw.place in groups[0] for draw in draws) for draws in odd]
+    assert set(shares) == {1, 2}
+    assert sum(shares) == 30
+
+
+def test_groups_can_be_entered_anywhere_and_are_shared_out() -> None:
+    groups = [[1, 4, 9], [0, 2, 3, 5, 6, 7, 8]]
+    whole = list(shuffled(groups, batch=3, steps=9, seed=5))
+    assert list(shuffled(groups, batch=3, steps=9, start=4, seed=5)) == whole[4:]
+    parts = [list(shuffled(groups, batch=2, steps=21, rank=rank, world=2)) for rank in range(2)]
+    for one, other in zip(*parts, strict=True):
+        assert [draw.place in groups[0] for draw in one + other] == [True, False] * 2
+    for group in groups:
+        drawn = [d for part in parts for draws in part for d in draws if d.place in group]
+        assert len(set(drawn)) == len(drawn) == 42
+        assert len({draw for draw in drawn if draw.epoch == 0}) == len(group)
+
+
+def test_an_epoch_shows_the_larger_group_once(records: list[dict[str, Any]]) -> None:
+    assert make(records).epoch == len(records) == 5
+    assert make(records, groups=[[0], [1, 2, 3, 4]]).epoch == 8
+
+
+def test_samples_carry_their_weights(records: list[dict[str, Any]]) -> None:
+    samples = make(records, weights=[1, 2.5, 1, 1, 1])
+    assert [samples[Draw(0, place)].weight for place in (0, 1)] == [1, 2.5]
+    assert make(records)[Draw(0, 1)].weight == 1
+
+
+def test_a_map_of_another_size_is_remarked(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    Image.fromarray(np.full((10, 15), 255, np.uint8)).save(tmp_path / "grey.png")
+    records[0]["saliency"] = str(tmp_path / "grey.png")
+    samples = make(records, grey_key="saliency", view=whole_view)
+    assert samples[Draw(0, 0)].remark == "'saliency' of 15x10 resized to 30x20"
+    assert samples[Draw(0, 1)].remark == ""
 
 
 def test_in_order_covers_each_record_once() -> None:
@@ -139,7 +189,7 @@ def test_workers_change_neither_order_nor_content(
     records: list[dict[str, Any]], workers: int
 ) -> None:
     samples = make(records)
-    order = list(shuffled(5, batch=2, steps=6))
+    order = list(shuffled([range(5)], batch=2, steps=6))
     got = list(batches(samples, iter(order), workers=workers))
     assert len(got) == 6
     for draws, loaded in zip(order, got, strict=True):

@@ -315,3 +315,40 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     for name in ("missing.pth", "empty.pth", "cut.pth"):
         with pytest.raises(ConfigurationError, match=name):
             weights.load_pretrained(Tiny(), str(tmp_path / name))
+
+
+class TestNewLayers:
+    def checkpoint(self, path: Path, network: CamNetwork, *classes: str) -> Path:
+        files.save_checkpoint(
+            path,
+            kind="cam",
+            backbone="resnet50",
+            classes=classes,
+            config={},
+            state_dict=network.state_dict(),
+        )
+        return path
+
+    def test_of_the_same_network_are_taken_over(self, tmp_path: Path) -> None:
+        start, network = CamNetwork(Tiny(), 2), CamNetwork(Tiny(), 2)
+        path = self.checkpoint(tmp_path / "cam.pt", start, "cat", "dog")
+        assert weights.load_new_layers(network, path, kind="cam", classes=("cat", "dog"))
+        assert torch.equal(network.classify.weight, start.classify.weight)
+
+    @pytest.mark.parametrize(
+        ("kind", "classes"),
+        [("cam", ("dog", "cat")), ("cam", ("cat", "dog", "cow")), ("eps", ("cat", "dog"))],
+        ids=["other order", "more classes", "other kind"],
+    )
+    def test_of_another_are_left(self, tmp_path: Path, kind: str, classes: tuple[str, ...]) -> None:
+        network = CamNetwork(Tiny(), len(classes))
+        before = network.classify.weight.clone()
+        path = self.checkpoint(tmp_path / "cam.pt", CamNetwork(Tiny(), 2), "cat", "dog")
+        assert not weights.load_new_layers(network, path, kind=kind, classes=classes)
+        assert torch.equal(network.classify.weight, before)
+
+    def test_a_state_dict_has_none(self, tmp_path: Path) -> None:
+        path = tmp_path / "plain.pth"
+        path.write_bytes(as_file(published()))
+        network = CamNetwork(Tiny(), 2)
+        assert not weights.load_new_layers(network, path, kind="cam", classes=("cat", "dog"))

@@ -104,6 +104,20 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_what_was_done_to_maps_is_said_once(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (8, 6)).save(tmp_path / "small.png")
+    for record in records:
+        record["saliency"] = str(tmp_path / "small.png")
+    view = partial(random_view, crop=16, long_side=(12, 20))
+    samples = Samples(records, view=view, classes=("dark", "bright"), grey_key="saliency")
+    trainer(records, tmp_path / "net.pt", samples=samples).run()
+    said = [line for line in capsys.readouterr().err.splitlines() if "resized" in line]
+    assert len(said) == 1
+    assert said[0].endswith(": 'saliency' of 8x6 resized to 16x12; said only once")
+
+
 def test_a_run_learns_and_leaves_checkpoint_and_log(
     records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

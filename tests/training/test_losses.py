@@ -17,7 +17,13 @@ from wsss_cli.methods.psl import auxiliary_mask, psl_loss
 from wsss_cli.training.affinity import region_loss, to_grid
 from wsss_cli.training.batch import Batch
 from wsss_cli.training.classification import multilabel_loss
-from wsss_cli.training.segmentation import class_list, pixel_loss, prohibitive_loss
+from wsss_cli.training.segmentation import (
+    by_strength,
+    class_list,
+    pixel_loss,
+    prohibitive_loss,
+    segmentation_loss,
+)
 
 
 def test_multilabel_soft_margin() -> None:
@@ -32,6 +38,8 @@ def test_multilabel_soft_margin() -> None:
     found = multilabel_loss(scores, labels, torch.tensor([1.0, 1.0, 0.0]))
     assert found.item() == pytest.approx((first + second) / 2)
     assert multilabel_loss(scores, labels, torch.zeros(3)) == 0
+    light = multilabel_loss(scores, labels, torch.tensor([0.1, 0.1, 0.0]))
+    assert light.item() == pytest.approx(found.item())
 
 
 def test_pixel_loss_is_the_mean_over_labelled_pixels() -> None:
@@ -43,6 +51,45 @@ def test_pixel_loss_is_the_mean_over_labelled_pixels() -> None:
     large = functional.pad(inner, (0, 3, 0, 3), mode="replicate")
     expected = functional.cross_entropy(large, labels, ignore_index=255)
     torch.testing.assert_close(pixel_loss(logits, labels, 4), expected)
+
+
+def test_an_image_of_weight_three_counts_as_three() -> None:
+    """Pixel by pixel from the log of the softmax; images of weight 0 not at all."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 4, 6, 6).requires_grad_(), torch.randint(0, 4, (3, 6, 6))
+    labels[torch.rand(labels.shape) < 0.3] = 255
+    weights = torch.tensor([3.0, 0.5, 0.0])
+    total = count = torch.zeros(())
+    for image, mask, weight in zip(logits, labels, weights, strict=True):
+        for y in range(6):
+            for x in range(6):
+                if mask[y, x] != 255:
+                    f = image[:, y, x].exp() / image[:, y, x].exp().sum()
+                    total = total - weight * f[mask[y, x]].log()
+                    count = count + weight
+    found = pixel_loss(logits, labels, 1, weights=weights)
+    torch.testing.assert_close(found, total / count)
+    for mine, theirs in zip(
+        torch.autograd.grad(found, logits),
+        torch.autograd.grad(total / count, logits),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+    batch = Batch(torch.zeros(3, 3, 6, 6), weights, torch.zeros(3, 4), label_maps=labels)
+    assert segmentation_loss(1, 1)(lambda images: logits, batch) == found
+    assert pixel_loss(logits, labels, 1, weights=torch.zeros(3)) == 0
+
+
+def test_weights_of_images_in_prohibitive_learning() -> None:
+    """An image of weight 2 is as good as the same image twice."""
+    torch.manual_seed(0)
+    logits, mask = torch.randn(2, 3, 5, 5), torch.randint(0, 3, (2, 5, 5))
+    labels = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    twice = torch.tensor([0, 0, 1])
+    found = psl_loss(logits, mask, mask, labels, weights=torch.tensor([2.0, 1.0]))
+    expected = psl_loss(logits[twice], mask[twice], mask[twice], labels[twice])
+    torch.testing.assert_close(found, expected)
+    assert found != psl_loss(logits, mask, mask, labels)
 
 
 def test_pixel_loss_at_some_pixels_is_the_same_in_the_mean() -> None:
@@ -136,6 +183,12 @@ def test_region_loss_learns_to_tell_regions_apart() -> None:
         return region_loss(3)(lambda images: features, batch).item()
 
     assert loss(apart) < 0.01 < 1 < loss(alike)
+
+
+def test_who_learns_a_true_mask() -> None:
+    given = [{"mask": "a", "pseudo": "b"}, {"pseudo": "b"}, {"mask": "a"}]
+    assert by_strength(given, ["mask", "pseudo"]) == ([0, 2], [1])
+    assert by_strength(given, ["pseudo", "mask"]) == ([2], [0, 1])
 
 
 def test_the_class_list_comes_from_the_user_or_the_masks(tmp_path: Path) -> None:

@@ -68,6 +68,48 @@ def test_each_bad_record_is_named_and_nothing_is_trained(
     ]
 
 
+def test_a_mask_that_is_to_be_measured_with_is_never_learnt(
+    here: Session, photographs: Records
+) -> None:
+    """The one place that all trainers read through takes it away."""
+    for number, record in enumerate(photographs):
+        record |= {"mask": record["image"], "pseudo": record["image"]}
+        if number < 3:
+            record["strong"] = number == 1
+    kept = read(here, photographs, either=["mask", "pseudo"])
+    assert ["mask" in record for record in kept] == [False, True, False, True]
+    assert kept[0] == {key: value for key, value in photographs[0].items() if key != "mask"}
+    assert ["mask" in record for record in read(here, photographs)] == [False, True, False, True]
+
+
+def test_held_out_masks_are_there_to_measure_with(workdir: Path, photographs: Records) -> None:
+    for record in photographs:
+        record |= {"mask": record["image"], "strong": False}
+    Path("val.jsonl").write_text(as_lines(photographs), encoding="utf-8")
+    with session("train-test", **{**OPTIONS, "val": "val.jsonl"}) as here:
+        assert here.read_held_out(either=["mask"]) == photographs
+
+
+def test_marks_that_a_record_cannot_keep(
+    here: Session, photographs: Records, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = photographs[0]["image"]
+    photographs[0] |= {"strong": True, "pseudo": image}
+    photographs[1] |= {"strong": False, "mask": image}
+    photographs[2] |= {"strong": False}
+    photographs[3] |= {"strong": "yes"}
+    with pytest.raises(WsssError, match=r"^4 records cannot be used; nothing was trained$"):
+        read(here, photographs, either=["mask", "pseudo"])
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "wsss train-test: in.jsonl:4: photo 3 é: 'strong' is neither true nor false",
+        "wsss train-test: photo 0 é: marked \"strong\": true, but it has no 'mask'",
+        "wsss train-test: photo 1 é: marked \"strong\": false, so its 'mask' is only to measure "
+        "with, and it has no other map to learn",
+        "wsss train-test: photo 2 é: marked \"strong\": false, so its 'mask' is only to measure "
+        "with, and it has no other map to learn",
+    ]
+
+
 def test_many_problems_are_counted(
     here: Session, photographs: Records, capsys: pytest.CaptureFixture[str]
 ) -> None:

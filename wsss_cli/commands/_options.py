@@ -45,7 +45,13 @@ class Command(click.Command):
         **extra: Any,
     ) -> click.Context:
         check_settings(self, info_name or "", parent)
-        return super().make_context(info_name, args, parent, **extra)
+        context = super().make_context(info_name, args, parent, **extra)
+        for param in self.params:
+            value = context.params.get(param.name or "")
+            # Click finds NaN in every range.
+            if any(each != each for each in (value if isinstance(value, tuple) else (value,))):
+                raise click.BadParameter("nan is not a number", ctx=context, param=param)
+        return context
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(context, formatter)
@@ -202,11 +208,13 @@ def checkpoint_option(*kinds: str) -> Callable[[F], F]:
     )  # fmt: skip
 
 
+device_option = click.option(
+    "--device", default="auto", show_default=True, callback=_device,
+    help="auto, cpu, cuda, cuda:N or mps.",
+)  # fmt: skip
+
 device_options = _chain(
-    click.option(
-        "--device", default="auto", show_default=True, callback=_device,
-        help="auto, cpu, cuda, cuda:N or mps.",
-    ),
+    device_option,
     click.option(
         "--precision", default="auto", show_default=True,
         type=click.Choice(["auto", "fp32", "bf16", "fp16"]),

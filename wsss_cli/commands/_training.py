@@ -109,6 +109,7 @@ backbone_options = _options._chain(
     _output_stride_option("16; vgg16 and resnet38 have 8 only"),
     click.option(
         "--weights", default="imagenet", show_default=True, metavar="imagenet|none|FILE",
-        help="Weights of the backbone to start from.",
+        help="Weights of the backbone to start from. A checkpoint of this same tool and classes "
+        "brings its other layers too.",
     ),
 )  # fmt: skip

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import click
 
 from wsss_cli import console, records
 from wsss_cli.commands import _options
-from wsss_cli.errors import WsssError
+from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.records import Record
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -22,6 +23,34 @@ saliency_option = click.option(
     "--saliency", metavar="DIR", help="Folder of saliency maps, ID.png; here or in ROOT."
 )
 strict_option = click.option("--strict", is_flag=True, help="Stop at the first record that fails.")
+
+
+def _share(
+    context: click.Context, parameter: click.Parameter, value: str | float | None
+) -> Fraction | None:
+    if value is None:
+        return None
+    try:
+        share = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(0)
+    if not 0 < share <= 1:
+        raise click.BadParameter(f"{value!r}: a share such as 0.1 or 1/16, at most 1")
+    return share
+
+
+strong_options = _options._chain(
+    click.option(
+        "--strong", default=None, type=click.UNPROCESSED, metavar="SHARE", callback=_share,
+        help="Mark this share of the records that have a mask, 0.1 or 1/16, with \"strong\": true, "
+        "the others with false. The list is read to its end first.",
+    ),
+    click.option(
+        "--seed", default=None, type=int,
+        help="With --strong, another seed marks others; a larger share holds the smaller ones of "
+        "the same seed.  [default: 0]",
+    ),
+)  # fmt: skip
 
 
 @click.group(
@@ -58,14 +87,26 @@ def command() -> None:
 @_options.classes_option(
     help="Names of the numbers in the masks, for --labels-from masks.  [default: voc]"
 )
+@strong_options
 @strict_option
-def voc(root: str, split: str, classes: str | None, strict: bool, **options: Any) -> None:
+def voc(
+    root: str,
+    split: str,
+    classes: str | None,
+    strict: bool,
+    strong: Fraction | None,
+    seed: int | None,
+    **options: Any,
+) -> None:
     """Print the records of a data set in VOC's layout.
 
     Reads the list of ids ImageSets/Segmentation/NAME.txt (else ImageSets/Main/NAME.txt) and, for
     each id, JPEGImages/ID.jpg; labels from Annotations/ID.xml; a true mask from
     SegmentationClassAug/ID.png or else SegmentationClass/ID.png, where there is one. Prints one
     record a picture, in the order of the list; writes no files.
+
+    With --strong SHARE, some of the true masks are for training (train-seg --target mask,pseudo),
+    the others only for measuring.
 
     Without a folder Annotations the records have no labels. All named objects count, those marked
     difficult too, unless --no-difficult is given.
@@ -85,6 +126,8 @@ def voc(root: str, split: str, classes: str | None, strict: bool, **options: Any
         lambda on_error: voc_records(root, split, on_error, classes=names, **options),
         wanted={"saliency": options["saliency"]},
         strict=strict,
+        strong=strong,
+        seed=seed,
     )
 
 
@@ -97,8 +140,11 @@ def voc(root: str, split: str, classes: str | None, strict: bool, **options: Any
 @click.option("--unlabelled", is_flag=True, help="Take all photographs, without labels.")
 @click.option("--masks", metavar="DIR", help="Folder of true masks, ID.png; here or in ROOT.")
 @saliency_option
+@strong_options
 @strict_option
-def folder(root: str, strict: bool, **options: Any) -> None:
+def folder(
+    root: str, strict: bool, strong: Fraction | None, seed: int | None, **options: Any
+) -> None:
     """Print the records of any folder of photographs.
 
     Reads the photographs below ROOT. The sub-folder that a photograph lies in is its label, unless
@@ -125,6 +171,8 @@ def folder(root: str, strict: bool, **options: Any) -> None:
         lambda on_error: folder_records(root, on_error, table=table, **options),
         wanted={"mask": options["masks"], "saliency": options["saliency"]},
         strict=strict,
+        strong=strong,
+        seed=seed,
     )
 
 
@@ -134,8 +182,12 @@ def _print(
     *,
     wanted: dict[str, str | None],
     strict: bool,
+    strong: Fraction | None,
+    seed: int | None,
 ) -> None:
     """Print what ``index`` finds, name what it leaves out, and say what was asked for in vain."""
+    if seed is not None and strong is None:
+        raise click.BadParameter("has no meaning without --strong", param_hint="--seed")
     failed = 0
 
     def fail(text: str) -> None:
@@ -147,7 +199,10 @@ def _print(
 
     count = 0
     lacking: Counter[str] = Counter()
-    for record in index(fail):
+    found: Iterable[Record] = index(fail)
+    if strong is not None:
+        found = _marked(tool, list(found), strong, seed or 0)
+    for record in found:
         records.write(record)
         count += 1
         lacking.update(key for key, given in wanted.items() if given and key not in record)
@@ -158,3 +213,15 @@ def _print(
     console.note(tool, f"{count} records" + (f", {failed} failed" if failed else ""))
     if failed:
         sys.exit(1)
+
+
+def _marked(tool: str, found: list[Record], share: Fraction, seed: int) -> list[Record]:
+    """The records with a share of them marked strong."""
+    from wsss_cli.datasets.strong import mark_strong
+
+    if not any(record.get("mask") for record in found):
+        raise ConfigurationError("--strong: no record has a true mask to learn from")
+    marked = mark_strong(found, share, seed)
+    count = sum(record["strong"] for record in marked)
+    console.note(tool, f"{count} of {len(marked)} records marked strong")
+    return marked

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from wsss_cli import console
 from wsss_cli.commands import _options, _training
 
 
@@ -32,6 +33,21 @@ from wsss_cli.commands import _options, _training
     metavar="KEY[,KEY]",
     help="Record keys of the label map; each record's first that is there is used: pseudo, mask, "
     "or mask,pseudo to take true masks where there are some.",
+)
+@click.option(
+    "--strong-weight",
+    default=None,
+    type=_training.positive,
+    metavar="W",
+    help="With mask and another key in --target, how much an image with a true mask counts in the "
+    "loss; the others count 1.  [default: 1]",
+)
+@click.option(
+    "--balance/--no-balance",
+    default=True,
+    show_default=True,
+    help="With both kinds of images, draw as many of the one as of the other; an epoch shows the "
+    "more numerous kind once.",
 )
 @_training.scale_option
 @click.option(
@@ -64,6 +80,8 @@ def command(
     weights: str,
     head: str,
     target: str,
+    strong_weight: float | None,
+    balance: bool,
     scale: tuple[float, float],
     loss_stride: int,
     psl: bool,
@@ -77,14 +95,20 @@ def command(
     OUT, its metrics OUT.log.jsonl and their plot OUT.png; prints no records. Runs under torchrun as
     it is. With --val, mIoU against `mask` is measured.
 
+    With --target mask,pseudo records that have a `mask` learn it, the others `pseudo`, and both
+    kinds are drawn evenly; of those marked by index --strong only the ones with "strong": true
+    learn their `mask`.
+
     \b
     Example:
       wsss random-walk -c aff.pt -o out/pseudo cam.jsonl | wsss train-seg -o seg.pt
       wsss train-seg s3.jsonl --psl -o psl.pt
+      wsss train-seg some.jsonl --target mask,pseudo --strong-weight 2 --classes voc -o semi.pt
     """
     from wsss_cli.datasets.augment import Jitter, random_view, whole_view
     from wsss_cli.records import need
     from wsss_cli.training.segmentation import (
+        by_strength,
         check_labels,
         class_list,
         prohibitive_loss,
@@ -96,6 +120,11 @@ def command(
     if psl_weights and not psl:
         raise click.BadParameter("has no meaning without --psl", param_hint="--psl-weights")
     keys = target.split(",")
+    mixed = "mask" in keys and len(keys) > 1
+    if strong_weight and not mixed:
+        raise click.BadParameter(
+            "has no meaning without --target mask,pseudo", param_hint="--strong-weight"
+        )
 
     def labelled(record: dict[str, Any]) -> None:
         if psl:
@@ -105,6 +134,22 @@ def command(
         given = here.read(records, either=keys, check=labelled)
         held_out = here.read_held_out(either=["mask"])
         names = class_list(classes, given, keys)
+        drawn: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
+        if mixed:
+            strong, weak = by_strength(given, keys)
+            settings = {"strong_weight": strong_weight or 1.0, "balance": balance}
+            drawn["weights"] = [settings["strong_weight"]] * len(given)
+            for place in weak:
+                drawn["weights"][place] = 1.0
+            if balance and strong and weak:
+                drawn["groups"] = [strong, weak]
+            console.note("train-seg", _strengths(len(strong), len(weak), balance))
+        elif "mask" not in keys and (marked := sum(bool(r.get("strong")) for r in given)):
+            console.note(
+                "train-seg", f"{marked} records are marked strong: --target mask,{target} "
+                "learns their masks",
+            )  # fmt: skip
         if psl:
             here.group.on_main(lambda: check_labels(given, names))
         network, config = pretrained(
@@ -117,7 +162,6 @@ def command(
             **({"psl": True} if psl else {}),
         )
         loss = segmentation_loss(network.stride, loss_stride)
-        settings = {}
         if psl:
             settings["psl_weights"] = chosen = psl_weights or "predicted"
             loss = prohibitive_loss(network.stride, loss_stride, weights=chosen)
@@ -151,6 +195,7 @@ def command(
                 label_map_keys=keys,
                 highest_label=len(names),
                 jitter=Jitter(),
+                **drawn,
             ),
             keys=[*keys, "labels"] if psl else keys,
             loss=loss,
@@ -160,3 +205,13 @@ def command(
             loss_stride=loss_stride,
             **settings,
         )
+
+
+def _strengths(strong: int, weak: int, balance: bool) -> str:
+    """How many learn what, in words."""
+    if not strong:
+        return "no record learns a true mask: none has a 'mask' or \"strong\": true"
+    if not weak:
+        return "every record learns its true mask: none has \"strong\": false or no 'mask'"
+    drawn = ", drawn evenly" if balance else ""
+    return f"records that learn their true mask: {strong}; another map: {weak}{drawn}"

@@ -53,6 +53,8 @@ class Sample:
             none was asked for.
         error: why the record could not be read, or empty. The image is then one colour, the label
             map 255 and the grey map NaN all over, and the sample must not count.
+        weight: how much it counts in the loss, for a loss that weighs samples.
+        remark: what was done to its files that a user may want to know, or empty.
     """
 
     record: Record
@@ -62,6 +64,8 @@ class Sample:
     label_map: NDArray[np.uint8] | None = None
     grey: NDArray[np.float32] | None = None
     error: str = ""
+    weight: float = 1.0
+    remark: str = ""
 
 
 class Samples:
@@ -78,6 +82,9 @@ class Samples:
         grey_key: key of a saliency map; given, samples carry it.
         jitter: how far colours are changed; None leaves them.
         fill: red, green and blue of the padding, 0 to 255.
+        groups: places of records in groups that are drawn equally often, see :func:`shuffled`; by
+            default all are one group.
+        weights: how much each record counts in the loss; by default 1.
         seed: seed of all chance.
     """
 
@@ -93,6 +100,8 @@ class Samples:
         grey_key: str | None = None,
         jitter: Jitter | None = None,
         fill: Sequence[int] = (124, 116, 104),
+        groups: Sequence[Sequence[int]] | None = None,
+        weights: Sequence[float] | None = None,
         seed: int = 0,
     ) -> None:
         self.records = records
@@ -104,28 +113,41 @@ class Samples:
         self._grey_key = grey_key
         self._jitter = jitter
         self._fill = fill
+        self.groups = groups or [range(len(records))]
+        self._weights = weights
         self._seed = seed
 
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def epoch(self) -> int:
+        """Draws in which the largest group is seen once, and each other as often as it."""
+        return len(self.groups) * max(map(len, self.groups))
+
     def __getitem__(self, draw: Draw) -> Sample:
         record = self.records[draw.place]
         rng = np.random.default_rng([self._seed, draw.epoch, draw.place])
         try:
-            return self._load(record, rng)
+            return self._load(record, rng, self._weights[draw.place] if self._weights else 1.0)
         except (WsssError, OSError) as error:
             return self._blank(record, rng, describe(error))
 
-    def _load(self, record: Record, rng: np.random.Generator) -> Sample:
+    def _load(self, record: Record, rng: np.random.Generator, weight: float) -> Sample:
         path = record[self._image_key]
         size = files.image_size(path)
         view = self._view(size, rng)
         label_map = grey = None
+        remark = ""
         if self._label_map_keys:
             label_map = take_labels(self._read_label_map(record, size), view)
         if self._grey_key:
-            grey = take_grey(self._read_grey(record, size), view)
+            whole: NDArray[np.float32] = np.full(size, np.nan, np.float32)
+            if given := record.get(self._grey_key):
+                whole = files.read_grey(given, size)
+                if resized := files.size_note(given, size):
+                    remark = f"'{self._grey_key}' {resized}"
+            grey = take_grey(whole, view)
         return Sample(
             record,
             take_image(
@@ -138,6 +160,8 @@ class Samples:
             self._label_vector(record),
             label_map,
             grey,
+            weight=weight,
+            remark=remark,
         )
 
     def _blank(self, record: Record, rng: np.random.Generator, error: str) -> Sample:
@@ -164,10 +188,6 @@ class Samples:
             )
         return labels
 
-    def _read_grey(self, record: Record, size: tuple[int, int]) -> NDArray[np.float32]:
-        path = record.get(self._grey_key or "")
-        return files.read_grey(path, size) if path else np.full(size, np.nan, np.float32)
-
     def _label_vector(self, record: Record) -> NDArray[np.float32] | None:
         if self._classes is None:
             return None
@@ -181,7 +201,7 @@ class Samples:
 
 
 def shuffled(
-    length: int,
+    groups: Sequence[Sequence[int]],
     *,
     batch: int,
     steps: int,
@@ -193,10 +213,13 @@ def shuffled(
     """Draws of each training step, every epoch in another random order.
 
     The epochs follow one another without a gap: a batch may hold the end of one and the start of
-    the next, so that no record is left out however the numbers divide.
+    the next, so that no record is left out however the numbers divide. With several groups each
+    process takes from them in turn, so that every batch holds as many of each as it can; a small
+    group begins its next epoch, in another order and other views, while a large one is still at its
+    first.
 
     Args:
-        length: number of records, at least 1.
+        groups: places of the records of each group, at least one group and one place in each.
         batch: samples a step, on each process.
         steps: number of the step to end before.
         start: number of the step to begin with.
@@ -204,14 +227,17 @@ def shuffled(
         rank: number of this process; the processes share out each step's samples.
         world: number of processes.
     """
-    epoch, order = -1, np.empty(0, int)
+    orders: list[tuple[int, NDArray[np.intp]]] = [(-1, np.empty(0, np.intp)) for _ in groups]
     for step in range(start, steps):
         draws = []
-        for position in range(step * batch * world + rank, (step + 1) * batch * world, world):
-            if position // length != epoch:
-                epoch = position // length
-                order = np.random.default_rng([seed, epoch]).permutation(length)
-            draws.append(Draw(epoch, int(order[position % length])))
+        for turn in range(step * batch, (step + 1) * batch):
+            number = turn % len(groups)
+            places = groups[number]
+            epoch, position = divmod(turn // len(groups) * world + rank, len(places))
+            if orders[number][0] != epoch:
+                chance = np.random.default_rng([seed, epoch, number])
+                orders[number] = epoch, chance.permutation(len(places))
+            draws.append(Draw(epoch, places[int(orders[number][1][position])]))
         yield draws
 
 

@@ -36,7 +36,13 @@ def auxiliary_mask(probabilities: Tensor, scores: Tensor) -> Tensor:
 
 
 def psl_loss(
-    logits: Tensor, mask: Tensor, auxiliary: Tensor, labels: Tensor, *, ignore: int = IGNORE
+    logits: Tensor,
+    mask: Tensor,
+    auxiliary: Tensor,
+    labels: Tensor,
+    *,
+    weights: Tensor | None = None,
+    ignore: int = IGNORE,
 ) -> Tensor:
     """The loss of prohibitive segmentation learning, J(f, S) + J(f, Ŝ) (sec. 3.2).
 
@@ -50,11 +56,12 @@ def psl_loss(
         mask: S, int64 (N, h, w): 0 to C, or ``ignore``.
         auxiliary: Ŝ, likewise.
         labels: shape (N, C), not 0 for the classes of the image.
+        weights: how much each image counts, shape (N,), at least 0; by default 1.
         ignore: the number of ignored pixels.
 
     Returns:
-        A scalar: the sum of both, each the mean over the images with a pixel that counts; 0 where
-        there is none.
+        A scalar: the sum of both, each the weighted mean over the images with a pixel that counts;
+        0 where there is none.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -66,16 +73,21 @@ def psl_loss(
         raise ValueError(f"masks {tuple(mask.shape)}, {tuple(auxiliary.shape)}, not {places}")
     likely = logits.float().log_softmax(1)
     allowed = torch.cat([labels.new_ones(len(labels), 1), labels], dim=1) != 0
-    return _seen(likely, mask, allowed, ignore) + _seen(likely, auxiliary, allowed, ignore)
+    if weights is None:
+        weights = likely.new_ones(len(likely))
+    return _seen(likely, mask, allowed, weights, ignore) + _seen(
+        likely, auxiliary, allowed, weights, ignore
+    )
 
 
-def _seen(likely: Tensor, mask: Tensor, allowed: Tensor, ignore: int) -> Tensor:
-    """J, the mean over the images of a batch.
+def _seen(likely: Tensor, mask: Tensor, allowed: Tensor, weights: Tensor, ignore: int) -> Tensor:
+    """J, the weighted mean over the images of a batch.
 
     Args:
         likely: log f, shape (N, 1 + C, h, w).
         mask: S, shape (N, h, w).
         allowed: O, bool (N, 1 + C).
+        weights: of the images, shape (N,).
         ignore: the number of ignored pixels.
     """
     there = mask != ignore
@@ -84,7 +96,7 @@ def _seen(likely: Tensor, mask: Tensor, allowed: Tensor, ignore: int) -> Tensor:
     each = likely.gather(1, number[:, None])[:, 0]
     pixels = counts.sum((1, 2))
     losses = -torch.where(counts, each, 0).sum((1, 2)) / pixels.clamp(min=1)
-    return losses.sum() / (pixels > 0).sum().clamp(min=1)
+    return weights @ losses / (weights @ (pixels > 0).float()).clamp(min=1e-6)
 
 
 def prohibit(probabilities: Tensor, scores: Tensor, least: float = 0.1) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from wsss_cli import files, records
+from wsss_cli.classes import numbers
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods.erasing import Labels, erase, join, merge, mine
@@ -47,7 +48,7 @@ class Eraser:
             The shares of the image mined so far, in words.
         """
         image, maps = read_matching(record, "cam")
-        mined = self._mined(record, _labelled(record, maps), meta)
+        mined = self._mined(record, _labelled(record, maps, self.classes), meta)
         provenance = dict(meta)
         if "pseudo" in paths:
             saliency = files.read_grey(record["saliency"], maps.size)
@@ -60,11 +61,14 @@ class Eraser:
         shares = np.bincount(mined.ravel(), minlength=256) / mined.size
         told = [f"{shares[n]:.0%} {names[n - 1]}" for n in range(1, len(names) + 1) if shares[n]]
         told += [f"{shares[files.IGNORE]:.0%} claimed twice"] if shares[files.IGNORE] else []
-        return ", ".join([*told, f"{shares[0]:.0%} left"])
+        told += [f"{shares[0]:.0%} left"]
+        if "pseudo" in paths and (resized := files.size_note(record["saliency"], maps.size)):
+            told.append(f"saliency {resized}")
+        return ", ".join(told)
 
     def _mined(self, record: Mapping[str, Any], maps: Maps, meta: Mapping[str, Any]) -> Labels:
         """The regions of the steps before and of this one, at the photograph's size."""
-        numbers = pseudo.class_numbers(maps, self.classes)
+        places = pseudo.class_numbers(maps, self.classes)
         before = None
         if record.get("mined"):
             before = files.read_label_map(record["mined"], maps.size)
@@ -72,21 +76,29 @@ class Eraser:
             names = list(self.classes or maps.meta.get("classes", ()))
             if listed and names and listed != names:
                 raise WsssError(f"{record['mined']}: mined with another class list than the maps'")
+            highest = before.max(initial=0, where=before != files.IGNORE)
+            if names and highest > len(names):
+                raise WsssError(
+                    f"{record['mined']}: class number {highest}, "
+                    f"but the class list ends at {len(names)}"
+                )
         shrink = min(self.max_side / max(maps.size), 1) if self.max_side else 1
         seen = (max(round(maps.size[0] * shrink), 1), max(round(maps.size[1] * shrink), 1))
         cam = pseudo.resize(maps.cam, seen)
-        regions = mine(cam, numbers, top=self.top, threshold=self.threshold)
+        regions = mine(cam, places, top=self.top, threshold=self.threshold)
         now: Labels = pseudo.resize_labels(regions, maps.size)
         return now if before is None else join(before, now)
 
 
-def _labelled(record: Mapping[str, Any], maps: Maps) -> Maps:
+def _labelled(record: Mapping[str, Any], maps: Maps, classes: Sequence[str] | None) -> Maps:
     """The maps of the record's labels; of an unlabelled one, all that there are."""
     maps, _ = pseudo.split_background(maps)
     labels = records.labels(dict(record))
     if labels is None:
         return maps
     if missing := [name for name in labels if name not in maps.classes]:
+        if listed := classes or maps.meta.get("classes"):
+            numbers(missing, listed)  # says so if there is no such class
         raise WsssError(f"{record['cam']}: no map of {', '.join(missing)}; make the maps again")
     keep = [place for place, name in enumerate(maps.classes) if name in labels]
     return maps._replace(cam=maps.cam[keep], classes=tuple(maps.classes[place] for place in keep))

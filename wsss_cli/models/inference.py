@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +14,12 @@ from torch.nn import functional
 
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
+from wsss_cli.models.abreast import SideBySide
 from wsss_cli.models.folding import fold_once
 from wsss_cli.models.networks import Network, build_network
 from wsss_cli.models.precision import choose
 
 Image = npt.NDArray[np.uint8]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-_MOST_ABREAST = 4  # each pass holds its activations; 4 at once are 1 GB at 1500 x 2000 pixels
 
 
 class View(NamedTuple):
@@ -52,7 +48,8 @@ class Runner:
         max_side: photographs with a longer side are seen at this size; 0 is no bound.
 
     Attributes:
-        abreast: how many passes run side by side.
+        spread: calls a function of several items, such as a pass each, side by side on a CPU.
+        abreast: how many of them.
     """
 
     def __init__(
@@ -74,9 +71,8 @@ class Runner:
         self.network = network.eval().requires_grad_(False)
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         fold_once(self.network)
-        self._cores = torch.get_num_threads() if self.device.type == "cpu" else 1
-        self.abreast = min(self._cores, _MOST_ABREAST)
-        self._pool = ThreadPoolExecutor(self.abreast, thread_name_prefix="wsss-see")
+        self.spread = SideBySide(self.device)
+        self.abreast = self.spread.abreast
         self._mean = torch.tensor(network.backbone.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(network.backbone.std, device=self.device).view(1, 3, 1, 1)
 
@@ -144,28 +140,6 @@ class Runner:
             if keep is not None:
                 return (keep(found, part),)
             return found if isinstance(found, tuple) else (found,)
-
-    def spread(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """``function`` of each item, in order; on a CPU, several side by side.
-
-        torch splits every layer between all cores, and layers of one image are so short that much
-        of the time goes into waiting for the slowest core: on a machine that does other work too,
-        such as the next tool of a pipe, most of it. Items side by side, each with its share of the
-        cores, wait for each other once.
-
-        Args:
-            function: must not spread several items itself.
-            items: what it is called with.
-        """
-        abreast = min(len(items), self.abreast)
-        if abreast < 2:
-            return [function(item) for item in items]
-
-        def alone(item: Item) -> Result:
-            torch.set_num_threads(self._cores // abreast)  # of this thread only
-            return function(item)
-
-        return list(self._pool.map(alone, items))
 
     def __call__(self, image: Image) -> Tensor:
         """The network's output (C, h, w), float32, for one photograph at scale 1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,11 @@ def class_numbers(maps: Maps, classes: Sequence[str] | None) -> list[int]:
 def resize(maps: npt.NDArray[Any], size: tuple[int, int]) -> Scores:
     """Maps (K, h, w) resized (bilinear, corners not aligned) to (K, H, W), float32."""
     wanted = (size[1], size[0])
-    planes = [
-        np.asarray(Image.fromarray(plane.astype(np.float32)).resize(wanted, _BILINEAR))
-        for plane in maps
-    ]
-    return np.stack(planes) if planes else np.zeros((0, *size), np.float32)
+    resized = np.empty((len(maps), *size), np.float32)
+    for place, plane in enumerate(maps):
+        seen = Image.fromarray(plane.astype(np.float32))
+        resized[place] = np.asarray(seen.resize(wanted, _BILINEAR))
+    return resized
 
 
 _BILINEAR = Image.Resampling.BILINEAR
@@ -108,15 +108,29 @@ def refine(image: npt.NDArray[np.uint8], scores: Scores, crf: Mapping[str, Any] 
     Returns:
         Posterior, float32 (1 + K, H, W).
     """
-    if crf is None or len(scores) == 1:
+    if crf is None:
         return scores
-    # Each label costs time; one below a tenth of the best at every pixel cannot win any.
+    return among_likely(scores, lambda likely: dense_crf(image, likely, **crf))
+
+
+def among_likely(scores: Scores, refined: Callable[[Scores], Scores]) -> Scores:
+    """``refined`` of the scores of the labels that have a chance anywhere; the others get 0.
+
+    Each label costs time; one below a tenth of the best at every pixel cannot win any. A single
+    label has nobody to lose to and stays as it is.
+
+    Args:
+        scores: (1 + K, H, W), background first, which always has a chance.
+        refined: takes and gives scores, float32 (L, H, W).
+    """
+    if len(scores) == 1:
+        return scores
     chance = (scores >= _HOPELESS * scores.max(0)).any((1, 2))
     chance[0] = True
     if chance.all():
-        return dense_crf(image, scores, **crf)
+        return refined(scores)
     result = np.zeros_like(scores, dtype=np.float32)
-    result[chance] = dense_crf(image, scores[chance], **crf)
+    result[chance] = refined(scores[chance])
     return result
 
 

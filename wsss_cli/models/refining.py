@@ -4,8 +4,9 @@ processes start fast.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from wsss_cli.methods import crf
 from wsss_cli.models import pseudo
 
 Labels = npt.NDArray[np.uint8]
+Refine = Callable[[npt.NDArray[np.uint8], pseudo.Scores], pseudo.Scores]
 
 
 def read_matching(
@@ -40,60 +42,109 @@ def read_matching(
     return image, maps
 
 
+@dataclass(frozen=True)
+class Given:
+    """What is to be refined of one photograph.
+
+    Attributes:
+        image: uint8 (H, W, 3), the photograph or, bounded by ``max_side``, a smaller one.
+        size: (H, W) of the photograph.
+        labels: a label map of the image, or None.
+        maps: activation maps in its place.
+        numbers: class numbers of the maps.
+    """
+
+    image: npt.NDArray[np.uint8]
+    size: tuple[int, int]
+    labels: Labels | None = None
+    maps: Maps | None = None
+    numbers: Sequence[int] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Refiner:
-    """Dense CRF on CAMs, scores or a label map, over the classes that are present.
+    """CAMs, scores or a label map refined by a dense CRF or by PAMR, over the classes present.
+
+    Called, it does all with a dense CRF; PAMR needs torch, and what goes before and after it is
+    here: :class:`wsss_cli.models.adaptive.AdaptiveRefiner`.
 
     Attributes:
         key: the record key to refine.
-        crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`.
+        crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None for PAMR.
+        pamr: arguments of :func:`wsss_cli.methods.pamr.pamr`, or None for a dense CRF.
         alpha: exponent of the background score of maps that have no background.
         threshold: constant background instead, or None.
-        certainty: trust in the labels of a label map.
+        certainty: trust in the labels of a label map. PAMR gives the same labels for any: the share
+            of a pixel's neighbours that bear a label decides.
         max_side: photographs with a longer side are refined at this size; 0 is no bound.
         classes: class list given by the user, or None for that of the maps.
     """
 
     key: str
-    crf: Mapping[str, Any]
+    crf: Mapping[str, Any] | None = None
+    pamr: Mapping[str, Any] | None = None
     alpha: float
     threshold: float | None
     certainty: float
     max_side: int
     classes: Sequence[str] | None
 
+    @property
+    def params(self) -> dict[str, Any]:
+        """What changes the result, for its provenance."""
+        method, idle = (
+            ("pamr", {"crf", "certainty"}) if self.crf is None else ("densecrf", {"pamr"})
+        )
+        said = {name: value for name, value in vars(self).items() if name not in idle}
+        return {"method": method, **said}
+
     def __call__(self, record: Mapping[str, Any], path: Path, meta: dict[str, Any]) -> None:
         """Refine what ``record`` has under the key into the label map ``path``."""
+        labels = self.labels(self.load(record), partial(pseudo.refine, crf=self.crf))
+        files.write_label_map(path, labels, meta)
+
+    def load(self, record: Mapping[str, Any]) -> Given:
+        """The photograph of ``record`` and what it has under the key."""
         source = record[self.key]
         if not isinstance(source, str):
             raise WsssError(f"'{self.key}' is not the path of maps or of a label map")
-        from_maps = Path(source).suffix.lower() == ".npz"
-        labels = self._from_maps(record) if from_maps else self._from_labels(record)
-        files.write_label_map(path, labels, meta)
+        if Path(source).suffix.lower() == ".npz":
+            image, maps = read_matching(record, self.key, self.max_side)
+            numbers = pseudo.class_numbers(maps, self.classes)
+            return Given(image, maps.size, maps=maps, numbers=numbers)
+        image, size = files.read_bounded(record["image"], self.max_side)
+        labels = files.read_label_map(source, size)
+        return Given(image, size, pseudo.resize_labels(labels, image.shape[:2]))
 
-    def _from_maps(self, record: Mapping[str, Any]) -> Labels:
-        image, maps = read_matching(record, self.key, self.max_side)
-        size = image.shape[:2]
-        numbers = pseudo.class_numbers(maps, self.classes)
-        if not numbers:
-            return np.zeros(maps.size, np.uint8)
-        classes, own = pseudo.split_background(maps)
+    def labels(self, given: Given, refine: Refine) -> Labels:
+        """The label map of the photograph's size that ``refine`` leads to.
+
+        Args:
+            given: what :meth:`load` gave.
+            refine: takes the image and scores, float32 (1 + K, H, W), background first; gives
+                scores.
+        """
+        scores, numbers = self._scores(given)
+        labels = pseudo.label_map(refine(given.image, scores), numbers)
+        return pseudo.resize_labels(labels, given.size)
+
+    def _scores(self, given: Given) -> tuple[pseudo.Scores, Sequence[int]]:
+        """Scores at the size of the image, background first, and the numbers of their classes."""
+        size = given.image.shape[:2]
+        if given.labels is not None:
+            scores, present = crf.label_probabilities(given.labels, certainty=self.certainty)
+            return scores, present[1:]
+        if not given.numbers:
+            return np.ones((1, *size), np.float32), ()
+        assert given.maps is not None
+        classes, own = pseudo.split_background(given.maps)
         scores = pseudo.with_background(
             pseudo.resize(classes.cam, size),
             None if own is None else pseudo.resize(own[None], size)[0],
             alpha=self.alpha,
             threshold=self.threshold,
         )
-        labels = pseudo.label_map(pseudo.refine(image, scores, self.crf), numbers)
-        return pseudo.resize_labels(labels, maps.size)
-
-    def _from_labels(self, record: Mapping[str, Any]) -> Labels:
-        image, size = files.read_bounded(record["image"], self.max_side)
-        given = files.read_label_map(record[self.key], size)
-        labels = pseudo.resize_labels(given, image.shape[:2])
-        scores, present = crf.label_probabilities(labels, certainty=self.certainty)
-        refined = pseudo.label_map(pseudo.refine(image, scores, self.crf), present[1:])
-        return pseudo.resize_labels(refined, size)
+        return scores, given.numbers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,13 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsss_cli import console
 from wsss_cli.errors import ConfigurationError, describe
@@ -65,6 +65,33 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
                 f"not {tuple(own[key].shape)}"
             )
     backbone.load_state_dict({key: state.get(key, own[key]) for key in own})
+
+
+def load_new_layers(
+    network: nn.Module, weights: str | Path, *, kind: str, classes: Sequence[str]
+) -> bool:
+    """Put the layers on top of the backbone into a network, from a checkpoint of the same.
+
+    Args:
+        network: filled in place, if the checkpoint is of a network with the same layers.
+        weights: a state-dict file, or a checkpoint of ours.
+        kind: kind of the checkpoint that the network will become.
+        classes: its class names, without background.
+
+    Returns:
+        Whether the file is such a checkpoint; if not, nothing is done.
+    """
+    data = load_tensors(weights, "weights")
+    state, own = data.get("state_dict"), network.state_dict()
+    same = (
+        (data.get("kind"), data.get("classes")) == (kind, list(classes))
+        and isinstance(state, dict)
+        and {key: value.shape for key, value in state.items()}
+        == {key: value.shape for key, value in own.items()}
+    )
+    if same:
+        network.load_state_dict(data["state_dict"])
+    return same
 
 
 def _backbone_part(data: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ class Batch:
 
     Attributes:
         images: float32 [N, 3, h, w] in channels-last order, mean and deviation of the backbone.
-        weights: float32 [N], 1, or 0 for a sample that could not be read and must not count.
+        weights: float32 [N], that of each sample, 1 if nobody said; 0 for one that could not be
+            read and must not count.
         valid: int64 [N, 4]: top, left, bottom, right of the part that is no padding.
         labels: float32 [N, C] of 0 and 1, or NaN where not known, if the samples have them.
         label_maps: int64 [N, h, w], 255 ignored, if the samples have them.
@@ -75,7 +76,7 @@ def collate(samples: Sequence[Sample], *, backbone: Backbone, device: torch.devi
     scale = 1 / (torch.tensor(backbone.std, device=device) * 255)
     return Batch(
         ((pixels.float() - centre) * scale).permute(0, 3, 1, 2),
-        torch.tensor([0.0 if sample.error else 1.0 for sample in samples], device=device),
+        torch.tensor([0.0 if sample.error else sample.weight for sample in samples], device=device),
         torch.tensor([sample.valid for sample in samples], device=device),
         stack([sample.labels for sample in samples]),
         None if label_maps is None else label_maps.long(),

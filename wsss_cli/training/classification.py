@@ -28,7 +28,7 @@ def multilabel_loss(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         weights: at least 0, shape (N,); if all are 0, so is the loss.
     """
     each = functional.multilabel_soft_margin_loss(scores.float(), labels, reduction="none")
-    return (each * weights).sum() / weights.sum().clamp(min=1)
+    return (each * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
 def classification_loss(network: CamNetwork) -> Loss:

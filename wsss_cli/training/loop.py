@@ -136,10 +136,11 @@ class Trainer:
         self.state_path = resume.state_path(out)
         self.log_path = out.with_name(out.stem + ".log.jsonl")
         self.step_size = plan.batch_size * group.world
-        self.steps = math.ceil(plan.epochs * len(samples) / self.step_size)
+        self.steps = math.ceil(plan.epochs * samples.epoch / self.step_size)
         # At least one line an epoch, and no more than a plot can show.
-        self.log_every = max(1, min(50, self.steps // 100, len(samples) // self.step_size))
+        self.log_every = max(1, min(50, self.steps // 100, samples.epoch // self.step_size))
         self.state = _State()
+        self.remarked = False
         self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.needs_scaler)
 
@@ -183,7 +184,7 @@ class Trainer:
         state, plan = self.state, self.plan
         network = self._wrapped()
         draws = shuffled(
-            len(self.samples), batch=plan.batch_size, steps=self.steps, start=state.step,
+            self.samples.groups, batch=plan.batch_size, steps=self.steps, start=state.step,
             seed=plan.seed, rank=self.group.rank, world=self.group.world,
         )  # fmt: skip
         path = self.log_path if self.group.main else None
@@ -199,6 +200,7 @@ class Trainer:
             since, done = time.monotonic(), state.step
             for loaded in loading:
                 self._name_unreadable(loaded)
+                self._tell_remark(loaded)
                 lr = plan.lr * poly(state.step, self.steps, power=plan.power, warmup=plan.warmup)
                 state.loss_sum += self._step(network, loaded, lr)
                 state.loss_count += 1
@@ -247,7 +249,7 @@ class Trainer:
 
     def _end_epochs(self, log: MetricsLog, interrupt: Interrupt) -> bool:
         """Measure the network if an epoch ended; whether one did."""
-        ended = min(self.state.step * self.step_size // len(self.samples), self.plan.epochs)
+        ended = min(self.state.step * self.step_size // self.samples.epoch, self.plan.epochs)
         if ended <= self.state.validated:
             return False
         scores = {"loss": self.state.last_loss}
@@ -266,7 +268,7 @@ class Trainer:
         return True
 
     def _log(self, log: MetricsLog, **measured: float) -> None:
-        epoch = self.state.step * self.step_size / len(self.samples)
+        epoch = self.state.step * self.step_size / self.samples.epoch
         log.write(step=self.state.step, epoch=epoch, **measured)
         self.state.log_position = log.position
 
@@ -294,6 +296,12 @@ class Trainer:
                 self.state.unreadable.append(name)
                 if self.strict:
                     raise WsssError("stopped at the first record that cannot be read (--strict)")
+
+    def _tell_remark(self, loaded: list[Sample]) -> None:
+        """Say what was done to the first sample's files that has a remark; others are alike."""
+        if not self.remarked and (found := next((s for s in loaded if s.remark), None)):
+            self.remarked = True
+            console.note(self.tool, f"{found.record['id']}: {found.remark}; said only once")
 
     def _diverged(self, lr: float) -> str:
         text = (

@@ -27,15 +27,22 @@ from wsss_cli.training.loop import Loss, Validate
 
 
 def pixel_loss(
-    logits: Tensor, labels: Tensor, stride: int, *, every: int = 1, ignore: int = IGNORE
+    logits: Tensor,
+    labels: Tensor,
+    stride: int,
+    *,
+    weights: Tensor | None = None,
+    every: int = 1,
+    ignore: int = IGNORE,
 ) -> Tensor:
-    """Cross entropy, the mean over the pixels that have a label.
+    """Cross entropy, the weighted mean over the pixels that have a label.
 
     Args:
         logits: shape (N, C, h, w); cell (y, x) looks at pixel (stride y, stride x), and between the
             cells they are bilinear.
         labels: int64 (N, H, W): 0 to C - 1, or `ignore`.
         stride: of the logits on the labels.
+        weights: how much the pixels of each image count, shape (N,), at least 0; by default 1.
         every: look at every so-many-th pixel each way, beginning at a random one: the same in the
             mean, at a fraction of the work.
         ignore: the label that does not count.
@@ -46,8 +53,11 @@ def pixel_loss(
     rows, columns = _some_places(labels, every)
     logits = sample(logits.float(), rows / stride, columns / stride)
     labels = labels[:, rows[:, None], columns]
-    total = functional.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
-    return total / (labels != ignore).sum().clamp(min=1)
+    each = functional.cross_entropy(logits, labels, ignore_index=ignore, reduction="none")
+    if weights is None:
+        weights = each.new_ones(len(each))
+    total = weights @ each.sum((1, 2))
+    return total / (weights @ (labels != ignore).sum((1, 2)).float()).clamp(min=1e-6)
 
 
 def _some_places(labels: Tensor, every: int) -> tuple[Tensor, Tensor]:
@@ -64,7 +74,9 @@ def segmentation_loss(stride: int, every: int) -> Loss:
 
     def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         assert batch.label_maps is not None
-        return pixel_loss(forward(batch.images), batch.label_maps, stride, every=every)
+        return pixel_loss(
+            forward(batch.images), batch.label_maps, stride, weights=batch.weights, every=every
+        )
 
     return loss
 
@@ -93,7 +105,9 @@ def prohibitive_loss(stride: int, every: int, *, weights: str) -> Loss:
             given = batch.labels if weights == "labels" else scores.float().sigmoid()
             auxiliary = auxiliary_mask(logits.softmax(1), given)
             auxiliary[~batch.inside(rows, columns)] = IGNORE
-        masks = psl_loss(logits, mask, auxiliary, batch.labels, ignore=IGNORE)
+        masks = psl_loss(
+            logits, mask, auxiliary, batch.labels, weights=batch.weights, ignore=IGNORE
+        )
         return masks + multilabel_loss(scores, batch.labels, batch.weights)
 
     return loss
@@ -151,6 +165,20 @@ def check_labels(given: Sequence[Record], classes: Sequence[str]) -> None:
             numbers(record["labels"], classes)
         except WsssError as error:
             raise WsssError(f"{record['id']}: {error}; nothing was trained") from error
+
+
+def by_strength(given: Sequence[Record], keys: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Places of the records that learn their true ``mask``, and of those that learn another map.
+
+    Args:
+        given: records as a session reads them.
+        keys: keys of the label map, the first that a record has is the one used.
+    """
+    places: tuple[list[int], list[int]] = ([], [])
+    for place, record in enumerate(given):
+        used = next(key for key in keys if record.get(key))
+        places[used != "mask"].append(place)
+    return places
 
 
 def class_list(spec: str | None, given: Sequence[Record], keys: Sequence[str]) -> tuple[str, ...]:

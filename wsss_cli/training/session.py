@@ -19,8 +19,8 @@ from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.backbones import Backbone
 from wsss_cli.models.networks import Network, build_network
 from wsss_cli.models.precision import Compute, choose
-from wsss_cli.models.weights import load_pretrained
-from wsss_cli.records import Record
+from wsss_cli.models.weights import load_new_layers, load_pretrained
+from wsss_cli.records import Record, RecordError
 from wsss_cli.training import resume
 from wsss_cli.training.distributed import Group, group, local_rank
 from wsss_cli.training.loop import Loss, Plan, Trainer, Validate
@@ -77,6 +77,8 @@ class Session:
     ) -> list[Record]:
         """All records, each found good before hours of work begin.
 
+        A ``mask`` of a record marked ``"strong": false`` is not among what comes back.
+
         Args:
             sources: files of records; none means stdin.
             either: keys of files beside the image, of which each record must have one; the first
@@ -86,25 +88,35 @@ class Session:
         Raises:
             WsssError: there are none, or some are no good; each is named on stderr before.
         """
-        return self.group.on_main(lambda: self._read(sources, either, check))
+        return self.group.on_main(lambda: self._read(sources, either, check, learn=True))
 
     def read_held_out(
         self, *, either: Sequence[str] = (), check: Callable[[Record], object] = lambda record: None
     ) -> list[Record]:
         """The records of ``--val``, read like the others; none without the option."""
         val = self.options.val
-        return self.read([val], either=either, check=check) if val else []
+        if not val:
+            return []
+        return self.group.on_main(lambda: self._read([val], either, check, learn=False))
 
     def _read(
-        self, sources: Sequence[str], either: Sequence[str], check: Callable[[Record], object]
+        self,
+        sources: Sequence[str],
+        either: Sequence[str],
+        check: Callable[[Record], object],
+        *,
+        learn: bool,
     ) -> list[Record]:
         problems: list[str] = []
         good: list[Record] = []
-        for record in records.read(sources, problems.append):
+        for read in records.read(sources, problems.append):
+            record = records.to_learn_from(read) if learn else read
             try:
                 keys = [self.options.image_key]
                 if either:
                     keys.append(next((key for key in either if record.get(key)), either[0]))
+                if learn and "mask" in either:
+                    _check_strength(read, keys[-1])
                 records.need(record, keys)
                 for key in keys:
                     os.stat(record[key])
@@ -189,6 +201,17 @@ class Session:
             sys.exit(1)
 
 
+def _check_strength(record: Record, key: str) -> None:
+    """Raise RecordError if a record lacks what its mark says it learns; ``key`` is all it has."""
+    if record.get("strong") and not record.get("mask"):
+        raise RecordError("marked \"strong\": true, but it has no 'mask'")
+    if record.get("strong") is False and key == "mask":
+        raise RecordError(
+            "marked \"strong\": false, so its 'mask' is only to measure with, "
+            "and it has no other map to learn"
+        )
+
+
 def _count(things: Sequence[str]) -> str:
     return f"{len(things)} record" + ("s" if len(things) != 1 else "")
 
@@ -226,6 +249,8 @@ def pretrained(
 ) -> tuple[Any, dict[str, Any]]:
     """A network to train, with weights in its backbone, and the config that rebuilds it.
 
+    Weights of the same kind of network, for the same classes, go into its other layers too.
+
     Args:
         kind: kind of the checkpoint that it will become.
         backbone: name of the backbone.
@@ -240,6 +265,8 @@ def pretrained(
     chosen = {"output_stride": output_stride, **config}
     network: Network = build_network(kind, backbone, classes, chosen)
     load_pretrained(network.backbone, weights)
+    if weights not in ("imagenet", "none"):
+        load_new_layers(network, weights, kind=kind, classes=classes)
     return network, {**chosen, "output_stride": network.backbone.strides[-1]}
 
 

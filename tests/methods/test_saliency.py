@@ -1,0 +1,147 @@
+"""The training-free saliency: what it finds, its parts against slow references."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from wsss_cli.methods import saliency as method
+from wsss_cli.methods.saliency import background_saliency, lab, superpixels
+
+
+def scene(height: int = 120, width: int = 160) -> tuple[np.ndarray, np.ndarray]:
+    """A red disc on noisy green ground, and where it is."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:height, 0:width]
+    disc = (y - height / 2) ** 2 + (x - width / 2) ** 2 < (height / 4) ** 2
+    pixels = np.where(disc[..., None], (200, 40, 40), (60, 130, 60))
+    return (pixels + rng.integers(-15, 16, pixels.shape)).clip(0, 255).astype(np.uint8), disc
+
+
+def test_an_object_on_a_ground_is_found() -> None:
+    image, disc = scene()
+    found = background_saliency(image)
+    assert found.dtype == np.float32
+    assert found.shape == disc.shape
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert found[disc].mean() > 0.9
+    assert found[~disc].mean() < 0.1
+
+
+def test_what_touches_the_border_is_missed() -> None:
+    """The limit that its help states."""
+    image, _ = scene()
+    image[:, :50] = image[60, 80]
+    found = background_saliency(image)
+    assert found[:, :30].mean() < 0.5 < found[55:65, 75:85].mean()
+
+
+def test_turned_and_mirrored_is_found_as_well() -> None:
+    image, disc = scene()
+    for turned, there in ((image[:, ::-1], disc[:, ::-1]), (np.rot90(image), np.rot90(disc))):
+        found = background_saliency(np.ascontiguousarray(turned))
+        assert (found[there].mean(), found[~there].mean()) == pytest.approx((1, 0), abs=0.1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 3), (16, 16), (40, 33)])
+def test_any_size_gives_finite_values(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    found = background_saliency(image)
+    assert found.shape == shape
+    assert np.isfinite(found).all()
+
+
+def test_nothing_stands_out_of_one_colour() -> None:
+    assert not background_saliency(np.full((60, 80, 3), 77, np.uint8)).any()
+
+
+def test_what_is_no_colour_image_is_refused() -> None:
+    for shape in [(8, 8), (8, 8, 4), (0, 8, 3)]:
+        with pytest.raises(ValueError, match="a colour image is needed"):
+            background_saliency(np.zeros(shape, np.uint8))
+
+
+def test_lab_of_known_colours() -> None:
+    """White, black, and the primaries of sRGB as colour tables give them."""
+    colours = np.array(
+        [[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8
+    )
+    known = [[100, 0, 0], [0, 0, 0], [53.2, 80.1, 67.2], [87.7, -86.2, 83.2], [32.3, 79.2, -107.9]]
+    assert np.allclose(lab(colours), known, atol=0.15)
+
+
+def test_superpixels_are_numbered_and_keep_to_edges() -> None:
+    image, disc = scene()
+    regions = superpixels(lab(image), 16)
+    assert set(np.unique(regions)) == set(range(regions.max() + 1))
+    inside = np.bincount(regions.ravel(), disc.ravel()) / np.bincount(regions.ravel())
+    mixed = np.minimum(inside, 1 - inside)[regions]
+    assert mixed.mean() < 0.01  # of the squares it begins with it is 0.06
+
+
+def test_boundary_connectivity_against_single_paths() -> None:
+    """Eq. 1 to 3 by trying every simple path."""
+    rng = np.random.default_rng(1)
+    count, sigma = 6, 2.0
+    distances = np.abs(np.subtract.outer(values := rng.random(count) * 9, values))
+    touching = np.zeros((count, count), bool)
+    for one, other in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 5), (1, 4)]:
+        touching[one, other] = touching[other, one] = True
+    border = np.array([True, False, False, True, False, False])
+    linked = touching | np.outer(border, border)
+    np.fill_diagonal(linked, False)
+    usual = np.mean([min(distances[i, j] for j in range(count) if linked[i, j])
+                     for i in range(count)])  # fmt: skip
+
+    def geodesic(start: int, end: int) -> float:
+        if start == end:
+            return 0.0
+        others = [node for node in range(count) if node not in (start, end)]
+        best = np.inf
+        for length in range(len(others) + 1):
+            for middle in itertools.permutations(others, length):
+                path = [start, *middle, end]
+                steps = list(itertools.pairwise(path))
+                if all(linked[step] for step in steps):
+                    best = min(best, sum(max(distances[step] - usual, 0) for step in steps))
+        return best
+
+    expected = []
+    for i in range(count):
+        near = [np.exp(-(geodesic(i, j) ** 2) / (2 * sigma**2)) for j in range(count)]
+        expected.append(sum(np.array(near)[border]) / np.sqrt(sum(near)))
+    found = method._boundary_connectivity(distances, touching, border, sigma)
+    assert np.allclose(found, expected)
+
+
+def test_the_optimum_is_the_least_cost() -> None:
+    """Eq. 9 written out, at the solution and around it."""
+    rng = np.random.default_rng(2)
+    count, sigma = 7, 5.0
+    contrast, background = rng.random(count), rng.random(count)
+    distances = np.abs(np.subtract.outer(values := rng.random(count) * 9, values))
+    touching = np.eye(count, k=1, dtype=bool) | np.eye(count, k=-1, dtype=bool)
+    border = np.zeros(count, bool)
+    foreground = [c if c >= method._otsu(contrast) else 0 for c in contrast]
+
+    def cost(s: np.ndarray) -> float:
+        total = 1e-6 * (s**2).sum()
+        for i in range(count):
+            total += 5 * background[i] * s[i] ** 2 + foreground[i] * (s[i] - 1) ** 2
+            for j in range(i):
+                if i - j <= 2:  # touching, or with one between
+                    weight = np.exp(-(distances[i, j] ** 2) / (2 * sigma**2)) + 0.1
+                    total += weight * (s[i] - s[j]) ** 2
+        return float(total)
+
+    found = method._optimise(contrast, background, distances, touching, border, sigma)
+    for _ in range(50):
+        assert cost(found) < cost(found + rng.normal(size=count) * 0.01)
+
+
+def test_otsu_parts_two_heaps() -> None:
+    values = np.concatenate([np.full(30, 0.1), np.full(10, 0.8)])
+    assert 0.1 < method._otsu(values) < 0.8

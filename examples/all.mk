@@ -13,7 +13,7 @@ include $(RECIPES)voc.mk
 FIRST := cam.pt cam.done.jsonl
 AFTER := aff_label.jsonl aff.pt pseudo.jsonl weak.pt
 ALL_ROWS := 'CAM + AffinityNet:voc6:cam:walk:weak:$(FIRST) aff_label.done.jsonl aff.pt pseudo.done.jsonl weak.pt' \
-	'AE-PSL:voc6-ae:ae/step3.mined:ae/merged:ae/psl:$(FIRST) ae/step* ae/psl.pt' \
+	'AE-PSL:voc6-ae:ae/step3.mined:ae/step3.merged:ae/psl:$(FIRST) ae/step* ae/psl.pt' \
 	'EPS:voc6-eps:eps/eps.maps:::eps/eps.pt eps/eps.maps.jsonl' \
 	'EPS++:voc6-eps:eps/epspp.maps:eps/walk:eps/weak:eps/epspp.pt eps/epspp.maps.jsonl $(addprefix eps/,$(AFTER))' \
 	'SIPE:voc6-sipe:sipe/is-cam.maps:sipe/walk:sipe/weak:sipe/sipe.pt sipe/is-cam.maps.jsonl $(addprefix sipe/,$(AFTER))' \

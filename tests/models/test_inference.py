@@ -93,6 +93,13 @@ def test_weights_of_another_network_are_refused(cam_checkpoint: Checkpoint) -> N
         Runner(replace(cam_checkpoint, classes=("cat",)), device="cpu")
 
 
+def test_weights_that_are_no_numbers_are_refused(cam_checkpoint: Checkpoint) -> None:
+    state = dict(cam_checkpoint.state_dict)
+    state["classify.weight"] = torch.full_like(state["classify.weight"], torch.nan)
+    with pytest.raises(ConfigurationError, match="holds NaN or infinite values"):
+        Runner(replace(cam_checkpoint, state_dict=state), device="cpu")
+
+
 @pytest.fixture
 def four_cores() -> Iterator[None]:
     before = torch.get_num_threads()

@@ -335,6 +335,15 @@ class TestNewLayers:
         assert weights.load_new_layers(network, path, kind="cam", classes=("cat", "dog"))
         assert torch.equal(network.classify.weight, start.classify.weight)
 
+    def test_that_the_other_lacks_stay(self, tmp_path: Path) -> None:
+        start, network = CamNetwork(Tiny(), 2), CamNetwork(Tiny(), 2)
+        path = self.checkpoint(tmp_path / "cam.pt", start, "cat", "dog")
+        network.branch = nn.Linear(2, 1)
+        before = network.branch.weight.clone()
+        assert weights.load_new_layers(network, path, kind="cam", classes=("cat", "dog"))
+        assert torch.equal(network.classify.weight, start.classify.weight)
+        assert torch.equal(network.branch.weight, before)
+
     @pytest.mark.parametrize(
         ("kind", "classes"),
         [("cam", ("dog", "cat")), ("cam", ("cat", "dog", "cow")), ("eps", ("cat", "dog"))],

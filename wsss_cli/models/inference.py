@@ -65,6 +65,10 @@ class Runner:
             raise ConfigurationError(
                 f"the checkpoint's weights do not fit its network ({checkpoint.backbone})"
             ) from error
+        if not all(each.isfinite().all() for each in checkpoint.state_dict.values()):
+            raise ConfigurationError(
+                "the checkpoint holds NaN or infinite values; train again with a smaller --lr"
+            )
         self.compute = choose(device, precision)
         self.device = self.compute.device
         self.max_side = max_side

@@ -70,28 +70,31 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
 def load_new_layers(
     network: nn.Module, weights: str | Path, *, kind: str, classes: Sequence[str]
 ) -> bool:
-    """Put the layers on top of the backbone into a network, from a checkpoint of the same.
+    """Put the layers on top of the backbone into a network, from a checkpoint of the same kind.
+
+    Layers that the other network does not have, such as the branch of prohibitive segmentation
+    learning, stay as they are.
 
     Args:
-        network: filled in place, if the checkpoint is of a network with the same layers.
+        network: filled in place.
         weights: a state-dict file, or a checkpoint of ours.
         kind: kind of the checkpoint that the network will become.
         classes: its class names, without background.
 
     Returns:
-        Whether the file is such a checkpoint; if not, nothing is done.
+        Whether the file is a checkpoint of that kind for these classes; if not, nothing is done.
     """
     data = load_tensors(weights, "weights")
-    state, own = data.get("state_dict"), network.state_dict()
-    same = (
-        (data.get("kind"), data.get("classes")) == (kind, list(classes))
-        and isinstance(state, dict)
-        and {key: value.shape for key, value in state.items()}
-        == {key: value.shape for key, value in own.items()}
-    )
-    if same:
-        network.load_state_dict(data["state_dict"])
-    return same
+    if (data.get("kind"), data.get("classes")) != (kind, list(classes)):
+        return False
+    own = network.state_dict()
+    fitting = {
+        key: value
+        for key, value in data["state_dict"].items()
+        if key in own and own[key].shape == value.shape
+    }
+    network.load_state_dict({**own, **fitting})
+    return True
 
 
 def _backbone_part(data: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -69,6 +69,19 @@ def test_the_branch_of_a_prohibitive_network() -> None:
     assert any(value is network.classify.weight for value in new)
 
 
+def test_the_branch_teaches_the_backbone_with_the_mean_over_the_classes() -> None:
+    config = {"output_stride": 16, "head": "aspp", "psl": True}
+    network = build_network("segmentation", "efficientnet-lite0", CLASSES, config).eval()
+    image = images(2, 50, 71)
+    last = next(reversed(list(network.backbone.parameters())))
+    own = network.classify.weight
+    found = torch.autograd.grad(network(image).scores.sum(), [last, own])
+    whole = network.classify(network.backbone(image)[-1].mean((2, 3)))
+    expected = torch.autograd.grad(whole.sum(), [last, own])
+    torch.testing.assert_close(found[0], expected[0] / len(CLASSES))
+    torch.testing.assert_close(found[1], expected[1])
+
+
 # ---- every network on every backbone -------------------------------------------------------------
 
 

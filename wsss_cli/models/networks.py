@@ -211,7 +211,11 @@ class ProhibitiveNetwork(SegmentationNetwork):
     def forward(self, images: Tensor) -> Judged:  # type: ignore[override]
         """Logits of pixels and of images, of normalised images (N, 3, H, W)."""
         maps = self.backbone(images)
-        return Judged(self.head(maps), self.classify(maps[-1].mean((2, 3))))
+        seen = maps[-1].mean((2, 3))
+        # The branch's loss is a sum over C classes. With all of it, the backbone would be drawn
+        # away from the pixels; with the mean it is not, while the branch itself learns fast.
+        softly = seen / self.classify.out_features
+        return Judged(self.head(maps), self.classify(softly + (seen - softly).detach()))
 
 
 def build_network(

@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 WSSS  := $(BIN)/wsss
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo voc voc6 voc6-ae voc6-eps test lint format bench clean
+.PHONY: help setup demo voc voc6 voc6-ae voc6-eps voc6-sipe voc6-all test lint format bench clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z0-9-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,6 +38,12 @@ voc6-ae: $(READY)  ## Adversarial erasing and PSL on the 6-class subset: make vo
 
 voc6-eps: $(READY)  ## EPS and EPS++ on the 6-class subset: make voc6-eps DATA=…
 	@$(MAKE) --no-print-directory -f examples/eps.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+
+voc6-sipe: $(READY)  ## SIPE on the 6-class subset: make voc6-sipe DATA=…
+	@$(MAKE) --no-print-directory -f examples/sipe.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+
+voc6-all: $(READY)  ## All methods on the 6-class subset, and one table: make voc6-all DATA=…
+	@$(MAKE) --no-print-directory -f examples/all.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
 
 test: $(READY)  ## Run all tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

@@ -51,6 +51,10 @@ WEIGHTS  ?= imagenet
 CRF      ?= --threshold 0.3 --bilateral 50,5,10
 BODY     := --backbone $(BACKBONE) --weights $(WEIGHTS)
 
+# Each command adds its seconds to times.tsv.
+export BASH_ENV := $(DEMO)timed.bash
+export TIMES    := $(RUN)/times.tsv
+
 ROWS := 'cam:train:CAM, best threshold' \
 	'crf:train:CAM + dense CRF' \
 	'walk:train:CAM + AffinityNet, random walk' \

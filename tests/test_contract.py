@@ -35,6 +35,7 @@ CLASSES = ["cat", "dog"]
 KINDS: dict[str, dict[str, Any]] = {
     "cam": {"output_stride": 16},
     "eps": {"output_stride": 16},
+    "sipe": {"output_stride": 16},
     "affinity": {"output_stride": 16},
     "segmentation": {"output_stride": 16, "head": "largefov"},
 }
@@ -53,6 +54,7 @@ TRAINING = {
     "train-cam": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
     "train-aff": ["-c", "cam.pt", *_SMALL],
     "eps-train": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
+    "sipe-train": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
     "train-seg": ["--weights", "none", *_SMALL],
 }
 READING = {**STREAMING, **TRAINING, "eval": []}

@@ -187,6 +187,85 @@ def test_the_recipe_of_eps_is_all_valid() -> None:
     assert sum("mask,pseudo" in call for call in calls) == 3
 
 
+@pytest.mark.usefixtures("workdir")
+def test_the_recipe_of_sipe_is_all_valid() -> None:
+    calls = recipe_calls("sipe.mk", "sipe")
+    maps = [call[call.index("--map") + 1] for call in calls if "--map" in call]
+    assert maps == ["cam"]
+    start = next(call for call in calls if call[0] == "train-aff")
+    assert start[start.index("-c") + 1] == "runs/voc6/sipe/sipe.pt"
+    regions = next(call for call in calls if call[0] == "make-aff-labels")
+    assert regions[1] == "runs/voc6/sipe/is-cam.maps.jsonl"
+    networks = [call[-1] for call in calls if call[0] == "train-seg"]
+    assert networks == ["runs/voc6/sipe/weak.pt", "runs/voc6/full.pt"]
+
+
+STAND_IN = """#!/usr/bin/env bash
+# Writes what it is told to, and sleeps where it should have been trained.
+set -eu
+while [ $# -gt 0 ]; do
+    case "$1" in
+    -o)
+        mkdir -p "$(dirname "$2")"
+        case "$2" in *.pt) sleep 1; touch "$2" ;; *.png) touch "$2" ;; esac
+        ;;
+    esac
+    shift
+done
+[ ! -p /dev/stdin ] || cat > /dev/null
+echo '{"id": "x", "images": 3, "miou": 0.5}'
+"""
+
+
+def test_all_methods_come_into_one_table_with_their_times(workdir: Path) -> None:
+    tool = workdir / "bin" / "wsss"
+    tool.parent.mkdir()
+    tool.write_text(STAND_IN)
+    tool.chmod(0o755)
+    Path("bin/python3").write_text(
+        f'#!/bin/sh\ncase $1 in *ae_steps.py) exit 0;; esac\nexec {sys.executable} "$@"\n'
+    )
+    Path("bin/python3").chmod(0o755)
+    Path("voc6").mkdir()
+    command = ["make", "-s", "-f", str(EXAMPLES / "all.mk"), "DATA=voc6", "SETTINGS=cpu"]
+    environment = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr
+    times = Path("runs/voc6/times.tsv").read_text().splitlines()
+    spent = {line.split()[-1]: int(line.split()[0]) for line in times}
+    trained = [name for name in spent if name.endswith(".pt")]
+    assert len(trained) == 18
+    assert all(spent[name] >= 1 for name in trained)
+    table = done.stdout[done.stdout.index("| method ") :].splitlines()
+    assert [line.split("|")[1].strip() for line in table[2:]] == [
+        "CAM + AffinityNet", "AE-PSL", "EPS", "EPS++", "SIPE", "true masks (ceiling)",
+    ]  # fmt: skip
+    assert table[6].startswith("| SIPE | `make voc6-sipe` | 50.0 | 50.0 | 50.0 | 100.0 % | ")
+    assert table[4].split("|")[4:7] == [" – ", " – ", " – "]
+
+
+def test_the_time_of_a_method_is_that_of_all_its_attempts(tmp_path: Path) -> None:
+    lines = [
+        "100\twsss train-cam a -o {0}/x/cam.pt",
+        "80\twsss train-cam a --resume -o {0}/x/cam.pt",
+        "60\twsss make-cam a -o {0}/x/cam | wsss erase -o {0}/x/mined > {0}/x/done.jsonl",
+        "600\twsss train-seg b -o {0}/full.pt",
+    ]
+    (tmp_path / "times.tsv").write_text("\n".join(lines).format(tmp_path) + "\n")
+    (tmp_path / "full.json").write_text('{"miou": 0.8}')
+    (tmp_path / "weak.json").write_text('{"miou": 0.6}')
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "summary.py", tmp_path, "A:a:nix::weak:x/*", "B:b::::y.pt"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[2:] == [
+        "| A | `make a` | – | – | 60.0 | 75.0 % | 4 |",
+        "| B | `make b` | – | – | – | – | – |",
+    ]
+
+
 def test_a_table_has_rows_and_ratios(tmp_path: Path) -> None:
     for name, miou in (("a/weak", 0.5), ("full", 0.625)):
         path = tmp_path / f"{name}.json"

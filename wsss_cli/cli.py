@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "crf": "Refine CAMs, scores or label maps with a dense CRF or PAMR.",
     "erase": "Mine the most activated regions of CAMs and erase them.",
     "eps-train": "Train a classifier on labels and saliency maps.",
+    "sipe-train": "Train a classifier with image-specific prototypes (SIPE).",
     "train-seg": "Train a DeepLab segmentation network.",
     "predict": "Write label maps predicted by a segmentation network.",
     "eval": "Measure label maps or CAMs against true masks.",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wsss_cli.files import Checkpoint
 from wsss_cli.models.inference import Runner
-from wsss_cli.models.networks import build_network
+from wsss_cli.models.networks import Explored, build_network
 
 CONFIG = {"output_stride": 16}
 
@@ -27,6 +27,16 @@ class Look(nn.Module):
         return images[:, :, :: self.stride, :: self.stride]
 
 
+class LookTwice(nn.Module):
+    """The same as what a network of the kind sipe gives, at strides 16 and 8."""
+
+    stride, fine_stride = 16, 8
+
+    def forward(self, images: Tensor) -> Explored:
+        maps = images[:, :, ::16, ::16]
+        return Explored(maps, maps, images[:, :, ::8, ::8])
+
+
 @pytest.fixture(scope="session")
 def cam_checkpoint() -> Checkpoint:
     """A classifier of cat, dog and cow with random weights."""
@@ -38,11 +48,14 @@ def cam_checkpoint() -> Checkpoint:
 
 @pytest.fixture
 def looking(cam_checkpoint: Checkpoint) -> Callable[..., Runner]:
-    """``looking(stride, max_side)``: a runner whose network is :class:`Look`, colours as given."""
+    """``looking(stride, max_side)``: a runner whose network is :class:`Look`, colours as given.
 
-    def make(stride: int = 16, max_side: int = 0) -> Runner:
+    With ``twice`` it is :class:`LookTwice`.
+    """
+
+    def make(stride: int = 16, max_side: int = 0, twice: bool = False) -> Runner:
         runner = Runner(cam_checkpoint, device="cpu", precision="fp32", max_side=max_side)
-        runner.network = Look(stride)  # type: ignore[assignment]
+        runner.network = LookTwice() if twice else Look(stride)  # type: ignore[assignment]
         runner._mean, runner._std = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
         return runner
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from wsss_cli import files
 from wsss_cli.errors import WsssError
 from wsss_cli.methods.sampling import on_image
-from wsss_cli.models.activation import READINGS, CamMaker, map_size
+from wsss_cli.models.activation import READINGS, SIPE_MAPS, CamMaker, map_size
 from wsss_cli.models.inference import Runner
 
 Looking = Callable[..., Runner]
@@ -98,6 +98,63 @@ def test_images_without_labels(looking: Looking, tmp_path: Path) -> None:
     assert names(score_above=0.9) == ()
     made = maker(looking(), score_above=0.7)  # labels that are there count all the same
     assert made.compute([made.load({"labels": ["blue"]}, path)])[0].names == ("blue",)
+
+
+# ---- image-specific maps -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> Path:
+    """Bright red left of column 150, less red elsewhere, and green there."""
+    pixels = np.zeros((240, 304, 3))
+    pixels[:, :150, 0], pixels[:, 150:, 0], pixels[:, 150:, 1] = 250, 20, 100
+    return save(tmp_path / "halves.png", pixels)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.5)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_image_specific_maps_lie_where_the_regions_are(
+    looking: Looking, halves: Path, scales: tuple[float, ...], flip: bool
+) -> None:
+    made = maker(looking(twice=True), reading=SIPE_MAPS["is-cam"], scales=scales, flip=flip)
+    (seen,) = made.compute([made.load({"labels": ["red"]}, halves)])
+    assert seen.names == ("background", "red")
+    assert seen.maps is not None
+    assert seen.maps.shape == (2, 60, 76)
+    assert seen.maps.max((1, 2)).tolist() == [1, 1]
+    background, red = seen.maps
+    edge = 150 / 4
+    for row in background - red:
+        assert abs(np.count_nonzero(row < 0) - edge) <= 2  # cells of the grid are 8 pixels wide
+    # Cosines: of red with itself 1, with what is green 20 / |(20, 100)|.
+    np.testing.assert_allclose(red[:, :30], 1, atol=1e-5)
+    np.testing.assert_allclose(red[:, -30:], 20 / np.hypot(20, 100), atol=0.04)
+
+
+def test_general_maps_leave_a_background(looking: Looking, halves: Path) -> None:
+    made = maker(looking(twice=True), reading=SIPE_MAPS["cam"])
+    (seen,) = made.compute([made.load({"labels": ["red"]}, halves)])
+    plain = maker(looking(16))
+    (expected,) = plain.compute([plain.load({"labels": ["red"]}, halves)])
+    assert seen.names == ("background", "red")
+    assert seen.maps is not None
+    assert expected.maps is not None
+    np.testing.assert_allclose(seen.maps[1], expected.maps[0], atol=1e-6)
+    np.testing.assert_allclose(seen.maps[0], 1 - expected.maps[0], atol=1e-6)
+
+
+def test_image_specific_maps_of_a_batch_and_of_images_without_labels(
+    looking: Looking, halves: Path
+) -> None:
+    made = maker(looking(twice=True), reading=SIPE_MAPS["is-cam"], score_above=0.58)
+    records: list[dict[str, Any]] = [{}, {"labels": []}, {"labels": ["green", "red"]}]
+    found, none, both = made.compute([made.load(record, halves) for record in records])
+    assert found.names == ("background", "red")  # its mean of 0.53 is the probability 0.63
+    assert none.names == ()
+    assert both.names == ("background", "green", "red")
+    for seen in (found, both):
+        (alone,) = made.compute([made.load({"labels": list(seen.names[1:])}, halves)])
+        np.testing.assert_array_equal(alone.maps, seen.maps)
 
 
 def test_where_nothing_is_wanted_the_network_rests(looking: Looking, photograph: Path) -> None:

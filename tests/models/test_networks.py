@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from wsss_cli.models.networks import (
     CamNetwork,
     Network,
     SegmentationNetwork,
+    SipeNetwork,
     build_network,
     freeze_batchnorm,
 )
@@ -121,6 +123,52 @@ def test_maps_averaged_are_the_scores_of_averaged_features() -> None:
         expected = pooled @ network.classify.weight[:, :, 0, 0].T
     assert network.scores(maps).shape == (2, 3)
     torch.testing.assert_close(network.scores(maps), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "stride"), EVERY)
+def test_hierarchical_features_of_every_backbone(name: str, stride: int) -> None:
+    with torch.device("meta"):
+        network = build("sipe", None, name, stride)
+        found = network.train()(torch.empty(2, 3, 50, 71))
+    assert found.maps.shape == (2, 3, -(-50 // stride), -(-71 // stride))
+    assert found.features.shape[1] == network.backbone.channels[-1]
+    assert found.features.shape[2:] == found.maps.shape[2:]
+    assert found.hierarchical.shape == (2, 768, 7, 9)
+    assert network.stride == stride
+    (found.maps.sum() + found.hierarchical.sum()).backward()
+    assert [key for key, value in network.named_parameters() if value.grad is None] == []
+    new = network.parameter_groups()["new"]
+    assert sum(value is layer.weight for value in new for layer in network.side) == 4
+
+
+def test_hierarchical_features_are_levels_of_unit_length_at_stride_8() -> None:
+    torch.manual_seed(0)
+    network = SipeNetwork(build_backbone("efficientnet-lite0"), 3).eval()
+    image = images(1, 65, 50).requires_grad_()
+    found = network(image)
+    levels = network.backbone(image)
+    starts = [0, 128, 256, 512, 768]
+    parts = [found.hierarchical[:, a:b] for a, b in pairwise(starts)]
+    for part, level, layer, stride in zip(
+        parts, levels, network.side, network.backbone.strides, strict=True
+    ):
+        for y, x in ((0, 0), (4, 2), (8, 6)):  # pixel (8 y, 8 x), where all strides have a cell
+            cell = layer(level)[:, :, 8 * y // stride, 8 * x // stride]
+            torch.testing.assert_close(part[:, :, y, x], nn.functional.normalize(cell))
+    torch.testing.assert_close(found.maps, network.classify(levels[-1]))
+    assert torch.equal(found.features, levels[-1])
+    # They learn without changing the backbone.
+    found.hierarchical.square().mean().backward()
+    assert all(value.grad is None for value in network.backbone.parameters())
+
+
+def test_scores_of_the_cells_inside() -> None:
+    network = SipeNetwork(build_backbone("efficientnet-lite0"), 2)
+    maps = torch.tensor([[[[1.0, 3.0, 99.0]], [[-1.0, 0.0, 99.0]]]])
+    inside = torch.tensor([[[[True, True, False]]]])
+    assert network.scores(maps, inside).tolist() == [[2.0, -0.5]]
+    assert network.scores(maps, ~inside).tolist() == [[99.0, 99.0]]
+    assert network.scores(maps, inside & False).tolist() == [[0.0, 0.0]]
 
 
 def test_affinity_features_come_from_three_levels() -> None:

@@ -11,7 +11,7 @@ from wsss_cli.commands import _options
 
 @_options.command("make-cam")
 @_options.records_argument
-@_options.checkpoint_option("cam", "eps")
+@_options.checkpoint_option("cam", "eps", "sipe")
 @_options.out_option("out/cam")
 @_options.inference_options((0.5, 1.0, 1.5, 2.0))
 @click.option("--all", is_flag=True, help="Maps of all classes, not only labels.")
@@ -21,6 +21,13 @@ from wsss_cli.commands import _options
     type=click.FloatRange(0, 1),
     metavar="P",
     help="For images without labels: maps of the classes found with at least this probability.",
+)
+@click.option(
+    "--map",
+    default=None,
+    type=click.Choice(["is-cam", "cam"]),
+    help="With a checkpoint of sipe-train: the image-specific CAM or the general one."
+    "  [default: is-cam]",
 )
 @_options.batch_size_option
 @_options.image_key_option
@@ -36,6 +43,7 @@ def command(
     flip: bool,
     all: bool,
     score_above: float | None,
+    map: str | None,
     batch_size: int,
     image_key: str,
     max_side: int,
@@ -47,9 +55,9 @@ def command(
     """Write class activation maps.
 
     Reads records with `image` and `labels`; adds `cam`: OUT/ID.npz with the maps of the labelled
-    classes at a quarter of the image's size, and with a checkpoint of eps-train that of the
-    background first. Without labels there are no maps, unless --all or
-    --score-above is given.
+    classes at a quarter of the image's size, and with a checkpoint of eps-train or sipe-train that
+    of the background first. Without labels there are no maps, unless --all or --score-above is
+    given.
 
     \b
     Example:
@@ -57,14 +65,22 @@ def command(
     """
     _options.sleep_when_idle()
     from wsss_cli.files import load_checkpoint, provenance
-    from wsss_cli.models.activation import READINGS, CamMaker
+    from wsss_cli.models.activation import READINGS, SIPE_MAPS, CamMaker
     from wsss_cli.models.inference import Runner
     from wsss_cli.stage import Stage
 
     loaded = load_checkpoint(checkpoint, *READINGS)
+    reading = READINGS[loaded.kind]
+    if loaded.kind == "sipe":
+        map = map or "is-cam"
+        reading = SIPE_MAPS[map]
+    elif map is not None:
+        raise click.BadParameter(
+            f"{checkpoint} is of kind {loaded.kind}, not of sipe-train", param_hint="--map"
+        )
     maker = CamMaker(
         Runner(loaded, device=device, precision=precision, max_side=max_side),
-        reading=READINGS[loaded.kind],
+        reading=reading,
         classes=loaded.classes,
         scales=scales,
         flip=flip,
@@ -79,7 +95,12 @@ def command(
         sources=() if image_key == "image" else (image_key,),
         made_by=provenance(
             "make-cam",
-            {**maker.params, "image_key": image_key, "max_side": max_side},
+            {
+                **maker.params,
+                "image_key": image_key,
+                "max_side": max_side,
+                **({"map": map} if map else {}),
+            },
             checkpoint=loaded.digest,
             classes=loaded.classes,
         ),

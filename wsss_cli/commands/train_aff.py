@@ -13,7 +13,7 @@ from wsss_cli.commands import _options, _training
 @_options.command("train-aff")
 @_options.records_argument
 @_options.model_out_option("aff.pt")
-@_options.checkpoint_option("cam", "eps")
+@_options.checkpoint_option("cam", "eps", "sipe")
 @_training.output_stride_option
 @_training.scale_option
 @_options.radius_option
@@ -38,8 +38,9 @@ def command(
     """Train AffinityNet on confident regions.
 
     Reads records with `image` and `aff_label`, label maps whose undecided pixels are 255. Starts
-    from the backbone of a checkpoint of train-cam or eps-train. Writes the checkpoint OUT, its
-    metrics OUT.log.jsonl and their plot OUT.png; prints no records. Runs under torchrun as it is.
+    from the backbone of a checkpoint of train-cam, eps-train or sipe-train. Writes the checkpoint
+    OUT, its metrics OUT.log.jsonl and their plot OUT.png; prints no records. Runs under torchrun as
+    it is.
 
     \b
     Example:
@@ -52,7 +53,7 @@ def command(
     from wsss_cli.training.session import part, session
 
     with session("train-aff", out=out, **options) as here:
-        start = load_checkpoint(checkpoint, "cam", "eps")
+        start = load_checkpoint(checkpoint, "cam", "eps", "sipe")
         given = here.read(records, either=[key])
         config = {"output_stride": output_stride or start.config["output_stride"]}
         network = build_network("affinity", start.backbone, start.classes, config)

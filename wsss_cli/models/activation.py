@@ -15,19 +15,31 @@ from torch import Tensor
 from wsss_cli import files, records
 from wsss_cli.classes import BACKGROUND, numbers
 from wsss_cli.methods.cam import normalise, overlay
+from wsss_cli.methods.sipe import explore
 from wsss_cli.models.inference import Image, Runner, View
+from wsss_cli.models.networks import CamNetwork, Explored, SipeNetwork
 
 SHRINK = 4  # maps are stored at a quarter of the image's size
 
 
 class Reading(Protocol):
-    """How the output (C', h, w) of a kind of network is read as maps.
+    """How the output of a kind of network is read as maps.
 
     Attributes:
         first: names of the maps that come before those of the classes.
+        specific: whether what is kept of a view depends on the classes asked for.
     """
 
     first: tuple[str, ...]
+    specific: bool
+
+    def stride(self, network: Any) -> int:
+        """Pixels of the image to a cell of what is kept."""
+        ...
+
+    def keep(self, found: Any, wanted: Sequence[list[int] | None]) -> Tensor:
+        """What is kept of the output for N images and the classes asked for: (N, C', h, w)."""
+        ...
 
     def scores(self, output: Tensor) -> Tensor:
         """Logits of the classes of the whole image, shape (C,)."""
@@ -43,9 +55,16 @@ class Reading(Protocol):
 
 
 class ClassMaps:
-    """A classifier of the kind cam: positive logits, each map divided by its maximum."""
+    """A classifier: positive logits, each map divided by its maximum."""
 
     first: tuple[str, ...] = ()
+    specific = False
+
+    def stride(self, network: CamNetwork) -> int:
+        return network.stride
+
+    def keep(self, found: Tensor, wanted: Sequence[list[int] | None]) -> Tensor:
+        return found
 
     def scores(self, output: Tensor) -> Tensor:
         return output.mean((1, 2))
@@ -57,7 +76,7 @@ class ClassMaps:
         return normalise(total)
 
 
-class Probabilities:
+class Probabilities(ClassMaps):
     """A classifier of the kind eps: of its softmax, background and the classes asked for.
 
     Divided by their sum, they are the probabilities given that no other class is there.
@@ -75,7 +94,52 @@ class Probabilities:
         return total / total.sum(0)
 
 
-READINGS: dict[str, Reading] = {"cam": ClassMaps(), "eps": Probabilities()}
+class General(ClassMaps):
+    """The class maps of a classifier of the kind sipe, and the background that they leave."""
+
+    first: tuple[str, ...] = (BACKGROUND,)
+
+    def keep(self, found: Explored, wanted: Sequence[list[int] | None]) -> Tensor:  # type: ignore[override]
+        return found.maps
+
+    def maps(self, total: Tensor) -> Tensor:
+        cam = super().maps(total)
+        return torch.cat([1 - cam.amax(0, keepdim=True), cam])
+
+
+class ImageSpecific(General):
+    """Likeness to the prototypes of the image (Chen et al. 2022, sec. 3.2).
+
+    What is kept of a view are the maps of background and of all classes, 0 for those that are not
+    asked for. They are added over the views, then each is divided by its maximum, as the authors'
+    public code does.
+    """
+
+    specific = True
+
+    def stride(self, network: SipeNetwork) -> int:  # type: ignore[override]
+        return network.fine_stride
+
+    def keep(self, found: Explored, wanted: Sequence[list[int] | None]) -> Tensor:  # type: ignore[override]
+        count, classes = found.maps.shape[:2]
+        valid = found.maps.new_zeros(count, classes + 1, 1, 1)
+        for one, indices in zip(valid, wanted, strict=True):
+            if indices:
+                one[[0, *(index + 1 for index in indices)]] = 1
+        return explore(*found, valid, valid)[1]
+
+    def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
+        return output[[0, *(index + 1 for index in wanted)]]
+
+    def maps(self, total: Tensor) -> Tensor:
+        return normalise(total)
+
+
+# How each kind of checkpoint is read, and what else one of sipe-train can be read as.
+READINGS: dict[str, Reading] = {
+    "cam": ClassMaps(), "eps": Probabilities(), "sipe": ImageSpecific(),
+}  # fmt: skip
+SIPE_MAPS: dict[str, Reading] = {"is-cam": READINGS["sipe"], "cam": General()}
 
 
 @dataclass(frozen=True)
@@ -148,20 +212,39 @@ class CamMaker:
 
     def compute(self, batch: Sequence[Seen]) -> list[Seen]:
         """``batch``, photographs of one size, with their maps."""
+        reading = self.reading
         if all(seen.wanted == [] for seen in batch):
-            views: list[View] = []
-        else:
-            views = self.runner.views([seen.image for seen in batch], self.scales, self.flip)
+            return [self._fused(seen, place, []) for place, seen in enumerate(batch)]
+        if reading.specific and any(seen.wanted is None for seen in batch):
+            # The classes are found first: they decide what is kept.
+            views = self._views(batch, SIPE_MAPS["cam"])
+            batch = [
+                replace(seen, wanted=self._wanted(seen, place, views))
+                for place, seen in enumerate(batch)
+            ]
+        views = self._views(batch, reading)
         return [self._fused(seen, place, views) for place, seen in enumerate(batch)]
+
+    def _views(self, batch: Sequence[Seen], reading: Reading) -> list[View]:
+        wanted = [seen.wanted for seen in batch]
+        return self.runner.views(
+            [seen.image for seen in batch], self.scales, self.flip,
+            lambda found, part: reading.keep(found, wanted[part]),
+        )  # fmt: skip
+
+    def _wanted(self, seen: Seen, place: int, views: Sequence[View]) -> list[int]:
+        """The classes to map: those asked for, or those that score high."""
+        if seen.wanted is not None:
+            return seen.wanted
+        assert self.score_above is not None
+        means = [self.reading.scores(view.output[place]) for view in views]
+        scores = torch.stack(means).mean(0).sigmoid()
+        found: list[int] = (scores >= self.score_above).nonzero().flatten().tolist()
+        return found
 
     def _fused(self, seen: Seen, place: int, views: Sequence[View]) -> Seen:
         size = map_size(seen.size)
-        wanted = seen.wanted
-        if wanted is None:
-            means = [self.reading.scores(view.output[place]) for view in views]
-            scores = torch.stack(means).mean(0).sigmoid()
-            assert self.score_above is not None
-            wanted = (scores >= self.score_above).nonzero().flatten().tolist()
+        wanted = self._wanted(seen, place, views)
         if not wanted:
             return replace(seen, maps=np.zeros((0, *size), np.float32))
         names = (*self.reading.first, *(self.classes[index] for index in wanted))
@@ -170,7 +253,7 @@ class CamMaker:
             size,
             [view.mirrored for view in views],
             seen=[view.seen for view in views],
-            stride=self.runner.network.stride,
+            stride=self.reading.stride(self.runner.network),
         )
         return replace(seen, maps=self.reading.maps(total).cpu().numpy(), names=names)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
 from wsss_cli.models.abreast import SideBySide
 from wsss_cli.models.folding import fold_once
-from wsss_cli.models.networks import Judged, Network, build_network
+from wsss_cli.models.networks import Network, build_network
 from wsss_cli.models.precision import choose
 
 Image = npt.NDArray[np.uint8]
@@ -83,13 +84,21 @@ class Runner:
         """(H, W) at which an image of ``size`` is seen at scale 1."""
         return _scaled(size, min(self.max_side / max(size), 1) if self.max_side else 1)
 
-    def views(self, images: Sequence[Image], scales: Sequence[float], flip: bool) -> list[View]:
+    def views(
+        self,
+        images: Sequence[Image],
+        scales: Sequence[float],
+        flip: bool,
+        keep: Callable[[Any, slice], Tensor] | None = None,
+    ) -> list[View]:
         """What the network makes of images of one size, at each scale, and mirrored.
 
         Args:
             images: N photographs, uint8 (H, W, 3), all of one size.
             scales: sizes relative to the photograph.
             flip: see the mirrored images too.
+            keep: what to keep of the network's output for some of the images, given the output in
+                float32 and their places; None keeps all of it.
 
         Returns:
             One view a scale; with ``flip`` two, the plain one first.
@@ -101,29 +110,40 @@ class Runner:
         sizes = [_scaled(size, scale) for scale in scales]
         # On a CPU a batch is no faster than its images one by one, which stay in the cache.
         together = 1 if self.device.type == "cpu" else len(images)
-        passes = [
-            (part, to) for to in sizes for side in sides for part in torch.split(side, together)
-        ]
-        outputs = self.spread(self._see, passes)
+        parts_of = [slice(n, n + together) for n in range(0, len(images), together)]
+        passes = [(side, part, to) for to in sizes for side in sides for part in parts_of]
+        outputs = self.spread(partial(self._see, keep), passes)
         views = []
         for to in sizes:
             for mirrored in range(len(sides)):
-                parts = [outputs.pop(0) for _ in range(0, len(images), together)]
+                parts = [outputs.pop(0) for _ in parts_of]
                 output, *scores = (torch.cat(same) for same in zip(*parts, strict=True))
                 views.append(View(output, bool(mirrored), to, *scores))
         return views
 
-    def _see(self, what: tuple[Tensor, tuple[int, int]]) -> tuple[Tensor, ...]:
-        """One pass of the network over normalised images (N, 3, H, W), resized first.
+    def _see(
+        self,
+        keep: Callable[[Any, slice], Tensor] | None,
+        what: tuple[Tensor, slice, tuple[int, int]],
+    ) -> tuple[Tensor, ...]:
+        """One pass of the network over a part of normalised images (N, 3, H, W), resized first.
 
         Returns:
-            Its output, and the scores of the images if it has a branch for them.
+            What is kept of its output, or its output, and the scores of the images if it has a
+            branch for them.
         """
-        images, size = what
-        with torch.inference_mode(), self.compute.autocast():
-            batch = _resized(images, size).contiguous(memory_format=torch.channels_last)
-            found = self.network(batch)
-            return tuple(each.float() for each in (found if isinstance(found, Judged) else [found]))
+        images, part, size = what
+        with torch.inference_mode():
+            with self.compute.autocast():
+                batch = _resized(images[part], size).contiguous(memory_format=torch.channels_last)
+                found = self.network(batch)
+            if isinstance(found, tuple):
+                found = type(found)(*(each.float() for each in found))
+            else:
+                found = found.float()
+            if keep is not None:
+                return (keep(found, part),)
+            return found if isinstance(found, tuple) else (found,)
 
     def __call__(self, image: Image) -> Tensor:
         """The network's output (C, h, w), float32, for one photograph at scale 1."""

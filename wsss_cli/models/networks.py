@@ -57,9 +57,65 @@ class CamNetwork(Network):
         maps: Tensor = self.classify(self.backbone(images)[-1])
         return maps
 
-    def scores(self, maps: Tensor) -> Tensor:
-        """Class scores (logits), shape (N, C), of class maps (N, C, h, w)."""
-        return maps.mean((2, 3))
+    def scores(self, maps: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Class scores (logits), shape (N, C), of class maps (N, C, h, w).
+
+        Args:
+            maps: class maps.
+            inside: bool (N, 1, h, w), the cells to average over; None takes all.
+        """
+        if inside is None:
+            return maps.mean((2, 3))
+        cells = inside.sum((2, 3)).clamp(min=1)
+        return torch.where(inside, maps, 0).sum((2, 3)) / cells
+
+
+class Explored(NamedTuple):
+    """What a network of image-specific prototypes makes of images.
+
+    Attributes:
+        maps: class maps (logits), shape (N, C, h, w).
+        features: semantic features, the backbone's last map, shape (N, D, h, w).
+        hierarchical: features of all levels, shape (N, 768, h', w') at stride 8.
+    """
+
+    maps: Tensor
+    features: Tensor
+    hierarchical: Tensor
+
+
+class SipeNetwork(CamNetwork):
+    """Classifier with hierarchical features for prototypes (SIPE: Chen et al. 2022, sec. 3.2.2).
+
+    Each of the four levels of the backbone is reduced by a 1×1 convolution (128, 128, 256, 256
+    channels) and brought to unit length in each cell; all are joined at stride 8. They learn
+    without changing the backbone.
+
+    Attributes:
+        fine_stride: pixels of the image to a cell of the hierarchical features.
+    """
+
+    widths = (128, 128, 256, 256)
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__(backbone, num_classes)
+        self.fine_stride = backbone.strides[1]
+        self.side = nn.ModuleList(
+            nn.Conv2d(channels, width, 1, bias=False)
+            for channels, width in zip(backbone.channels, self.widths, strict=True)
+        )
+
+    def forward(self, images: Tensor) -> Explored:  # type: ignore[override]
+        """Class maps and features of normalised images (N, 3, H, W)."""
+        levels = self.backbone(images)
+        grid = (levels[1].shape[2], levels[1].shape[3])
+        parts = []
+        for level, stride, layer in zip(levels, self.backbone.strides, self.side, strict=True):
+            skip = max(self.fine_stride // stride, 1)
+            part = layer(level.detach()[:, :, ::skip, ::skip])
+            part = functional.normalize(part.float(), dim=1).to(part.dtype)
+            parts.append(on_finer(part, grid, max(stride / self.fine_stride, 1)))
+        return Explored(self.classify(levels[-1]), levels[-1], torch.cat(parts, 1))
 
 
 class EpsNetwork(CamNetwork):
@@ -75,11 +131,7 @@ class EpsNetwork(CamNetwork):
             maps: class maps, background last.
             inside: bool (N, 1, h, w), the cells to average over; None takes all.
         """
-        classes = maps[:, :-1]
-        if inside is None:
-            return super().scores(classes)
-        cells = inside.sum((2, 3)).clamp(min=1)
-        return torch.where(inside, classes, 0).sum((2, 3)) / cells
+        return super().scores(maps[:, :-1], inside)
 
 
 class AffinityNetwork(Network):
@@ -172,7 +224,7 @@ def build_network(
     """The network that a checkpoint describes, with random weights.
 
     Args:
-        kind: cam, eps, affinity or segmentation.
+        kind: cam, eps, sipe, affinity or segmentation.
         backbone: name of the backbone.
         classes: class names without background.
         config: plain data: ``output_stride``, and of a segmentation network ``head`` and, if it has
@@ -186,6 +238,8 @@ def build_network(
         return CamNetwork(body, len(classes))
     if kind == "eps":
         return EpsNetwork(body, len(classes))
+    if kind == "sipe":
+        return SipeNetwork(body, len(classes))
     if kind == "affinity":
         return AffinityNetwork(body)
     if kind == "segmentation":

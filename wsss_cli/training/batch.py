@@ -40,6 +40,14 @@ class Batch:
         y, x = rows[:, None], columns
         return (y >= top) & (y < bottom) & (x >= left) & (x < right)
 
+    def cells(self, maps: Tensor, stride: int) -> Tensor:
+        """bool [N, 1, h, w]: which cells of maps (N, C, h, w) look at what is no padding.
+
+        Cell (y, x) looks at pixel (stride y, stride x).
+        """
+        rows, columns = (stride * torch.arange(n, device=maps.device) for n in maps.shape[2:])
+        return self.inside(rows, columns)[:, None]
+
 
 def collate(samples: Sequence[Sample], *, backbone: Backbone, device: torch.device) -> Batch:
     """One batch of samples of like size.

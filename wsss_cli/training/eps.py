@@ -68,9 +68,7 @@ def saliency_loss(network: EpsNetwork, *, variant: str, tau: float = 0.4, lam: f
 
 def class_scores(network: EpsNetwork, maps: Tensor, batch: Batch) -> Tensor:
     """Class scores (N, C) of the class maps of a batch, without its padding."""
-    rows, columns = (network.stride * torch.arange(cells, device=maps.device)
-                     for cells in maps.shape[2:])  # fmt: skip
-    return network.scores(maps, batch.inside(rows, columns)[:, None])
+    return network.scores(maps, batch.cells(maps, network.stride))
 
 
 def class_loss(network: EpsNetwork, maps: Tensor, batch: Batch) -> Tensor:

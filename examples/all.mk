@@ -1,0 +1,30 @@
+# All methods, one after another, and one table of them; what is finished is not done again.
+#
+#   make voc6-all DATA=voc6     the 6-class subset on a CPU
+
+RECIPES := $(dir $(lastword $(MAKEFILE_LIST)))
+
+.PHONY: all
+all: all-table
+
+include $(RECIPES)voc.mk
+
+# NAME:RECIPE:MAPS:MASKS:NETWORK:WHAT MADE THEM, see summary.py
+FIRST := cam.pt cam.done.jsonl
+AFTER := aff_label.jsonl aff.pt pseudo.jsonl weak.pt
+ALL_ROWS := 'CAM + AffinityNet:voc6:cam:walk:weak:$(FIRST) aff_label.done.jsonl aff.pt pseudo.done.jsonl weak.pt' \
+	'AE-PSL:voc6-ae:ae/step3.mined:ae/step3.merged:ae/psl:$(FIRST) ae/step* ae/psl.pt' \
+	'EPS:voc6-eps:eps/eps.maps:::eps/eps.pt eps/eps.maps.jsonl' \
+	'EPS++:voc6-eps:eps/epspp.maps:eps/walk:eps/weak:eps/epspp.pt eps/epspp.maps.jsonl $(addprefix eps/,$(AFTER))' \
+	'SIPE:voc6-sipe:sipe/is-cam.maps:sipe/walk:sipe/weak:sipe/sipe.pt sipe/is-cam.maps.jsonl $(addprefix sipe/,$(AFTER))' \
+	'true masks (ceiling):voc6:::full:full.pt'
+
+.PHONY: all-methods all-table
+all-methods:
+	@$(MAKE) --no-print-directory -f $(RECIPES)voc.mk
+	@$(MAKE) --no-print-directory -f $(RECIPES)ae-psl.mk
+	@$(MAKE) --no-print-directory -f $(RECIPES)eps.mk
+	@$(MAKE) --no-print-directory -f $(RECIPES)sipe.mk
+
+all-table: all-methods
+	@$(PYTHON) $(RECIPES)summary.py $(RUN) $(ALL_ROWS)

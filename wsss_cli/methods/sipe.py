@@ -1,0 +1,218 @@
+"""Image-specific prototypes: what the regions of one image look like, and where else they are.
+
+Chen et al., "Self-supervised Image-specific Prototype Exploration for Weakly Supervised Semantic
+Segmentation", CVPR 2022 (SIPE), sec. 3.2 and 3.3. Maps hold background first and the C classes
+after it; h×w is the grid of the CAMs, h'×w' that of the hierarchical features, which may be finer.
+
+``valid`` says where a class may be: 1 for background and the labelled classes where there is image,
+0 for all other classes and in padding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wsss_cli.methods.cam import normalise
+
+SCRATCH = 16 << 20  # bytes of correlations held at a time
+
+
+def general_cam(maps: Tensor, valid: Tensor) -> Tensor:
+    """The CAMs of an image and the background that they leave.
+
+    M_c = relu(m_c) / max relu(m_c) over the valid cells, M_bg = 1 - max_c M_c over the valid
+    classes; all are 0 where they are not valid.
+
+    Args:
+        maps: class maps (logits), shape (N, C, h, w), C >= 1.
+        valid: 0 or 1, shape (N, C + 1, h, w), background first.
+
+    Returns:
+        Activations in [0, 1], shape (N, C + 1, h, w), background first. Gradients pass.
+    """
+    valid = valid.to(maps)
+    cam = normalise(maps.relu() * valid[:, 1:])
+    return torch.cat([1 - cam.amax(1, keepdim=True), cam], 1) * valid
+
+
+@torch.no_grad()
+def seed_regions(
+    cam: Tensor,
+    features: Tensor,
+    valid: Tensor,
+    *,
+    background: float = 0.5,
+    scratch: int = SCRATCH,
+) -> Tensor:
+    """Structure-aware seed locating (sec. 3.2.1).
+
+    The structure of cell i is s_ij = relu(cos(f_i, f_j)), j over the cells of the image. It belongs
+    to the class whose CAM it overlaps most, by the soft intersection over union
+
+        IoU_ic = sum_j s_ij M_cj / (sum_j s_ij + sum_j M_cj - sum_j s_ij M_cj),
+
+    that of the background weighed by ``background``. Products stand for intersections, as in the
+    public code of the authors.
+
+    All correlations are (hw)² numbers. They are held for as many cells i at a time as ``scratch``
+    allows, at least one, so that their memory is bounded whatever the size of the grid: by 16 MiB,
+    or 4 hw bytes where that is more.
+
+    Args:
+        cam: activations in [0, 1], shape (N, C + 1, h, w), background first.
+        features: semantic features f, shape (N, D, h, w).
+        valid: 1 where a class may be, 0 elsewhere, of a shape that broadcasts to that of ``cam``. A
+            cell that is valid for no class (padding) takes part in nothing.
+        background: weight of the background's IoU.
+        scratch: bytes of correlations held at a time.
+
+    Returns:
+        1 for the class that a cell belongs to, 0 elsewhere: shape, type and device of ``cam``,
+        without gradient. Cells that are valid for no class have none.
+
+    Raises:
+        ValueError: shapes that do not fit, or a setting that is not positive.
+    """
+    if cam.ndim != 4 or features.ndim != 4 or cam[:, :1].shape != features[:, :1].shape:
+        raise ValueError(f"features {tuple(features.shape)} for CAMs {tuple(cam.shape)}")
+    if not (background > 0 and scratch > 0):
+        raise ValueError(f"not positive: background {background}, scratch {scratch}")
+    allowed = valid.expand_as(cam) != 0
+    seen = (cam.float() * allowed).flatten(2)
+    cells = allowed.any(1, keepdim=True).float().flatten(2)
+    columns = torch.cat([seen, cells], 1).transpose(1, 2)  # (N, hw, C + 2)
+    unit = functional.normalize(features.float().flatten(2), dim=1)
+    sums = torch.stack(
+        [_overlaps(*one, scratch) for one in zip(unit, columns, strict=True)]
+    ).transpose(1, 2)
+    both, own = sums[:, :-1], sums[:, -1:]
+    either = own + seen.sum(2, keepdim=True) - both
+    iou = (both / either.clamp(min=torch.finfo(either.dtype).tiny)).view_as(cam)
+    iou[:, 0] *= background
+    winner = iou.masked_fill_(~allowed, -1).argmax(1, keepdim=True)
+    return torch.zeros_like(cam).scatter_(1, winner, 1) * allowed
+
+
+def _overlaps(unit: Tensor, columns: Tensor, scratch: int) -> Tensor:
+    """relu(FᵀF) times ``columns``, block by block of its rows.
+
+    Args:
+        unit: F, features of unit length, shape (D, hw).
+        columns: shape (hw, K).
+        scratch: bytes that a block may take.
+
+    Returns:
+        Shape (hw, K).
+    """
+    count = unit.shape[1]
+    block = max(1, scratch // (unit.element_size() * count))
+    held = unit.new_empty(min(block, count), count)
+    parts = []
+    for rows in torch.split(unit.T, block):
+        similar = torch.mm(rows, unit, out=held[: len(rows)]).relu_()
+        parts.append(similar @ columns)
+    return torch.cat(parts)
+
+
+def prototypes(seeds: Tensor, hierarchical: Tensor) -> Tensor:
+    """Background-aware prototypes: the mean feature of each seed region (sec. 3.2.2).
+
+    p_c = sum_i S_ci f_i / sum_i S_ci. Seeds are brought to the grid of the features, each of its
+    cells with the nearest seed.
+
+    Args:
+        seeds: 0 or 1, shape (N, C + 1, h, w).
+        hierarchical: features f, shape (N, E, h', w').
+
+    Returns:
+        Shape (N, C + 1, E), 0 for a class without a seed. Gradients pass to the features.
+
+    Raises:
+        ValueError: seeds and features of different numbers of images.
+    """
+    if len(seeds) != len(hierarchical):
+        raise ValueError(f"seeds of {len(seeds)} images, features of {len(hierarchical)}")
+    regions = _nearest(seeds, hierarchical).flatten(2)
+    total = regions @ hierarchical.flatten(2).transpose(1, 2)
+    return total / regions.sum(2, keepdim=True).clamp(min=1)
+
+
+def _nearest(seeds: Tensor, like: Tensor) -> Tensor:
+    """Seeds on the grid of ``like``, and of its type."""
+    size = (like.shape[2], like.shape[3])
+    return functional.interpolate(seeds.to(like), size, mode="nearest")
+
+
+def image_specific_cam(prototypes: Tensor, hierarchical: Tensor) -> Tensor:
+    """The image-specific CAM: how much each cell is like each prototype (sec. 3.2.2).
+
+    IS_ci = relu(cos(f_i, p_c)).
+
+    Args:
+        prototypes: p, shape (N, C + 1, E).
+        hierarchical: features f, shape (N, E, h', w').
+
+    Returns:
+        Activations in [0, 1], shape (N, C + 1, h', w'), 0 where prototype or feature is 0.
+
+    Raises:
+        ValueError: prototypes and features of different length or numbers of images.
+    """
+    if prototypes.shape[::2] != hierarchical.shape[:2]:
+        raise ValueError(
+            f"prototypes {tuple(prototypes.shape)} for features {tuple(hierarchical.shape)}"
+        )
+    lengths = torch.linalg.vector_norm(hierarchical, dim=1, keepdim=True).clamp(min=1e-12)
+    unit = functional.normalize(prototypes, dim=2)
+    cosines: Tensor = torch.einsum("nce,nehw->nchw", unit, hierarchical) / lengths
+    return torch.clamp(cosines, 0, 1)  # rounding may pass 1
+
+
+def explore(
+    maps: Tensor, features: Tensor, hierarchical: Tensor, valid: Tensor, fine_valid: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The CAM of images and, by way of seeds and prototypes, their image-specific CAM (sec. 3.2).
+
+    Args:
+        maps: class maps (logits), shape (N, C, h, w), C >= 1.
+        features: semantic features, shape (N, D, h, w).
+        hierarchical: hierarchical features, shape (N, E, h', w').
+        valid, fine_valid: 0 or 1, of a shape that broadcasts to (N, C + 1, h, w), and to the same
+            on the finer grid.
+
+    Returns:
+        M of shape (N, C + 1, h, w), as :func:`general_cam`, and IS of shape (N, C + 1, h', w'), as
+        :func:`image_specific_cam`; both are 0 where they are not valid.
+    """
+    cam = general_cam(maps, valid)
+    seeds = seed_regions(cam, features, valid)
+    regions = _nearest(seeds, hierarchical) * fine_valid
+    specific = image_specific_cam(prototypes(regions, hierarchical), hierarchical)
+    return cam, specific * fine_valid
+
+
+def gsc_loss(cam: Tensor, image_specific: Tensor, valid: Tensor | None = None) -> Tensor:
+    """General-specific consistency: the mean of |M - IS| (sec. 3.3).
+
+    Both learn: the CAM to cover what looks like its seeds, the features to tell the regions apart.
+
+    Args:
+        cam, image_specific: activations, both of shape (N, C + 1, h, w).
+        valid: weights of the mean, of a shape that broadcasts to theirs: 1 for background and
+            labelled classes where there is image, 0 elsewhere. None weighs all alike.
+
+    Returns:
+        The mean, at least 0; 0 if all weights are.
+
+    Raises:
+        ValueError: maps of different shapes.
+    """
+    if cam.shape != image_specific.shape:
+        raise ValueError(f"CAMs {tuple(cam.shape)}, image-specific {tuple(image_specific.shape)}")
+    apart = (cam - image_specific).abs()
+    if valid is None:
+        return apart.mean()
+    weights = valid.expand_as(apart).to(apart)
+    return (apart * weights).sum() / weights.sum().clamp(min=1)

@@ -68,7 +68,8 @@ def test_a_checkpoint_of_another_kind(inside: Run, regions: Records) -> None:
     done = inside("train-aff", "-c", "aff.pt", "-o", "b.pt", input=regions)
     assert done.code == 2
     assert done.err == (
-        "wsss train-aff: aff.pt: a checkpoint of kind cam or eps is needed, this is of kind affinity\n"
+        "wsss train-aff: aff.pt: a checkpoint of kind cam or eps or sipe is needed, "
+        "this is of kind affinity\n"
     )
 
 

@@ -71,10 +71,10 @@ def command(
     import os
 
     from wsss_cli.classes import load_classes, numbers
-    from wsss_cli.datasets.augment import Jitter, random_view, whole_view
+    from wsss_cli.datasets.augment import Jitter, random_view
     from wsss_cli.records import labels, need
     from wsss_cli.training.batch import Batch
-    from wsss_cli.training.classification import classification_scores
+    from wsss_cli.training.classification import held_out_scores, needs_labels
     from wsss_cli.training.eps import (
         check_supervision,
         class_scores,
@@ -100,36 +100,20 @@ def command(
             if record.get(key):
                 os.stat(record[key])
 
-    def check_held_out(record: dict[str, Any]) -> None:
-        need(record, ["labels"])
-        numbers(record["labels"], names)
-
     with session("eps-train", out=out, **options) as here:
         given = here.read(records, check=check)
         here.group.on_main(lambda: check_supervision(given, strong=strong))
         if strong:
             given = here.group.on_main(lambda: with_strong_masks(given))
-        held_out = here.read_held_out(check=check_held_out)
+        held_out = here.read_held_out(check=needs_labels(names))
         network, config = pretrained(
             "eps", backbone, names, weights=weights, output_stride=output_stride
         )
         random = partial(random_view, crop=here.options.crop, long_side=resize)
-        whole = partial(whole_view, crop=here.options.crop)
-        validate = None
-        if held_out:
 
-            def scores(batch: Batch) -> Any:
-                return class_scores(network, network(batch.images), batch)
+        def scores(batch: Batch) -> Any:
+            return class_scores(network, network(batch.images), batch)
 
-            validate = classification_scores(
-                network,
-                here.samples(held_out, network.backbone, view=whole, classes=names),
-                batch=here.options.batch_size,
-                workers=here.options.workers,
-                compute=here.compute,
-                group=here.group,
-                scores=scores,
-            )
         here.train(
             kind="eps",
             network=network,
@@ -147,7 +131,7 @@ def command(
             ),
             keys=["labels", *files],
             loss=saliency_loss(network, variant=variant, **selection),
-            validate=validate,
+            validate=held_out_scores(here, network, held_out, names, scores),
             weights=weights,
             resize=resize,
             variant=variant,

@@ -44,20 +44,15 @@ def command(
     Example:
       wsss sipe-train train.jsonl --classes voc -o sipe.pt
     """
-    from wsss_cli.classes import load_classes, numbers
-    from wsss_cli.datasets.augment import Jitter, random_view, whole_view
-    from wsss_cli.records import need
+    from wsss_cli.classes import load_classes
+    from wsss_cli.datasets.augment import Jitter, random_view
     from wsss_cli.training.batch import Batch
-    from wsss_cli.training.classification import classification_scores
+    from wsss_cli.training.classification import held_out_scores, needs_labels
     from wsss_cli.training.session import pretrained, session
     from wsss_cli.training.sipe import class_scores, sipe_loss
 
     names = load_classes(classes)
-
-    def check(record: dict[str, Any]) -> None:
-        need(record, ["labels"])
-        numbers(record["labels"], names)
-
+    check = needs_labels(names)
     with session("sipe-train", out=out, **options) as here:
         given = here.read(records, check=check)
         held_out = here.read_held_out(check=check)
@@ -65,22 +60,10 @@ def command(
             "sipe", backbone, names, weights=weights, output_stride=output_stride
         )
         random = partial(random_view, crop=here.options.crop, long_side=resize)
-        whole = partial(whole_view, crop=here.options.crop)
-        validate = None
-        if held_out:
 
-            def scores(batch: Batch) -> Any:
-                return class_scores(network, network(batch.images), batch)
+        def scores(batch: Batch) -> Any:
+            return class_scores(network, network(batch.images), batch)
 
-            validate = classification_scores(
-                network,
-                here.samples(held_out, network.backbone, view=whole, classes=names),
-                batch=here.options.batch_size,
-                workers=here.options.workers,
-                compute=here.compute,
-                group=here.group,
-                scores=scores,
-            )
         here.train(
             kind="sipe",
             network=network,
@@ -91,7 +74,7 @@ def command(
             ),
             keys=["labels"],
             loss=sipe_loss(network, gsc),
-            validate=validate,
+            validate=held_out_scores(here, network, held_out, names, scores),
             weights=weights,
             resize=resize,
             gsc=gsc,

@@ -34,18 +34,17 @@ def command(
     Example:
       wsss index voc VOC2012 --split train_aug | wsss train-cam --classes voc -o cam.pt
     """
-    from wsss_cli.classes import load_classes, numbers
-    from wsss_cli.datasets.augment import Jitter, random_view, whole_view
-    from wsss_cli.records import need
-    from wsss_cli.training.classification import classification_loss, classification_scores
+    from wsss_cli.classes import load_classes
+    from wsss_cli.datasets.augment import Jitter, random_view
+    from wsss_cli.training.classification import (
+        classification_loss,
+        held_out_scores,
+        needs_labels,
+    )
     from wsss_cli.training.session import pretrained, session
 
     names = load_classes(classes)
-
-    def check(record: dict[str, Any]) -> None:
-        need(record, ["labels"])
-        numbers(record["labels"], names)
-
+    check = needs_labels(names)
     with session("train-cam", out=out, **options) as here:
         given = here.read(records, check=check)
         held_out = here.read_held_out(check=check)
@@ -53,17 +52,6 @@ def command(
             "cam", backbone, names, weights=weights, output_stride=output_stride
         )
         random = partial(random_view, crop=here.options.crop, long_side=resize)
-        whole = partial(whole_view, crop=here.options.crop)
-        validate = None
-        if held_out:
-            validate = classification_scores(
-                network,
-                here.samples(held_out, network.backbone, view=whole, classes=names),
-                batch=here.options.batch_size,
-                workers=here.options.workers,
-                compute=here.compute,
-                group=here.group,
-            )
         here.train(
             kind="cam",
             network=network,
@@ -74,7 +62,7 @@ def command(
             ),
             keys=["labels"],
             loss=classification_loss(network),
-            validate=validate,
+            validate=held_out_scores(here, network, held_out, names),
             weights=weights,
             resize=resize,
         )

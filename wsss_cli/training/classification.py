@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
+from wsss_cli.classes import numbers
+from wsss_cli.datasets.augment import whole_view
 from wsss_cli.datasets.samples import Samples, batches, in_order
 from wsss_cli.models.networks import CamNetwork
 from wsss_cli.models.precision import Compute
+from wsss_cli.records import Record, need
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Loss, Validate
 from wsss_cli.training.multilabel import f1, mean_average_precision
+from wsss_cli.training.session import Session
 
 
 def multilabel_loss(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -82,3 +87,43 @@ def classification_scores(
         return {"val_map": mean_average_precision(said, there), "val_f1": f1(said, there)}
 
     return measure
+
+
+def needs_labels(classes: Sequence[str]) -> Callable[[Record], None]:
+    """A check that raises WsssError for a record without labels, or with one not in the list."""
+
+    def check(record: Record) -> None:
+        need(record, ["labels"])
+        numbers(record["labels"], classes)
+
+    return check
+
+
+def held_out_scores(
+    here: Session,
+    network: CamNetwork,
+    held_out: Sequence[Record],
+    classes: Sequence[str],
+    scores: Callable[[Batch], Tensor] | None = None,
+) -> Validate | None:
+    """Measures ``network`` on the records of ``--val``, seen whole; None if there are none.
+
+    Args:
+        here: the session.
+        network: the network.
+        held_out: records with labels.
+        classes: class names, without background.
+        scores: see :func:`classification_scores`.
+    """
+    if not held_out:
+        return None
+    whole = partial(whole_view, crop=here.options.crop)
+    return classification_scores(
+        network,
+        here.samples(held_out, network.backbone, view=whole, classes=classes),
+        batch=here.options.batch_size,
+        workers=here.options.workers,
+        compute=here.compute,
+        group=here.group,
+        scores=scores,
+    )

@@ -62,8 +62,13 @@ $(EPS)/weak.pt: $(EPS)/pseudo.jsonl
 $(EPS)/strong%.jsonl: $(EPS)/pseudo.jsonl
 	$(WSSS) index voc $(DATA) --split $(TRAIN) --strong 1/$* | $(WSSS) make-cam -q -c $(EPS)/epspp.pt $(SCALES) --skip-existing -o $(EPS)/epspp.cam | $(WSSS) random-walk -q -c $(EPS)/aff.pt $(WALK) --skip-existing -o $(EPS)/pseudo > $@
 
+# Half of what is drawn are true masks, and an epoch shows each other photograph once: so many epochs
+# draw as many photographs as those of the network on pseudo-masks alone.
+EPOCHS = $(lastword $(shell grep -oE -e '--epochs [0-9]+' <<< '$(TRAIN_SEG)'))
+ALIKE  = $(shell echo $$((($(EPOCHS) * $* + $* - 1) / (2 * ($* - 1)))))
+
 $(EPS)/strong%.pt: $(EPS)/strong%.jsonl
-	$(WSSS) train-seg $< --target mask,pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+	$(WSSS) train-seg $< --target mask,pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --epochs $(ALIKE) --resume -o $@
 
 # ---- what each is worth ----
 

@@ -184,7 +184,25 @@ def test_a_saliency_map_that_cannot_be_read_is_left_out(inside: Run, salient: Re
     assert done.err.endswith("wsss eps-train: left out 1 record that cannot be read\n")
 
 
-@pytest.mark.parametrize("option", ["--tau", "--lam"])
-def test_settings_of_eps_have_no_meaning_with_eps_pp(inside: Run, option: str) -> None:
-    done = inside("eps-train", *SMALL, option, "0.3", check=2)
-    assert f"Invalid value for {option}: is for --variant eps only" in done.err
+@pytest.mark.parametrize(
+    ("variant", "option", "other"),
+    [("eps++", "--tau", "eps"), ("eps", "--drop-above", "eps++")],
+)
+def test_settings_of_one_variant_have_no_meaning_with_the_other(
+    inside: Run, variant: str, option: str, other: str
+) -> None:
+    done = inside("eps-train", *SMALL, "--variant", variant, option, "0.6", check=2)
+    assert f"Invalid value for {option}: is for --variant {other} only" in done.err
+
+
+def test_how_far_a_contradiction_must_go(inside: Run, salient: Records) -> None:
+    """What is left out changes what is learned, and the checkpoint says what was."""
+    for above in ("0.5", "1"):
+        inside("eps-train", *SMALL, "--drop-above", above, "-o", above + ".pt",
+               input=salient, check=0)  # fmt: skip
+    assert not same("0.5.pt", "1.pt")
+    training = files.load_checkpoint("1.pt", "eps").config["training"]
+    assert training["drop_above"] == 1
+    again = (*SMALL, "--drop-above", "1", "-o", "0.5.pt", "--resume")
+    refused = inside("eps-train", *again, input=salient, check=2)
+    assert "0.5.pt is of another run (drop_above 0.5, now 1.0)" in refused.err

@@ -46,8 +46,11 @@ def slow_eps(logits: Tensor, saliency: Tensor, labels: Tensor, tau: float, lam: 
     return sum(each) / len(each) if each else 0.0
 
 
-def slow_eps_pp(logits: Tensor, refined: Tensor, saliency: Tensor, labels: Tensor) -> float:
-    """sum (1 - N)(M_s - M_fg)² / |1 - N| of each image with a pixel left."""
+def slow_eps_pp(
+    logits: Tensor, refined: Tensor, saliency: Tensor, labels: Tensor,
+    above: float = 0.5, lam: float = 1.0,
+) -> float:  # fmt: skip
+    """sum (1 - N)(M_s - λ M_fg - (1 - λ)(1 - M_bg))² / |1 - N| of each image with a pixel left."""
     each = []
     for n, given in enumerate(logits):
         maps = given.softmax(0)
@@ -57,10 +60,12 @@ def slow_eps_pp(logits: Tensor, refined: Tensor, saliency: Tensor, labels: Tenso
             for x in range(maps.shape[2]):
                 m_s = saliency[n, 0, y, x].item()
                 m_r = sum(refined[n, c, y, x].item() for c in classes)
-                if math.isnan(m_s) or (m_r > 0.5) != (m_s > 0.5):
+                if math.isnan(m_s) or (m_r < 1 - above if m_s > 0.5 else m_r > above):
                     continue
                 m_fg = sum(maps[c, y, x].item() for c in classes)
-                total, left = total + (m_s - m_fg) ** 2, left + 1
+                m_bg = maps[-1, y, x].item()
+                total += (m_s - lam * m_fg - (1 - lam) * (1 - m_bg)) ** 2
+                left += 1
         if left:
             each.append(total / left)
     return sum(each) / len(each) if each else 0.0
@@ -109,6 +114,10 @@ def test_eps_pp_by_hand() -> None:
     # True saliency is never dropped.
     sure = eps_pp_loss(logits, refined, LEFT, both, sure=torch.tensor([True]))
     assert sure.item() == pytest.approx((0.1**2 + 0.7**2) / 2, rel=1e-5)
+    # M_r is .7 from what the saliency says there: a contradiction that may be asked to be greater.
+    for above, whole in ((0.69, False), (0.71, True), (1.0, True)):
+        asked = eps_pp_loss(logits, refined, LEFT, both, above=above)
+        assert (asked == sure) == whole
     # A class that the image does not show is no foreground: .8 | .1 against 1 | 0.
     first = eps_pp_loss(logits, refined, LEFT, torch.tensor([[1.0, 0.0]]))
     assert first.item() == pytest.approx((0.2**2 + 0.1**2) / 2, rel=1e-5)
@@ -141,6 +150,11 @@ def test_eps_against_slow_loops(seed: int, tau: float, lam: float) -> None:
 def test_eps_pp_against_slow_loops(seed: int) -> None:
     logits, refined, saliency, labels = some(seed)
     expected = slow_eps_pp(logits, refined, saliency, labels)
+    for above, lam in ((0.8, 1.0), (0.9, 0.5), (1.0, 0.0)):
+        slow = slow_eps_pp(logits, refined, saliency, labels, above, lam)
+        found = eps_pp_loss(logits, refined, saliency, labels, above=above, lam=lam)
+        assert found.item() == pytest.approx(slow)
+        assert slow != pytest.approx(expected)
     assert eps_pp_loss(logits, refined, saliency, labels).item() == pytest.approx(expected)
     foreground = (refined[:, :-1] * labels[:, :, None, None]).sum(1, keepdim=True)
     assert eps_pp_loss(logits, foreground, saliency, labels).item() == pytest.approx(expected)

@@ -66,7 +66,8 @@ def test_the_loss_is_that_of_the_classes_and_of_the_saliency(
     given, data = maps(), batch()
     assert data.grey is not None
     assert data.labels is not None
-    found = saliency_loss(network, variant=variant, tau=0.3, lam=0.2)(lambda images: given, data)
+    loss = saliency_loss(network, variant=variant, tau=0.3, lam=0.2, drop_above=0.7)
+    found = loss(lambda images: given, data)
     assert isinstance(found, dict)
     assert list(found) == ["classes", "saliency"]
     expected = multilabel_loss(given[:, :-1].mean((2, 3)), data.labels, data.weights)
@@ -76,14 +77,14 @@ def test_the_loss_is_that_of_the_classes_and_of_the_saliency(
         expected = eps_loss(given, grey, data.labels, 0.3, 0.2)
     else:
         refined = refined_foreground(given, data, 16)
-        expected = eps_pp_loss(given, refined, grey, data.labels)
+        expected = eps_pp_loss(given, refined, grey, data.labels, above=0.7, lam=0.2)
     torch.testing.assert_close(found["saliency"], expected)
 
 
 @pytest.mark.parametrize("variant", ["eps", "eps++"])
 def test_padding_takes_part_in_nothing(network: EpsNetwork, variant: str) -> None:
     box = [16, 20, 60, 80]  # cells 1 to 3 of 4 rows, 2 to 4 of 5 columns
-    loss = saliency_loss(network, variant=variant)
+    loss = saliency_loss(network, variant=variant, lam=1)
     data, given = batch(box), maps().requires_grad_()
     found = loss(lambda images: given, data)
     assert isinstance(found, dict)
@@ -101,7 +102,7 @@ def test_padding_takes_part_in_nothing(network: EpsNetwork, variant: str) -> Non
 
 def test_what_is_not_known_of_an_image(network: EpsNetwork) -> None:
     """No saliency: it teaches the classes. No labels: where something is. Not read: nothing."""
-    loss = saliency_loss(network, variant="eps++")
+    loss = saliency_loss(network, variant="eps++", lam=1)
     given = maps()
 
     def parts(data: Batch, some: Tensor = given) -> dict[str, Tensor]:
@@ -137,7 +138,7 @@ def test_a_true_mask_is_perfect_saliency_and_says_the_classes(network: EpsNetwor
     assert data.grey is not None
     assert data.labels is not None
     torch.manual_seed(0)
-    found = saliency_loss(network, variant="eps++")(lambda images: given, data)
+    found = saliency_loss(network, variant="eps++", lam=1)(lambda images: given, data)
     assert isinstance(found, dict)
     grey = data.grey[:, :, ::16, ::16].clone()
     grey[0] = 0
@@ -179,6 +180,22 @@ def test_an_edge_of_the_photograph_becomes_one_of_the_foreground(stride: int) ->
     assert step.argmax() == 9
     assert step[9] > 2 * step[6:9].max()
     assert step[9] > 2 * step[10:13].max()
+
+
+@pytest.mark.parametrize("variant", ["eps", "eps++"])
+def test_the_map_of_the_background_learns_what_is_not_salient(
+    network: EpsNetwork, variant: str
+) -> None:
+    """Also where the classes of the image are nowhere near, and absent ones are strong."""
+    start = torch.zeros(2, 4, 4, 5)
+    start[:, :3] = 2 * torch.tensor([[1, 0, 1], [0, 1, 0]])[:, :, None, None] - 4.0
+    start[0, 1], start[1, ::2] = 3, 3  # the absent ones
+    start.requires_grad_()
+    data = batch(grey=torch.zeros(2, 1, 64, 80))
+    found = saliency_loss(network, variant=variant, lam=0.5)(lambda images: start, data)
+    assert isinstance(found, dict)
+    (gradient,) = torch.autograd.grad(found["saliency"], start)
+    assert (gradient[:, -1] < -1e-4).all()
 
 
 def test_beyond_a_box_its_edge_is_repeated() -> None:

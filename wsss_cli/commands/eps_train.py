@@ -9,6 +9,8 @@ import click
 
 from wsss_cli.commands import _options, _training
 
+_SETTINGS = {"eps": {"tau": 0.4, "lam": 0.5}, "eps++": {"lam": 0.5, "drop_above": 0.9}}
+
 
 @_options.command("eps-train")
 @_options.records_argument
@@ -32,7 +34,16 @@ from wsss_cli.commands import _options, _training
     "--lam",
     default=None,
     type=click.FloatRange(0, 1),
-    help="With eps, weight of the foreground map beside the background map.  [default: 0.5]",
+    help="Weight of the foreground map beside what the background map leaves; with eps++, 1 is the "
+    "paper's.  [default: 0.5]",
+)
+@click.option(
+    "--drop-above",
+    default=None,
+    type=click.FloatRange(0.5, 1),
+    metavar="D",
+    help="With eps++, leave out a pixel where the refined maps are further than this from what its "
+    "saliency says; 0.5 is the paper's, 1 leaves out nothing.  [default: 0.9]",
 )
 @click.option(
     "--strong",
@@ -52,6 +63,7 @@ def command(
     variant: str,
     tau: float | None,
     lam: float | None,
+    drop_above: float | None,
     strong: bool,
     resize: tuple[int, int],
     **options: Any,
@@ -84,11 +96,13 @@ def command(
     from wsss_cli.training.session import pretrained, session
 
     names = load_classes(classes)
-    selection = {"tau": 0.4, "lam": 0.5} if variant == "eps" else {}
-    for name, value in (("tau", tau), ("lam", lam)):
+    selection = dict(_SETTINGS[variant])
+    for name, value in (("tau", tau), ("lam", lam), ("drop_above", drop_above)):
         if value is not None:
-            if variant != "eps":
-                raise click.BadParameter("is for --variant eps only", param_hint=f"--{name}")
+            if name not in selection:
+                other = "eps" if variant == "eps++" else "eps++"
+                option = "--" + name.replace("_", "-")
+                raise click.BadParameter(f"is for --variant {other} only", param_hint=option)
             selection[name] = value
     files = ["saliency", *(["mask"] if strong else [])]
 

@@ -91,12 +91,14 @@ def eps_pp_loss(
     labels: Tensor,
     *,
     sure: Tensor | None = None,
+    above: float = 0.5,
+    lam: float = 1.0,
 ) -> Tensor:
     """The saliency loss of EPS++ with inconsistent region drop (PAMI 2023).
 
     N = B(M_r) ⊕ B(M_s) is where the refined foreground M_r and the saliency map, both rounded, say
     different things, so that one of them is wrong; it is left out:
-    sum (1 - N)(M_s - M_fg)² / |1 - N|.
+    sum (1 - N)(M_s - M̂_s)² / |1 - N|, where M̂_s is M_fg or, with λ below 1, that of EPS.
 
     Args:
         cam_logits: class maps, background last, shape (N, C + 1, h, w).
@@ -107,6 +109,8 @@ def eps_pp_loss(
             where it is not known.
         labels: shape (N, C): 1, 0, or NaN where not known.
         sure: bool (N,), images whose saliency is true, so that nothing of it is left out.
+        above: how far M_r must be from B(M_s), see :func:`inconsistent`.
+        lam: λ of M̂_s = λ M_fg + (1 - λ)(1 - M_{C+1}), from 0 to 1.
 
     Returns:
         A scalar, the mean over the images that have a pixel left; 0 if none has.
@@ -121,22 +125,31 @@ def eps_pp_loss(
     saliency = _resized(saliency, cam_logits)
     if refined.shape[1] > 1:
         refined = _sum(refined[:, :-1], labels)
-    counts = ~saliency.isnan() & ~inconsistent(refined, saliency, sure)
-    return _mean_square(foreground_map(cam_logits, labels), saliency, counts)
+    counts = ~saliency.isnan() & ~inconsistent(refined, saliency, sure, above)
+    maps = cam_logits.softmax(1)
+    estimate = lam * _sum(maps[:, :-1], labels) + (1 - lam) * (1 - maps[:, -1:])
+    return _mean_square(estimate, saliency, counts)
 
 
-def inconsistent(refined: Tensor, saliency: Tensor, sure: Tensor | None = None) -> Tensor:
+def inconsistent(
+    refined: Tensor, saliency: Tensor, sure: Tensor | None = None, above: float = 0.5
+) -> Tensor:
     """N = B(M_r) ⊕ B(M_s), where a refined foreground and a saliency map contradict each other.
 
     Args:
         refined: M_r in [0, 1], shape (N, 1, h, w).
         saliency: M_s in [0, 1], shape (N, 1, h, w).
         sure: bool (N,), images of which nothing is inconsistent.
+        above: from 0.5 to 1. If larger than 0.5, M_r must also be further than this from B(M_s): at
+            0.9 a salient pixel is inconsistent where M_r is below 0.1; at 1 nothing is.
 
     Returns:
         bool (N, 1, h, w).
     """
-    differs = refined.detach().round() != saliency.round()
+    refined, rounded = refined.detach(), saliency.round()
+    differs = refined.round() != rounded
+    if above > 0.5:
+        differs &= (refined - rounded).abs() > above
     return differs if sure is None else differs & ~sure[:, None, None, None]
 
 

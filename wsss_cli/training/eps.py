@@ -21,16 +21,13 @@ from wsss_cli.training.loop import Loss
 from wsss_cli.training.segmentation import pixel_loss
 
 _FINER = 4  # pixels of the picture that maps are refined on to a cell of theirs, each way
-_REACH = (
-    1,
-    2,
-    3,
-    6,
-)  # dilations there: those of the paper, up to 24, in pixels four times as large
+_REACH = (1, 2, 3, 6)  # dilations there: the paper's, up to 24, in pixels four times as large
 _MASK_EVERY = 4  # true masks are compared at every so-many-th pixel each way
 
 
-def saliency_loss(network: EpsNetwork, *, variant: str, tau: float = 0.4, lam: float = 0.5) -> Loss:
+def saliency_loss(
+    network: EpsNetwork, *, variant: str, lam: float, tau: float = 0.4, drop_above: float = 0.5
+) -> Loss:
     """The losses of a batch with labels and saliency maps, NaN where either is not known.
 
     ``classes``: the multi-label loss. ``saliency``: that of EPS or of EPS++. ``mask``: where the
@@ -40,7 +37,10 @@ def saliency_loss(network: EpsNetwork, *, variant: str, tau: float = 0.4, lam: f
     Args:
         network: the network.
         variant: ``eps`` or ``eps++``.
-        tau, lam: of EPS.
+        lam: weight of the foreground map beside what the background map leaves; EPS++ has 1.
+        tau: of EPS, the overlap from which a class is salient.
+        drop_above: of EPS++, how far the refined foreground must be from the rounded saliency map
+            for a pixel to be left out; 0.5 is the paper's.
     """
 
     def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -60,7 +60,9 @@ def saliency_loss(network: EpsNetwork, *, variant: str, tau: float = 0.4, lam: f
             found["saliency"] = eps_loss(maps, grey, batch.labels, tau, lam)
         else:
             refined = refined_foreground(maps, batch, network.stride)
-            found["saliency"] = eps_pp_loss(maps, refined, grey, batch.labels, sure=sure)
+            found["saliency"] = eps_pp_loss(
+                maps, refined, grey, batch.labels, sure=sure, above=drop_above, lam=lam
+            )
         return found
 
     return loss

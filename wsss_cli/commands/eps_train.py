@@ -9,7 +9,7 @@ import click
 
 from wsss_cli.commands import _options, _training
 
-_SETTINGS = {"eps": {"tau": 0.4, "lam": 0.5}, "eps++": {"lam": 0.5, "drop_above": 0.9}}
+_OWN = {"eps": {"tau": 0.4}, "eps++": {"drop_above": 0.9}}  # settings of one variant alone
 
 
 @_options.command("eps-train")
@@ -32,10 +32,11 @@ _SETTINGS = {"eps": {"tau": 0.4, "lam": 0.5}, "eps++": {"lam": 0.5, "drop_above"
 )
 @click.option(
     "--lam",
-    default=None,
+    default=0.5,
+    show_default=True,
     type=click.FloatRange(0, 1),
     help="Weight of the foreground map beside what the background map leaves; with eps++, 1 is the "
-    "paper's.  [default: 0.5]",
+    "paper's.",
 )
 @click.option(
     "--drop-above",
@@ -62,7 +63,7 @@ def command(
     weights: str,
     variant: str,
     tau: float | None,
-    lam: float | None,
+    lam: float,
     drop_above: float | None,
     strong: bool,
     resize: tuple[int, int],
@@ -96,13 +97,12 @@ def command(
     from wsss_cli.training.session import pretrained, session
 
     names = load_classes(classes)
-    selection = dict(_SETTINGS[variant])
-    for name, value in (("tau", tau), ("lam", lam), ("drop_above", drop_above)):
+    selection = {"lam": lam, **_OWN[variant]}
+    for name, value, of in (("tau", tau, "eps"), ("drop_above", drop_above, "eps++")):
         if value is not None:
-            if name not in selection:
-                other = "eps" if variant == "eps++" else "eps++"
+            if of != variant:
                 option = "--" + name.replace("_", "-")
-                raise click.BadParameter(f"is for --variant {other} only", param_hint=option)
+                raise click.BadParameter(f"is for --variant {of} only", param_hint=option)
             selection[name] = value
     files = ["saliency", *(["mask"] if strong else [])]
 

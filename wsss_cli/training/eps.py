@@ -37,7 +37,8 @@ def saliency_loss(
     Args:
         network: the network.
         variant: ``eps`` or ``eps++``.
-        lam: weight of the foreground map beside what the background map leaves; EPS++ has 1.
+        lam: weight of the foreground map beside what the background map leaves; 1 in EPS++ as
+            its paper has it.
         tau: of EPS, the overlap from which a class is salient.
         drop_above: of EPS++, how far the refined foreground must be from the rounded saliency map
             for a pixel to be left out; 0.5 is the paper's.

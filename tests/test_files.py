@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -282,6 +286,26 @@ def test_truncated_missing_and_foreign_archives(tmp_path: Path) -> None:
         with pytest.raises(WsssError, match="cannot read maps"):
             files.read_maps(tmp_path / name)
         assert files.read_meta(tmp_path / name) is None
+
+
+def test_maps_are_read_by_many_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header at a time: Python 3.11 cannot parse two, and numpy parses each."""
+    path = tmp_path / "maps.npz"
+    files.write_maps(path, np.full((1, 3, 4), 0.5), ["cat"], (12, 16), {"classes": ["cat"]})
+    parse, parsing, most = ast.literal_eval, [], []
+
+    def slow(text: str) -> Any:
+        parsing.append(text)
+        time.sleep(0.002)
+        most.append(len(parsing))
+        parsing.pop()
+        return parse(text)
+
+    monkeypatch.setattr(ast, "literal_eval", slow)
+    with ThreadPoolExecutor(4) as pool:
+        read = [pool.submit(reader, path) for reader in (files.read_maps, files.read_meta) * 4]
+    assert all(one.result() for one in read)
+    assert set(most) == {1}
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import pickle
 import struct
+import threading
 import warnings
 import zipfile
 import zlib
@@ -40,6 +41,8 @@ Meta = dict[str, Any]
 
 _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
 _CHECKPOINT_FORMAT = "wsss-checkpoint-1"
+# numpy parses headers as Python, and Python 3.11 fails when two threads do so at once (gh-106905).
+_PARSING = threading.Lock()
 _CANNOT_READ = (OSError, ValueError, SyntaxError, EOFError, zlib.error, zipfile.BadZipFile)
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice that size is refused
@@ -109,7 +112,7 @@ def read_meta(path: str | Path) -> Meta | None:
     """The provenance stored in an NPZ or PNG, or None where there is no such file or none in it."""
     try:
         if Path(path).suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+            with _PARSING, np.load(path, allow_pickle=False) as archive:
                 text = str(archive["meta"])
         else:
             with Image.open(path) as image:
@@ -370,7 +373,7 @@ def read_maps(path: str | Path) -> Maps:
         WsssError: unreadable or truncated, pickled, or values outside [0, 1] (NaN included).
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with _PARSING, np.load(path, allow_pickle=False) as archive:
             cam = archive["cam"]
             classes = tuple(str(name) for name in archive["classes"])
             size = tuple(int(side) for side in archive["size"])

@@ -51,7 +51,7 @@ $(AE)/step0.jsonl:
 	@mkdir -p $(AE)
 	$(WSSS) index voc $(DATA) --split $(TRAIN) --saliency $(SALIENCY) > $@
 
-$(AE)/step1.jsonl: $(RUN)/cam.done.jsonl $(AE)/step0.jsonl
+$(AE)/step1.jsonl: $(RUN)/cam.jsonl $(AE)/step0.jsonl
 	$(WSSS) make-cam $(AE)/step0.jsonl -c $(RUN)/cam.pt $(SCALES) --skip-existing -o $(RUN)/cam | $(WSSS) erase $(ERASE) --skip-existing -o $(AE)/step1 > $@
 
 # $(call STEP,number,the one before,its classifier)

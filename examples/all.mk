@@ -10,9 +10,9 @@ all: all-table
 include $(RECIPES)voc.mk
 
 # NAME:RECIPE:MAPS:MASKS:NETWORK:WHAT MADE THEM, see summary.py
-FIRST := cam.pt cam.done.jsonl
+FIRST := cam.pt cam.jsonl
 AFTER := aff_label.jsonl aff.pt pseudo.jsonl weak.pt
-ALL_ROWS := 'CAM + AffinityNet:voc6:cam:walk:weak:$(FIRST) aff_label.done.jsonl aff.pt pseudo.done.jsonl weak.pt' \
+ALL_ROWS := 'CAM + AffinityNet:voc6:cam:walk:weak:$(FIRST) $(AFTER)' \
 	'AE-PSL:voc6-ae:ae/step3.mined:ae/step3.merged:ae/psl:$(FIRST) ae/step* ae/psl.pt' \
 	'EPS:voc6-eps:eps/eps.maps:::eps/eps.pt eps/eps.maps.jsonl' \
 	'EPS++:voc6-eps:eps/epspp.maps:eps/walk:eps/weak:eps/epspp.pt eps/epspp.maps.jsonl $(addprefix eps/,$(AFTER))' \

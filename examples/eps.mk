@@ -46,17 +46,7 @@ $(EPS)/eps.pt $(EPS)/epspp.pt: $(EPS)/train.jsonl
 $(EPS)/%.maps.jsonl: $(EPS)/%.pt
 	$(WSSS) make-cam $(EPS)/train.jsonl -c $< $(SCALES) --skip-existing -o $(EPS)/$*.cam > $@
 
-$(EPS)/aff_label.jsonl: $(EPS)/epspp.maps.jsonl
-	$(WSSS) make-aff-labels $< $(AFF_LABEL) --skip-existing -o $(EPS)/aff_label > $@
-
-$(EPS)/aff.pt: $(EPS)/aff_label.jsonl
-	$(WSSS) train-aff $< -c $(EPS)/epspp.pt $(TRAIN_AFF) --resume -o $@
-
-$(EPS)/pseudo.jsonl: $(EPS)/aff.pt
-	$(WSSS) random-walk $(EPS)/aff_label.jsonl -c $< $(WALK) --skip-existing -o $(EPS)/pseudo > $@
-
-$(EPS)/weak.pt: $(EPS)/pseudo.jsonl
-	$(WSSS) train-seg $< --target pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+$(eval $(call FROM_MAPS,$(EPS),$(EPS)/epspp.maps.jsonl,$(EPS)/epspp.pt))
 
 # The same pseudo-masks: --skip-existing makes nothing anew.
 $(EPS)/strong%.jsonl: $(EPS)/pseudo.jsonl
@@ -77,6 +67,3 @@ $(EPS)/%.maps.json: $(EPS)/%.maps.jsonl | $(RUN)/train.jsonl
 
 $(EPS)/crf.json: $(EPS)/epspp.maps.jsonl | $(RUN)/train.jsonl
 	$(PICK) | $(WSSS) crf $(EPS_CRF) --skip-existing -o $(EPS)/crf | $(EVAL) --key pseudo > $@
-
-$(EPS)/walk.json: $(EPS)/pseudo.jsonl | $(RUN)/train.jsonl
-	$(PICK) | $(EVAL) --key pseudo > $@

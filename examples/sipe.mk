@@ -38,17 +38,7 @@ $(SIPE)/is-cam.maps.jsonl: $(SIPE)/sipe.pt
 $(SIPE)/cam.maps.jsonl: $(SIPE)/sipe.pt | $(RUN)/train.jsonl
 	$(WSSS) make-cam $(RUN)/train.jsonl -c $< --map cam $(SCALES) --skip-existing -o $(SIPE)/cam > $@
 
-$(SIPE)/aff_label.jsonl: $(SIPE)/is-cam.maps.jsonl
-	$(WSSS) make-aff-labels $< $(AFF_LABEL) --skip-existing -o $(SIPE)/aff_label > $@
-
-$(SIPE)/aff.pt: $(SIPE)/aff_label.jsonl
-	$(WSSS) train-aff $< -c $(SIPE)/sipe.pt $(TRAIN_AFF) --resume -o $@
-
-$(SIPE)/pseudo.jsonl: $(SIPE)/aff.pt
-	$(WSSS) random-walk $(SIPE)/aff_label.jsonl -c $< $(WALK) --skip-existing -o $(SIPE)/pseudo > $@
-
-$(SIPE)/weak.pt: $(SIPE)/pseudo.jsonl
-	$(WSSS) train-seg $< --target pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+$(eval $(call FROM_MAPS,$(SIPE),$(SIPE)/is-cam.maps.jsonl,$(SIPE)/sipe.pt))
 
 # ---- what each is worth ----
 
@@ -57,6 +47,3 @@ $(SIPE)/cam.maps.json: $(SIPE)/cam.maps.jsonl | $(RUN)/train.jsonl
 
 $(SIPE)/is-cam.maps.json: $(SIPE)/is-cam.maps.jsonl | $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key cam > $@
-
-$(SIPE)/walk.json: $(SIPE)/pseudo.jsonl | $(RUN)/train.jsonl
-	$(PICK) | $(EVAL) --key pseudo > $@

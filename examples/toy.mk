@@ -28,5 +28,5 @@ $(DATA)/classes.txt:
 $(RUN)/train.jsonl $(RUN)/val.jsonl: | $(DATA)/classes.txt
 
 # One row an image: what was labelled, where the CAM looked, what the walk made of it, the truth.
-demo/sheet.png: $(RUN)/pseudo.done.jsonl
+demo/sheet.png: $(RUN)/pseudo.jsonl
 	$(WSSS) view $< --keys image,cam,aff_label,pseudo,mask --limit 6 --classes $(CLASSES) -o $@ > /dev/null

@@ -79,22 +79,29 @@ $(RUN)/val.jsonl $(RUN)/train.jsonl $(RUN)/$(TRAIN).jsonl:
 $(RUN)/cam.pt: | $(RUN)/$(TRAIN).jsonl
 	$(WSSS) train-cam $(RUN)/$(TRAIN).jsonl --classes $(CLASSES) $(BODY) $(TRAIN_CAM) --resume -o $@
 
-$(RUN)/cam.done.jsonl: $(RUN)/cam.pt
+$(RUN)/cam.jsonl: $(RUN)/cam.pt
 	$(WSSS) make-cam $(RUN)/$(TRAIN).jsonl -c $< $(SCALES) --skip-existing -o $(RUN)/cam > $@
 
-$(RUN)/aff_label.done.jsonl: $(RUN)/cam.done.jsonl
-	$(WSSS) make-aff-labels $< $(AFF_LABEL) --skip-existing -o $(RUN)/aff_label > $@
+# $(call FROM_MAPS,FOLDER,MAPS,CHECKPOINT): what every method does with its maps.
+define FROM_MAPS
+$(1)/aff_label.jsonl: $(2)
+	$$(WSSS) make-aff-labels $$< $$(AFF_LABEL) --skip-existing -o $(1)/aff_label > $$@
 
-$(RUN)/aff.pt: $(RUN)/aff_label.done.jsonl
-	$(WSSS) train-aff $< -c $(RUN)/cam.pt $(TRAIN_AFF) --resume -o $@
+$(1)/aff.pt: $(1)/aff_label.jsonl
+	$$(WSSS) train-aff $$< -c $(3) $$(TRAIN_AFF) --resume -o $$@
 
-$(RUN)/pseudo.done.jsonl: $(RUN)/aff.pt
-	$(WSSS) random-walk $(RUN)/aff_label.done.jsonl -c $< $(WALK) --skip-existing -o $(RUN)/pseudo > $@
+$(1)/pseudo.jsonl: $(1)/aff.pt
+	$$(WSSS) random-walk $(1)/aff_label.jsonl -c $$< $$(WALK) --skip-existing -o $(1)/pseudo > $$@
 
-# ---- pseudo-masks -> network; true masks -> its ceiling ----
+$(1)/walk.json: $(1)/pseudo.jsonl | $(RUN)/train.jsonl
+	$$(PICK) | $$(EVAL) --key pseudo > $$@
 
-$(RUN)/weak.pt: $(RUN)/pseudo.done.jsonl
-	$(WSSS) train-seg $< --target pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+$(1)/weak.pt: $(1)/pseudo.jsonl
+	$$(WSSS) train-seg $$< --target pseudo --classes $$(CLASSES) $$(BODY) $$(TRAIN_SEG) --resume -o $$@
+endef
+$(eval $(call FROM_MAPS,$(RUN),$(RUN)/cam.jsonl,$(RUN)/cam.pt))
+
+# ---- true masks -> the ceiling ----
 
 $(RUN)/full.pt: | $(RUN)/$(TRAIN).jsonl
 	$(WSSS) train-seg $(RUN)/$(TRAIN).jsonl --target mask --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
@@ -103,20 +110,14 @@ $(RUN)/full.pt: | $(RUN)/$(TRAIN).jsonl
 
 EVAL := $(WSSS) eval --classes $(CLASSES) --format json
 
-# The records of `train` among those made; --skip-existing makes nothing anew.
-ON_TRAIN = $(WSSS) make-cam $(RUN)/train.jsonl -q -c $(RUN)/cam.pt $(SCALES) --skip-existing -o $(RUN)/cam
-
-$(RUN)/cam.json: $(RUN)/cam.done.jsonl | $(RUN)/train.jsonl
-	$(ON_TRAIN) | $(EVAL) --key cam > $@
-
-$(RUN)/crf.json: $(RUN)/cam.done.jsonl | $(RUN)/train.jsonl
-	$(ON_TRAIN) | $(WSSS) crf $(CRF) --skip-existing -o $(RUN)/crf | $(EVAL) --key pseudo > $@
-
-$(RUN)/walk.json: $(RUN)/pseudo.done.jsonl | $(RUN)/train.jsonl
-	$(ON_TRAIN) | $(WSSS) random-walk -q -c $(RUN)/aff.pt $(WALK) --skip-existing -o $(RUN)/pseudo | $(EVAL) --key pseudo > $@
-
 # The records of `train` out of those made; a line begins with its id.
 PICK = cut -d, -f1 $(RUN)/train.jsonl | grep -F -f - $<
+
+$(RUN)/cam.json: $(RUN)/cam.jsonl | $(RUN)/train.jsonl
+	$(PICK) | $(EVAL) --key cam > $@
+
+$(RUN)/crf.json: $(RUN)/cam.jsonl | $(RUN)/train.jsonl
+	$(PICK) | $(WSSS) crf $(CRF) --skip-existing -o $(RUN)/crf | $(EVAL) --key pseudo > $@
 
 $(RUN)/%.json: $(RUN)/%.pt | $(RUN)/val.jsonl
 	$(WSSS) predict $(RUN)/val.jsonl -c $< $(PREDICT) --skip-existing -o $(RUN)/$*.pred | $(EVAL) --key pred > $@

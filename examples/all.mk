@@ -14,7 +14,7 @@ FIRST := cam.pt cam.jsonl
 AFTER := aff_label.jsonl aff.pt pseudo.jsonl weak.pt
 ALL_ROWS := 'CAM + AffinityNet:voc6:cam:walk:weak:$(FIRST) $(AFTER)' \
 	'AE-PSL:voc6-ae:ae/step3.mined:ae/step3.merged:ae/psl:$(FIRST) ae/step* ae/psl.pt' \
-	'EPS:voc6-eps:eps/eps.maps:::eps/eps.pt eps/eps.maps.jsonl' \
+	'EPS:voc6-eps:eps/eps.maps:eps/plain/walk:eps/plain/weak:eps/eps.pt eps/eps.maps.jsonl $(addprefix eps/plain/,$(AFTER))' \
 	'EPS++:voc6-eps:eps/epspp.maps:eps/walk:eps/weak:eps/epspp.pt eps/epspp.maps.jsonl $(addprefix eps/,$(AFTER))' \
 	'SIPE:voc6-sipe:sipe/is-cam.maps:sipe/walk:sipe/weak:sipe/sipe.pt sipe/is-cam.maps.jsonl $(addprefix sipe/,$(AFTER))' \
 	'true masks (ceiling):voc6:::full:full.pt'

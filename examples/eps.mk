@@ -19,17 +19,20 @@ EPS       := $(RUN)/eps
 
 EPS_ROWS := 'cam:train:CAM, best threshold' \
 	'eps/eps.maps:train:EPS maps' \
+	'eps/plain/walk:train:EPS maps + AffinityNet, random walk' \
+	'eps/plain/weak:val:network trained on these pseudo-masks' \
 	'eps/epspp.maps:train:EPS++ maps' \
 	'eps/crf:train:EPS++ maps + dense CRF' \
 	'eps/walk:train:EPS++ maps + AffinityNet, random walk' \
-	'eps/weak:val:network trained on the pseudo-masks' \
+	'eps/weak:val:network trained on these pseudo-masks' \
 	$(foreach share,$(STRONG),'eps/strong$(share):val:the same with 1/$(share) of the true masks') \
 	'full:val:network trained on the true masks (ceiling)' \
 	'eps/weak%full:val:weak / full supervision'
 
 .PHONY: eps-table
-eps-table: $(RUN)/cam.json $(EPS)/eps.maps.json $(EPS)/epspp.maps.json $(EPS)/crf.json \
-		$(EPS)/walk.json $(EPS)/weak.json $(STRONG:%=$(EPS)/strong%.json) $(RUN)/full.json
+eps-table: $(RUN)/cam.json $(EPS)/eps.maps.json $(EPS)/plain/walk.json $(EPS)/plain/weak.json \
+		$(EPS)/epspp.maps.json $(EPS)/crf.json $(EPS)/walk.json $(EPS)/weak.json \
+		$(STRONG:%=$(EPS)/strong%.json) $(RUN)/full.json
 	@$(PYTHON) $(DEMO)table.py $(RUN) $(EPS_ROWS)
 
 # ---- labels and saliency -> maps -> pseudo-masks -> network ----
@@ -47,6 +50,7 @@ $(EPS)/%.maps.jsonl: $(EPS)/%.pt
 	$(WSSS) make-cam $(EPS)/train.jsonl -c $< $(SCALES) --skip-existing -o $(EPS)/$*.cam > $@
 
 $(eval $(call FROM_MAPS,$(EPS),$(EPS)/epspp.maps.jsonl,$(EPS)/epspp.pt))
+$(eval $(call FROM_MAPS,$(EPS)/plain,$(EPS)/eps.maps.jsonl,$(EPS)/eps.pt))
 
 # The same pseudo-masks: --skip-existing makes nothing anew.
 $(EPS)/strong%.jsonl: $(EPS)/pseudo.jsonl

@@ -85,6 +85,7 @@ $(RUN)/cam.jsonl: $(RUN)/cam.pt
 # $(call FROM_MAPS,FOLDER,MAPS,CHECKPOINT): what every method does with its maps.
 define FROM_MAPS
 $(1)/aff_label.jsonl: $(2)
+	@mkdir -p $(1)
 	$$(WSSS) make-aff-labels $$< $$(AFF_LABEL) --skip-existing -o $(1)/aff_label > $$@
 
 $(1)/aff.pt: $(1)/aff_label.jsonl

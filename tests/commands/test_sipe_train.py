@@ -35,6 +35,7 @@ def test_a_checkpoint_that_describes_itself(inside: Run, photographs: Records) -
     assert checkpoint.classes[7] == "cat"
     assert checkpoint.config["output_stride"] == 16
     assert checkpoint.config["training"]["gsc"] == 0.1
+    assert checkpoint.config["training"]["gsc_after"] == 0.5
     assert checkpoint.state_dict["side.3.weight"].shape == (256, 1280, 1, 1)
     lines = [json.loads(line) for line in Path("out/net.log.jsonl").read_text().splitlines()]
     assert {key for line in lines for key in line} == {

@@ -151,14 +151,16 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
 ) -> None:
     trainer(records, tmp_path / "whole.pt").run()
 
-    steps = 0
+    told: list[float] = []
+
+    def telling(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        told.append(batch.progress)
+        return brightness_loss(forward, batch)
 
     def interrupting(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        nonlocal steps
-        steps += 1
-        if steps == 4:
+        if len(told) == 3:
             signal.raise_signal(number)
-        return brightness_loss(forward, batch)
+        return telling(forward, batch)
 
     out = tmp_path / "net.pt"
     with pytest.raises(SystemExit) as ended:
@@ -169,8 +171,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
         "the same command with --resume goes on from there"
     )
     assert not out.exists()
-    trainer(records, out).run(resume=True)
+    trainer(records, out, loss=telling).run(resume=True)
     assert "wsss train-test: resumed at step 4 of 10\n" in capsys.readouterr().err
+    assert told == [step / 10 for step in range(10)]
     assert same(weights(out), weights(tmp_path / "whole.pt"))
     assert log(out.with_name("net.log.jsonl")) == log(tmp_path / "whole.log.jsonl")
     assert not (tmp_path / "net.resume.pt").exists()

@@ -122,6 +122,23 @@ def test_a_photograph_that_could_not_be_read_does_not_count(network: SipeNetwork
         torch.testing.assert_close(both[name], one[name])
 
 
+@pytest.mark.parametrize(("progress", "follows"), [(0.2, False), (0.3, True)])
+def test_the_cams_follow_later_than_the_features(
+    network: SipeNetwork, progress: float, follows: bool
+) -> None:
+    found, batch = given()
+    found = Explored(*(part.requires_grad_() for part in found))
+    early = replace(batch, progress=progress)
+    parts = sipe_loss(network, 1.0, after=0.3)(lambda images: found, early)
+    assert isinstance(parts, dict)
+    torch.testing.assert_close(parts["gsc"], losses(network, found, batch)["gsc"])
+    to_cams, to_features = torch.autograd.grad(
+        parts["gsc"], (found.maps, found.hierarchical), allow_unused=True
+    )
+    assert to_features.abs().sum() > 0
+    assert (to_cams is not None and bool(to_cams.abs().sum() > 0)) == follows
+
+
 def test_both_sides_learn_from_the_consistency(network: SipeNetwork) -> None:
     torch.manual_seed(0)
     batch = replace(given()[1], images=torch.randn(2, 3, 96, 96))

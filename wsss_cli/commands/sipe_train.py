@@ -20,6 +20,10 @@ from wsss_cli.commands import _options, _training
     "--gsc", default=0.1, show_default=True, type=click.FloatRange(min=0), metavar="WEIGHT",
     help="Weight of the consistency of CAM and image-specific CAM; 0 trains a plain classifier.",
 )  # fmt: skip
+@click.option(
+    "--gsc-after", default=0.5, show_default=True, type=click.FloatRange(0, 1), metavar="SHARE",
+    help="Share of the training before the CAMs follow it; until then the prototypes follow them.",
+)  # fmt: skip
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
 def command(
     records: tuple[str, ...],
@@ -30,6 +34,7 @@ def command(
     weights: str,
     resize: tuple[int, int],
     gsc: float,
+    gsc_after: float,
     **options: Any,
 ) -> None:
     """Train a classifier with image-specific prototypes (SIPE).
@@ -73,9 +78,10 @@ def command(
                 given, network.backbone, view=random, classes=names, jitter=Jitter()
             ),
             keys=["labels"],
-            loss=sipe_loss(network, gsc),
+            loss=sipe_loss(network, gsc, after=gsc_after),
             validate=held_out_scores(here, network, held_out, names, scores),
             weights=weights,
             resize=resize,
             gsc=gsc,
+            gsc_after=gsc_after,
         )

@@ -55,7 +55,7 @@ def overlay(
     seen: Sequence[tuple[int, int]] | None = None,
     stride: int = 1,
 ) -> Tensor:
-    """The sum of maps of several scales and mirrored images, each laid onto the image.
+    """The mean of maps of several scales and mirrored images, each laid onto the image.
 
     Args and errors are those of :func:`fuse`.
 
@@ -71,7 +71,7 @@ def overlay(
     for one, mirrored, shape in zip(maps, flipped, seen, strict=True):
         if total.numel():
             total += on_image(one[None].float(), size, shape, stride, mirrored=mirrored)[0]
-    return total
+    return total / len(maps)
 
 
 def normalise(maps: Tensor) -> Tensor:

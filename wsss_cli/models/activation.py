@@ -49,8 +49,8 @@ class Reading(Protocol):
         """What one view says of the maps asked for, at least 0, shape (K, h, w)."""
         ...
 
-    def maps(self, total: Tensor) -> Tensor:
-        """Maps in [0, 1] from the sum of the evidence of all views, shape (K, H, W)."""
+    def maps(self, mean: Tensor) -> Tensor:
+        """Maps in [0, 1] from the mean of the evidence of all views, shape (K, H, W)."""
         ...
 
 
@@ -72,8 +72,8 @@ class ClassMaps:
     def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
         return output[wanted].relu()
 
-    def maps(self, total: Tensor) -> Tensor:
-        return normalise(total)
+    def maps(self, mean: Tensor) -> Tensor:
+        return normalise(mean)
 
 
 class Probabilities(ClassMaps):
@@ -90,8 +90,8 @@ class Probabilities(ClassMaps):
     def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
         return output.softmax(0)[[-1, *wanted]]
 
-    def maps(self, total: Tensor) -> Tensor:
-        return total / total.sum(0)
+    def maps(self, mean: Tensor) -> Tensor:
+        return mean / mean.sum(0)
 
 
 class General(ClassMaps):
@@ -102,8 +102,8 @@ class General(ClassMaps):
     def keep(self, found: Explored, wanted: Sequence[list[int] | None]) -> Tensor:  # type: ignore[override]
         return found.maps
 
-    def maps(self, total: Tensor) -> Tensor:
-        cam = super().maps(total)
+    def maps(self, mean: Tensor) -> Tensor:
+        cam = super().maps(mean)
         return torch.cat([1 - cam.amax(0, keepdim=True), cam])
 
 
@@ -111,8 +111,8 @@ class ImageSpecific(General):
     """Likeness to the prototypes of the image (Chen et al. 2022, sec. 3.2).
 
     What is kept of a view are the maps of background and of all classes, 0 for those that are not
-    asked for. They are added over the views, then each is divided by its maximum, as the authors'
-    public code does.
+    asked for. A map is the mean over the views. The authors' public code then divides each by its
+    maximum, which lifts those that nothing in the image is much like against the others.
     """
 
     specific = True
@@ -131,8 +131,8 @@ class ImageSpecific(General):
     def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
         return output[[0, *(index + 1 for index in wanted)]]
 
-    def maps(self, total: Tensor) -> Tensor:
-        return normalise(total)
+    def maps(self, mean: Tensor) -> Tensor:
+        return mean.clamp(max=1)
 
 
 # How each kind of checkpoint is read, and what else one of sipe-train can be read as.
@@ -248,14 +248,14 @@ class CamMaker:
         if not wanted:
             return replace(seen, maps=np.zeros((0, *size), np.float32))
         names = (*self.reading.first, *(self.classes[index] for index in wanted))
-        total = overlay(
+        mean = overlay(
             [self.reading.evidence(view.output[place], wanted) for view in views],
             size,
             [view.mirrored for view in views],
             seen=[view.seen for view in views],
             stride=self.reading.stride(self.runner.network),
         )
-        return replace(seen, maps=self.reading.maps(total).cpu().numpy(), names=names)
+        return replace(seen, maps=self.reading.maps(mean).cpu().numpy(), names=names)
 
     def save(self, seen: Seen, path: str | Path, meta: dict[str, Any]) -> None:
         """Write the maps as NPZ."""

@@ -25,6 +25,7 @@ class Batch:
         labels: float32 [N, C] of 0 and 1, or NaN where not known, if the samples have them.
         label_maps: int64 [N, h, w], 255 ignored, if the samples have them.
         grey: float32 [N, 1, h, w] in [0, 1] or NaN, if the samples have them.
+        progress: share of the training that is done, in [0, 1).
     """
 
     images: Tensor
@@ -33,6 +34,7 @@ class Batch:
     labels: Tensor | None = None
     label_maps: Tensor | None = None
     grey: Tensor | None = None
+    progress: float = 0.0
 
     def inside(self, rows: Tensor, columns: Tensor) -> Tensor:
         """bool [N, H, W]: which pixels of the given rows (H) and columns (W) are no padding."""

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +232,7 @@ class Trainer:
         for settings in self.optimizer.param_groups:
             settings["lr"] = lr * settings["times"]
         batch = collate(loaded, backbone=self.network.backbone, device=self.compute.device)
+        batch = replace(batch, progress=self.state.step / self.steps)
         with self.compute.autocast():
             found = self.loss(network, batch)
             parts = found if isinstance(found, dict) else {}

@@ -17,13 +17,17 @@ from wsss_cli.training.classification import multilabel_loss
 from wsss_cli.training.loop import Loss
 
 
-def sipe_loss(network: SipeNetwork, gsc: float) -> Loss:
+def sipe_loss(network: SipeNetwork, gsc: float, *, after: float = 0.0) -> Loss:
     """The losses of a batch with labels under ``network`` (sec. 3.3).
 
     ``classes``: the multi-label loss. ``gsc``: the consistency of CAM and image-specific CAM, times
     its weight ``gsc``. Cells that look at padding take part in nothing, not even in the mean that
     is the class score. A photograph that shows none of the classes has no regions to tell apart: it
     takes part in the first loss alone.
+
+    Before the share ``after`` of the training the consistency teaches the features alone, not the
+    CAM. A CAM that knows nothing yet may look beside the objects; drawn to all that is like what it
+    looks at, it would never leave again: a class is learnt as well by what surrounds it.
 
     A departure from the authors' code: a class without a seed does not count in the second loss.
     Its image-specific CAM is 0, and agreeing with that would make its CAM smaller, until no class
@@ -46,6 +50,8 @@ def sipe_loss(network: SipeNetwork, gsc: float) -> Loss:
             ratio = network.stride / network.fine_stride
             near = on_finer(cells, grid, ratio).clamp(min=1e-6)
             general = on_finer(cam, grid, ratio) / near
+            if batch.progress < after:
+                general = general.detach()
             apart = gsc_loss(general, normalise(specific), _seeded(specific) * fine_cells)
             return {
                 "classes": multilabel_loss(scores, batch.labels, batch.weights),

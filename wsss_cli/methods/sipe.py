@@ -17,6 +17,7 @@ from torch.nn import functional
 from wsss_cli.methods.cam import normalise
 
 SCRATCH = 16 << 20  # bytes of correlations held at a time
+BLOCKS = 8  # and no less, so that little is worked out on both sides of the diagonal
 
 
 def general_cam(maps: Tensor, valid: Tensor) -> Tensor:
@@ -56,9 +57,9 @@ def seed_regions(
     that of the background weighed by ``background``. Products stand for intersections, as in the
     public code of the authors.
 
-    All correlations are (hw)² numbers. They are held for as many cells i at a time as ``scratch``
-    allows, at least one, so that their memory is bounded whatever the size of the grid: by 16 MiB,
-    or 4 hw bytes where that is more.
+    All correlations are (hw)² numbers. They are held for an eighth of the cells i at a time, or as
+    many as ``scratch`` allows, at least one, so that their memory is bounded whatever the size of
+    the grid: by 16 MiB, or 4 hw bytes where that is more.
 
     Args:
         cam: activations in [0, 1], shape (N, C + 1, h, w), background first.
@@ -98,6 +99,8 @@ def seed_regions(
 def _overlaps(unit: Tensor, columns: Tensor, scratch: int) -> Tensor:
     """relu(FᵀF) times ``columns``, block by block of its rows.
 
+    It is symmetric: a block holds its rows from the diagonal on, and serves the columns below too.
+
     Args:
         unit: F, features of unit length, shape (D, hw).
         columns: shape (hw, K).
@@ -107,13 +110,18 @@ def _overlaps(unit: Tensor, columns: Tensor, scratch: int) -> Tensor:
         Shape (hw, K).
     """
     count = unit.shape[1]
-    block = max(1, scratch // (unit.element_size() * count))
-    held = unit.new_empty(min(block, count), count)
-    parts = []
-    for rows in torch.split(unit.T, block):
-        similar = torch.mm(rows, unit, out=held[: len(rows)]).relu_()
-        parts.append(similar @ columns)
-    return torch.cat(parts)
+    most = scratch // (unit.element_size() * count)
+    block = max(1, min(most, -(-count // BLOCKS)))
+    held = unit.new_empty(block * count)
+    total = columns.new_zeros(columns.shape)
+    for start in range(0, count, block):
+        rows = unit[:, start : start + block].T
+        end, rest = start + len(rows), count - start
+        similar = held[: len(rows) * rest].view(len(rows), rest)
+        torch.mm(rows, unit[:, start:], out=similar).relu_()
+        total[start:end] += similar @ columns[start:]
+        total[end:] += similar[:, len(rows) :].T @ columns[start:end]
+    return total
 
 
 def prototypes(seeds: Tensor, hierarchical: Tensor) -> Tensor:

@@ -308,10 +308,13 @@ def test_regions_are_those_of_two_separate_fields() -> None:
     assert {1, 2} <= set(np.unique(found))
 
 
-def test_background_of_its_own_is_weighed_both_ways() -> None:
+@pytest.mark.parametrize("height", [1, 0.05])
+def test_background_of_its_own_is_weighed_both_ways(height: float) -> None:
+    """Whatever the height of the scores: shares count."""
     image, cam = scene()
-    background = np.full((20, 60), 0.3, np.float16)  # 0.3^0.35 = 0.65, 0.3^2.8 = 0.03
-    regions = confident_regions(image, cam, background=background)
+    # Shares 0.25, 0.55, 0.94: to the power of 0.35 0.61, 0.81, 0.98, of 2.8 0.02, 0.18, 0.84.
+    background = np.full((20, 60), 0.3 * height, np.float16)
+    regions = confident_regions(image, cam * height, background=background)
     assert np.unique(regions[:, :20]) == [1]
     assert np.unique(regions[:, 20:40]) == [255]
     assert np.unique(regions[:, 40:]) == [0]

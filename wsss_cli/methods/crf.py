@@ -256,9 +256,10 @@ def confident_regions(
         cam: activations in [0, 1], (C, H, W); C may be 0, then all is background.
         low_alpha: exponent of the background score, > 0.
         high_alpha: the larger exponent.
-        background: the method's own background score in [0, 1], (H, W), where it has one. Its
-            powers r and 1/r take the place of those of (1 - max_c M_c), r² = low_alpha /
-            high_alpha: as far apart, but around the score itself.
+        background: the method's own background score in [0, 1], (H, W), where it has one. At each
+            pixel all scores are taken as shares of their sum; the powers r and 1/r of the
+            background's take the place of those of (1 - max_c M_c), r² = low_alpha / high_alpha: as
+            far apart, but around the score itself.
         steps: mean-field iterations.
         kernels: fields of :class:`Kernels`.
 
@@ -279,6 +280,11 @@ def confident_regions(
         _check_maps(image, background[None], "background scores")
     if cam.max() > 1 or (background is not None and background.max() > 1):
         raise ValueError("activations and background scores must lie between 0 and 1")
+    cam = cam.astype(np.float32)
+    if background is not None:
+        total = background.astype(np.float32) + cam.sum(0)
+        total[total == 0] = 1
+        cam, background = cam / total, background / total
     middle = math.sqrt(low_alpha * high_alpha)
     field = _Field(image, len(cam) + 1, checked)
 
@@ -286,8 +292,8 @@ def confident_regions(
         if background is None:
             score = background_score(cam, alpha)
         else:
-            score = background.astype(np.float32) ** np.float32(alpha / middle)
-        scores = np.concatenate([score[None], cam.astype(np.float32)])
+            score = background ** np.float32(alpha / middle)
+        scores = np.concatenate([score[None], cam])
         labels: npt.NDArray[np.uint8] = field.posterior(scores, steps).argmax(0).astype(np.uint8)
         return labels
 

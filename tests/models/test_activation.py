@@ -15,7 +15,7 @@ from torch.nn import functional
 from wsss_cli import files
 from wsss_cli.errors import WsssError
 from wsss_cli.methods.sampling import on_image
-from wsss_cli.models.activation import READINGS, SIPE_MAPS, CamMaker, map_size
+from wsss_cli.models.activation import READINGS, CamMaker, General, ImageSpecific, map_size
 from wsss_cli.models.inference import Runner
 
 Looking = Callable[..., Runner]
@@ -116,7 +116,7 @@ def halves(tmp_path: Path) -> Path:
 def test_image_specific_maps_lie_where_the_regions_are(
     looking: Looking, halves: Path, scales: tuple[float, ...], flip: bool
 ) -> None:
-    made = maker(looking(twice=True), reading=SIPE_MAPS["is-cam"], scales=scales, flip=flip)
+    made = maker(looking(twice=True), reading=ImageSpecific(), scales=scales, flip=flip)
     (seen,) = made.compute([made.load({"labels": ["red"]}, halves)])
     assert seen.names == ("background", "red")
     assert seen.maps is not None
@@ -134,7 +134,7 @@ def test_image_specific_maps_say_how_alike_not_more(looking: Looking, tmp_path: 
     """A prototype of two colours is neither: its map is below 1 and stays so."""
     pixels = np.zeros((240, 304, 3))
     pixels[:, :150, 0], pixels[120:, :150, 2], pixels[:, 150:, 1] = 250, 200, 100
-    made = maker(looking(twice=True), reading=SIPE_MAPS["is-cam"])
+    made = maker(looking(twice=True), reading=ImageSpecific())
     (seen,) = made.compute([made.load({"labels": ["red"]}, save(tmp_path / "a.png", pixels))])
     assert seen.maps is not None
     prototype = np.array([250, 0, 100])
@@ -144,7 +144,7 @@ def test_image_specific_maps_say_how_alike_not_more(looking: Looking, tmp_path: 
 
 
 def test_general_maps_leave_a_background(looking: Looking, halves: Path) -> None:
-    made = maker(looking(twice=True), reading=SIPE_MAPS["cam"])
+    made = maker(looking(twice=True), reading=General())
     (seen,) = made.compute([made.load({"labels": ["red"]}, halves)])
     plain = maker(looking(16))
     (expected,) = plain.compute([plain.load({"labels": ["red"]}, halves)])
@@ -158,7 +158,7 @@ def test_general_maps_leave_a_background(looking: Looking, halves: Path) -> None
 def test_image_specific_maps_of_a_batch_and_of_images_without_labels(
     looking: Looking, halves: Path
 ) -> None:
-    made = maker(looking(twice=True), reading=SIPE_MAPS["is-cam"], score_above=0.58)
+    made = maker(looking(twice=True), reading=ImageSpecific(), score_above=0.58)
     records: list[dict[str, Any]] = [{}, {"labels": []}, {"labels": ["green", "red"]}]
     found, none, both = made.compute([made.load(record, halves) for record in records])
     assert found.names == ("background", "red")  # its mean of 0.53 is the probability 0.63

@@ -29,6 +29,14 @@ from wsss_cli.commands import _options
     help="With a checkpoint of sipe-train: the image-specific CAM or the general one."
     "  [default: is-cam]",
 )
+@click.option(
+    "--seed-background",
+    default=None,
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="WEIGHT",
+    help="With image-specific CAMs: weight of the background among the seeds; larger gives more of"
+    " it, 0.5 is the paper's.  [default: 0.8]",
+)
 @_options.batch_size_option
 @_options.image_key_option
 @_options.max_side_option
@@ -44,6 +52,7 @@ def command(
     all: bool,
     score_above: float | None,
     map: str | None,
+    seed_background: float | None,
     batch_size: int,
     image_key: str,
     max_side: int,
@@ -65,19 +74,23 @@ def command(
     """
     _options.sleep_when_idle()
     from wsss_cli.files import load_checkpoint, provenance
-    from wsss_cli.models.activation import READINGS, SIPE_MAPS, CamMaker
+    from wsss_cli.models.activation import READINGS, CamMaker, General, ImageSpecific
     from wsss_cli.models.inference import Runner
     from wsss_cli.stage import Stage
 
     loaded = load_checkpoint(checkpoint, *READINGS)
     reading = READINGS[loaded.kind]
-    if loaded.kind == "sipe":
-        map = map or "is-cam"
-        reading = SIPE_MAPS[map]
-    elif map is not None:
-        raise click.BadParameter(
-            f"{checkpoint} is of kind {loaded.kind}, not of sipe-train", param_hint="--map"
-        )
+    for name, given in (("--map", map), ("--seed-background", seed_background)):
+        if given is not None and loaded.kind != "sipe":
+            raise click.BadParameter(
+                f"{checkpoint} is of kind {loaded.kind}, not of sipe-train", param_hint=name
+            )
+    if map == "cam":
+        if seed_background is not None:
+            raise click.UsageError("--seed-background: general CAMs have no seeds; leave it out")
+        reading = General()
+    elif seed_background is not None:
+        reading = ImageSpecific(seed_background)
     maker = CamMaker(
         Runner(loaded, device=device, precision=precision, max_side=max_side),
         reading=reading,
@@ -99,7 +112,6 @@ def command(
                 **maker.params,
                 "image_key": image_key,
                 "max_side": max_side,
-                **({"map": map} if map else {}),
             },
             checkpoint=loaded.digest,
             classes=loaded.classes,

@@ -179,7 +179,13 @@ def image_specific_cam(prototypes: Tensor, hierarchical: Tensor) -> Tensor:
 
 
 def explore(
-    maps: Tensor, features: Tensor, hierarchical: Tensor, valid: Tensor, fine_valid: Tensor
+    maps: Tensor,
+    features: Tensor,
+    hierarchical: Tensor,
+    valid: Tensor,
+    fine_valid: Tensor,
+    *,
+    background: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
     """The CAM of images and, by way of seeds and prototypes, their image-specific CAM (sec. 3.2).
 
@@ -189,13 +195,14 @@ def explore(
         hierarchical: hierarchical features, shape (N, E, h', w').
         valid, fine_valid: 0 or 1, of a shape that broadcasts to (N, C + 1, h, w), and to the same
             on the finer grid.
+        background: weight of the background's soft IoU among the seeds.
 
     Returns:
         M of shape (N, C + 1, h, w), as :func:`general_cam`, and IS of shape (N, C + 1, h', w'), as
         :func:`image_specific_cam`; both are 0 where they are not valid.
     """
     cam = general_cam(maps, valid)
-    seeds = seed_regions(cam, features, valid)
+    seeds = seed_regions(cam, features, valid, background=background)
     regions = _nearest(seeds, hierarchical) * fine_valid
     specific = image_specific_cam(prototypes(regions, hierarchical), hierarchical)
     return cam, specific * fine_valid

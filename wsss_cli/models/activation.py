@@ -28,10 +28,12 @@ class Reading(Protocol):
     Attributes:
         first: names of the maps that come before those of the classes.
         specific: whether what is kept of a view depends on the classes asked for.
+        params: what was chosen, for the provenance of the maps.
     """
 
     first: tuple[str, ...]
     specific: bool
+    params: dict[str, Any]
 
     def stride(self, network: Any) -> int:
         """Pixels of the image to a cell of what is kept."""
@@ -59,6 +61,9 @@ class ClassMaps:
 
     first: tuple[str, ...] = ()
     specific = False
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {}
 
     def stride(self, network: CamNetwork) -> int:
         return network.stride
@@ -99,6 +104,9 @@ class General(ClassMaps):
 
     first: tuple[str, ...] = (BACKGROUND,)
 
+    def __init__(self) -> None:
+        self.params = {"map": "cam"}
+
     def keep(self, found: Explored, wanted: Sequence[list[int] | None]) -> Tensor:  # type: ignore[override]
         return found.maps
 
@@ -113,9 +121,16 @@ class ImageSpecific(General):
     What is kept of a view are the maps of background and of all classes, 0 for those that are not
     asked for. A map is the mean over the views. The authors' public code then divides each by its
     maximum, which lifts those that nothing in the image is much like against the others.
+
+    Args:
+        seed_background: weight of the background among the seeds, 0.5 in the paper. A larger one
+            gives it more of them, so that less of the ground is like a class.
     """
 
     specific = True
+
+    def __init__(self, seed_background: float = 0.8) -> None:
+        self.params = {"map": "is-cam", "seed_background": seed_background}
 
     def stride(self, network: SipeNetwork) -> int:  # type: ignore[override]
         return network.fine_stride
@@ -126,7 +141,7 @@ class ImageSpecific(General):
         for one, indices in zip(valid, wanted, strict=True):
             if indices:
                 one[[0, *(index + 1 for index in indices)]] = 1
-        return explore(*found, valid, valid)[1]
+        return explore(*found, valid, valid, background=self.params["seed_background"])[1]
 
     def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
         return output[[0, *(index + 1 for index in wanted)]]
@@ -135,11 +150,10 @@ class ImageSpecific(General):
         return mean.clamp(max=1)
 
 
-# How each kind of checkpoint is read, and what else one of sipe-train can be read as.
+# How each kind of checkpoint is read, if nothing else is asked for.
 READINGS: dict[str, Reading] = {
     "cam": ClassMaps(), "eps": Probabilities(), "sipe": ImageSpecific(),
 }  # fmt: skip
-SIPE_MAPS: dict[str, Reading] = {"is-cam": READINGS["sipe"], "cam": General()}
 
 
 @dataclass(frozen=True)
@@ -192,7 +206,7 @@ class CamMaker:
     @property
     def params(self) -> dict[str, Any]:
         """What changes the maps, for their provenance."""
-        chosen = {"scales": self.scales, "flip": self.flip}
+        chosen = {"scales": self.scales, "flip": self.flip, **self.reading.params}
         if self.all_classes:
             chosen["all"] = True
         if self.score_above is not None:
@@ -217,7 +231,7 @@ class CamMaker:
             return [self._fused(seen, place, []) for place, seen in enumerate(batch)]
         if reading.specific and any(seen.wanted is None for seen in batch):
             # The classes are found first: they decide what is kept.
-            views = self._views(batch, SIPE_MAPS["cam"])
+            views = self._views(batch, General())
             batch = [
                 replace(seen, wanted=self._wanted(seen, place, views))
                 for place, seen in enumerate(batch)

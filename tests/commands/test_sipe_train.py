@@ -110,10 +110,24 @@ def test_the_tools_after_it_use_its_maps_and_their_background(
         names = ("background", *record["labels"]) if record["labels"] else ()
         assert maps.classes == cam.classes == names
         assert maps.meta["params"]["map"] == "is-cam"
+        assert maps.meta["params"]["seed_background"] == 0.8
         assert cam.meta["params"]["map"] == "cam"
+        assert "seed_background" not in cam.meta["params"]
         if names:
             np.testing.assert_allclose(cam.cam[0], 1 - cam.cam[1:].max(0), atol=1e-3)
             assert not np.allclose(maps.cam, cam.cam, atol=0.05)
+
+    # Other weights make other maps, which --skip-existing notices.
+    made = (
+        "make-cam", "-c", "sipe.pt", *SEEN, "--seed-background", "1e-9", "--skip-existing",
+        "-o", "is",
+    )  # fmt: skip
+    for record in inside(*made, input=photographs, check=0).records:
+        if record["labels"]:
+            assert not files.read_maps(record["cam"]).cam[0].any()
+    wrong = inside("make-cam", "-c", "sipe.pt", *SEEN, "--map", "cam", "--seed-background", "1")
+    assert wrong.code == 2
+    assert "--seed-background: general CAMs have no seeds" in wrong.err
 
     shown = ("make-aff-labels", "--workers", "0", "--crf-steps", "1")
     regions = inside(*shown, input=own.records, check=0).records
@@ -133,9 +147,9 @@ def test_the_tools_after_it_use_its_maps_and_their_background(
 
 def test_map_is_for_its_checkpoints_alone(inside: Run, photographs: Records) -> None:
     inside("train-cam", *SMALL, "--epochs", "1", input=photographs, check=0)
-    for name in ("is-cam", "cam"):
-        done = inside("make-cam", "-c", "cam.pt", *SEEN, "--map", name, input=photographs)
+    for option in (("--map", "is-cam"), ("--map", "cam"), ("--seed-background", "0.5")):
+        done = inside("make-cam", "-c", "cam.pt", *SEEN, *option, input=photographs)
         assert done.code == 2
-        assert "--map" in done.err
+        assert option[0] in done.err
         assert "cam.pt is of kind cam, not of sipe-train" in done.err
         assert done.out == ""

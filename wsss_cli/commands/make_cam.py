@@ -87,7 +87,9 @@ def command(
             )
     if map == "cam":
         if seed_background is not None:
-            raise click.UsageError("--seed-background: general CAMs have no seeds; leave it out")
+            raise click.BadParameter(
+                "general CAMs have no seeds; leave it out", param_hint="--seed-background"
+            )
         reading = General()
     elif seed_background is not None:
         reading = ImageSpecific(seed_background)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from wsss_cli.methods.cam import normalise
 
 SCRATCH = 16 << 20  # bytes of correlations held at a time
-BLOCKS = 8  # and no less, so that little is worked out on both sides of the diagonal
+BLOCKS = 8  # at least: the fewer, the more is worked out on both sides of the diagonal
 
 
 def general_cam(maps: Tensor, valid: Tensor) -> Tensor:
@@ -57,9 +57,9 @@ def seed_regions(
     that of the background weighed by ``background``. Products stand for intersections, as in the
     public code of the authors.
 
-    All correlations are (hw)² numbers. They are held for an eighth of the cells i at a time, or as
-    many as ``scratch`` allows, at least one, so that their memory is bounded whatever the size of
-    the grid: by 16 MiB, or 4 hw bytes where that is more.
+    All correlations are (hw)² numbers. They are held for an eighth of the cells i at a time, for
+    fewer if ``scratch`` allows no more, at least for one, so that their memory is bounded whatever
+    the size of the grid: by 16 MiB, or 4 hw bytes where that is more.
 
     Args:
         cam: activations in [0, 1], shape (N, C + 1, h, w), background first.

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.looking import cam_checkpoint as cam_checkpoint
+from tests.looking import looking as looking
 from wsss_cli import console
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side on the cores there are
@@ -60,8 +62,12 @@ def run(workdir: Path) -> Run:
             input = as_lines(input)
         done = subprocess.run(
             [sys.executable, "-m", "wsss_cli", *map(str, args)],
-            input=input, capture_output=True, text=True, timeout=120, **kwargs,
-        )  # fmt: skip
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **kwargs,
+        )
         if check is not None:
             assert done.returncode == check, done.stderr
         return Result(done.returncode, done.stdout, done.stderr)
@@ -76,9 +82,12 @@ def shell(workdir: Path) -> Run:
     def call(script: str, check: int | None = None, timeout: float = 120) -> Result:
         command = f"set -uo pipefail\nwsss() {{ '{sys.executable}' -m wsss_cli \"$@\"; }}\n{script}"
         done = subprocess.run(
-            ["bash", "-c", command], capture_output=True, text=True, timeout=timeout,
+            ["bash", "-c", command],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
             stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         if check is not None:
             assert done.returncode == check, done.stderr
         return Result(done.returncode, done.stdout, done.stderr)

@@ -13,9 +13,11 @@ import wsss_cli
 
 PACKAGE = Path(wsss_cli.__file__).parent
 FLOORS = [  # from the ground up; a module may import from its own floor and those below
-    ("errors", "classes", "console", "files", "pool", "records"),
-    ("methods", "models", "datasets", "metrics"),
-    ("stage", "training", "evaluation", "report", "view", "plot"),
+    ("errors", "console", "metrics", "classes"),
+    ("methods", "records", "pool"),
+    ("files",),
+    ("stage", "datasets", "models", "drawing"),
+    ("tools", "training"),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -68,7 +70,18 @@ def test_no_command_imports_another() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["cli", "records", "files", "classes", "metrics", "stage", "view", "commands.eval"]
+    "module",
+    [
+        "cli",
+        "records",
+        "files",
+        "classes",
+        "metrics",
+        "stage",
+        "drawing",
+        "tools.view",
+        "commands.eval",
+    ],
 )
 def test_light_modules_import_no_torch(module: str) -> None:
     code = f"import sys, wsss_cli.{module}; sys.exit('torch' in sys.modules)"

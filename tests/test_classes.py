@@ -14,8 +14,13 @@ def test_named_lists() -> None:
     assert len(classes.load_classes("voc")) == 20
     assert len(classes.load_classes("coco")) == 80
     assert classes.numbers(["cat", "cow", "dog", "horse", "person", "sheep"], classes.VOC) == [
-        8, 10, 12, 13, 15, 17,
-    ]  # fmt: skip
+        8,
+        10,
+        12,
+        13,
+        15,
+        17,
+    ]
 
 
 def test_a_file_with_one_name_a_line(tmp_path: Path) -> None:

@@ -79,8 +79,10 @@ def test_help_imports_no_torch(workdir: Path) -> None:
     for name in ([], *[[*name.split()] for name, _ in commands()]):
         done = subprocess.run(
             [sys.executable, "-c", "from wsss_cli.cli import main; main()", *name, "--help"],
-            capture_output=True, text=True, env=environment,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
         assert done.returncode == 0, done.stderr
 
 
@@ -111,9 +113,12 @@ def test_no_input_on_a_terminal_says_what_to_do(workdir: Path) -> None:
 
     main, side = pty.openpty()
     done = subprocess.run(
-        [sys.executable, "-m", "wsss_cli", "crf"], stdin=side, capture_output=True, text=True,
+        [sys.executable, "-m", "wsss_cli", "crf"],
+        stdin=side,
+        capture_output=True,
+        text=True,
         timeout=60,
-    )  # fmt: skip
+    )
     os.close(main)
     os.close(side)
     assert done.returncode == 2

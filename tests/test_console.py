@@ -10,8 +10,10 @@ from wsss_cli import console
 def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
     said = {}
     for name, switches in (
-        ("quiet", {"quiet": True}), ("normal", {}), ("verbose", {"verbose": True})
-    ):  # fmt: skip
+        ("quiet", {"quiet": True}),
+        ("normal", {}),
+        ("verbose", {"verbose": True}),
+    ):
         console.configure(**switches)
         console.warn("t", "w")
         console.note("t", "n")

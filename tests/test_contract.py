@@ -74,9 +74,13 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         path = tmp_path_factory.mktemp("networks") / "a.pt"
         network = build_network(kind, "efficientnet-lite0", CLASSES, config)
         files.save_checkpoint(
-            path, kind=kind, backbone="efficientnet-lite0", classes=CLASSES,
-            config={**config, "training": {}}, state_dict=network.state_dict(),
-        )  # fmt: skip
+            path,
+            kind=kind,
+            backbone="efficientnet-lite0",
+            classes=CLASSES,
+            config={**config, "training": {}},
+            state_dict=network.state_dict(),
+        )
         made[kind] = path.read_bytes()
     return made
 
@@ -197,20 +201,26 @@ def test_bad_records_are_named_and_left_out_and_the_rest_goes_on(
 ) -> None:
     good = as_lines(ready[:1])
     bad = [
-        "nonsense", "[1]", json.dumps({"image": "x.png"}),
-        json.dumps({**ready[1], "id": "../up"}), json.dumps({**ready[1], "id": "/etc/x"}),
+        "nonsense",
+        "[1]",
+        json.dumps({"image": "x.png"}),
+        json.dumps({**ready[1], "id": "../up"}),
+        json.dumps({**ready[1], "id": "/etc/x"}),
         json.dumps({key: value for key, value in ready[1].items() if key != "image"}),
         json.dumps({**ready[1], "id": "gone", "image": "gone.png"}),
-    ]  # fmt: skip
+    ]
     stream = good + "\n".join(bad) + "\n" + as_lines(ready[2:3])
     result = inside(tool, *STREAMING[tool], "-q", input=stream, check=1)
     plain(result)
     for said in (
-        ":2: not a JSON object: is this", ":3: not a JSON object but a list", ":4: no 'id'",
-        ":5: unsafe id \"../up\"", ":6: unsafe id \"/etc/x\"",
+        ":2: not a JSON object: is this",
+        ":3: not a JSON object but a list",
+        ":4: no 'id'",
+        ':5: unsafe id "../up"',
+        ':6: unsafe id "/etc/x"',
         f"{ready[1]['id']}: record has no 'image' (made by index)",
         "gone: cannot read image: gone.png: no such file",
-    ):  # fmt: skip
+    ):
         assert sum(said in line for line in result.err.splitlines()) == 1, said
     assert len(result.err.splitlines()) == 7
     assert [record["id"] for record in result.records] == [ready[0]["id"], ready[2]["id"]]
@@ -241,8 +251,10 @@ def test_no_color_is_honoured(ready: Records) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
         done = subprocess.run(
             [sys.executable, "-m", "wsss_cli", "eval", "in.jsonl", "--key", "pred", "-q"],
-            stdout=side, stderr=subprocess.PIPE, env={**environment, "TERM": "xterm", **extra},
-        )  # fmt: skip
+            stdout=side,
+            stderr=subprocess.PIPE,
+            env={**environment, "TERM": "xterm", **extra},
+        )
         os.close(side)
         shown[name] = os.read(main, 1 << 16)
         os.close(main)
@@ -338,8 +350,10 @@ def test_checkpoints_are_plain_data(ready: Records, inside: Run) -> None:
     data = torch.load("net.pt", weights_only=True)
     assert set(data) == {"format", "kind", "backbone", "classes", "config", "state_dict"}
     assert (data["kind"], data["backbone"], data["classes"]) == (
-        "segmentation", "efficientnet-lite0", CLASSES,
-    )  # fmt: skip
+        "segmentation",
+        "efficientnet-lite0",
+        CLASSES,
+    )
     assert all(isinstance(value, torch.Tensor) for value in data["state_dict"].values())
     inside("predict", "-c", "net.pt", "--scales", "1", "-q", input=ready, check=0)
 
@@ -363,9 +377,12 @@ def test_activation_maps_need_no_wsss_to_be_read(ready: Records, inside: Run) ->
 
 def test_label_maps_have_the_colours_of_voc(ready: Records, inside: Run) -> None:
     for tool, key in (
-        ("crf", "pseudo"), ("predict", "pred"), ("make-aff-labels", "aff_label"),
-        ("erase", "mined"), ("erase", "pseudo"),
-    ):  # fmt: skip
+        ("crf", "pseudo"),
+        ("predict", "pred"),
+        ("make-aff-labels", "aff_label"),
+        ("erase", "mined"),
+        ("erase", "pseudo"),
+    ):
         for record in inside(tool, *STREAMING[tool], "-q", input=ready, check=0).records:
             image = Image.open(record[key])
             assert (image.format, image.mode) == ("PNG", "P")

@@ -38,13 +38,19 @@ def script(workdir: Path) -> Script:
 
     def call(name: str, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
         environment = {
-            **os.environ, **settings, "PATH": f"{tool.parent}:{os.environ['PATH']}",
+            **os.environ,
+            **settings,
+            "PATH": f"{tool.parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(EXAMPLES.parent),
-        }  # fmt: skip
+        }
         return subprocess.run(
-            ["bash", str(EXAMPLES / name), *args], env=environment, text=True, timeout=300,
-            stdin=subprocess.DEVNULL, capture_output=True,
-        )  # fmt: skip
+            ["bash", str(EXAMPLES / name), *args],
+            env=environment,
+            text=True,
+            timeout=300,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
 
     return call
 
@@ -243,8 +249,13 @@ def test_all_methods_come_into_one_table_with_their_times(workdir: Path) -> None
     assert all(spent[name] >= 1 for name in trained)
     table = done.stdout[done.stdout.index("| method ") :].splitlines()
     assert [line.split("|")[1].strip() for line in table[2:]] == [
-        "CAM + AffinityNet", "AE-PSL", "EPS", "EPS++", "SIPE", "true masks (ceiling)",
-    ]  # fmt: skip
+        "CAM + AffinityNet",
+        "AE-PSL",
+        "EPS",
+        "EPS++",
+        "SIPE",
+        "true masks (ceiling)",
+    ]
     assert table[6].startswith("| SIPE | `make voc6-sipe` | 50.0 | 50.0 | 50.0 | 100.0 % | ")
 
 
@@ -260,8 +271,9 @@ def test_the_time_of_a_method_is_that_of_all_its_attempts(tmp_path: Path) -> Non
     (tmp_path / "weak.json").write_text('{"miou": 0.6}')
     done = subprocess.run(
         [sys.executable, EXAMPLES / "summary.py", tmp_path, "A:a:nix::weak:x/*", "B:b::::y.pt"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.splitlines()[2:] == [
         "| A | `make a` | – | – | 60.0 | 75.0 % | 4 |",
         "| B | `make b` | – | – | – | – | – |",
@@ -289,9 +301,13 @@ def test_ci_fails_below_the_floor(script: Script, toy_root: Path) -> None:
     config = {"output_stride": 16, "head": "aspp"}
     network = build_network("segmentation", "efficientnet-lite0", classes, config)
     files.save_checkpoint(
-        "seg.pt", kind="segmentation", backbone="efficientnet-lite0", classes=classes,
-        config=config, state_dict=network.state_dict(),
-    )  # fmt: skip
+        "seg.pt",
+        kind="segmentation",
+        backbone="efficientnet-lite0",
+        classes=classes,
+        config=config,
+        state_dict=network.state_dict(),
+    )
     small = {"WSSS_PREDICT_SCALES": "0.5", "WSSS_PREDICT_DEVICE": "cpu"}
     for floor, code in (("0", 0), ("0.99", 1)):
         done = script("ci-eval.sh", str(toy_root), "val", "seg.pt", floor, **small)
@@ -336,8 +352,9 @@ def watched(script: Script, name: str, *args: str, **settings: str) -> list[list
 def test_several_gpus_train_together_and_share_the_records(script: Script) -> None:
     train, *maps = watched(script, "several-gpus.sh", "records.jsonl", "3")
     assert train[:5] == ["torchrun", "--nproc-per-node", "3", "-m", "wsss_cli"]
-    given = sorted((call[call.index("--shard") + 1], call[call.index("--device") + 1])
-                   for call in maps)  # fmt: skip
+    given = sorted(
+        (call[call.index("--shard") + 1], call[call.index("--device") + 1]) for call in maps
+    )
     assert given == [("1/3", "cuda:0"), ("2/3", "cuda:1"), ("3/3", "cuda:2")]
     assert Path("cam.jsonl").read_text() == '{"id": "x"}\n' * 3  # and nothing of the log
 

@@ -78,9 +78,17 @@ def test_written_files_are_readable_by_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "name"),
-    [("L", "a.png"), ("P", "a.png"), ("RGBA", "a.png"), ("LA", "a.png"), ("1", "a.png"),
-     ("CMYK", "a.jpg"), ("L", "a.jpg"), ("RGB", "a.webp")],
-)  # fmt: skip
+    [
+        ("L", "a.png"),
+        ("P", "a.png"),
+        ("RGBA", "a.png"),
+        ("LA", "a.png"),
+        ("1", "a.png"),
+        ("CMYK", "a.jpg"),
+        ("L", "a.jpg"),
+        ("RGB", "a.webp"),
+    ],
+)
 def test_every_kind_of_photograph_becomes_rgb(mode: str, name: str, tmp_path: Path) -> None:
     Image.fromarray(noise(10, 20, 3)).convert(mode).save(tmp_path / name)
     pixels = files.read_image(tmp_path / name)
@@ -228,9 +236,12 @@ def test_label_maps_in_colour_or_of_another_size_are_refused(tmp_path: Path) -> 
 
 def write_some(path: Path, **changes: object) -> None:
     arrays = {
-        "cam": np.zeros((1, 2, 2), np.float16), "classes": np.array(["cat"]),
-        "size": np.array([8, 8], np.int32), "meta": np.array("{}"), **changes,
-    }  # fmt: skip
+        "cam": np.zeros((1, 2, 2), np.float16),
+        "classes": np.array(["cat"]),
+        "size": np.array([8, 8], np.int32),
+        "meta": np.array("{}"),
+        **changes,
+    }
     np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
 
 
@@ -340,9 +351,13 @@ def save(path: Path, kind: str = "cam") -> None:
     import torch
 
     files.save_checkpoint(
-        path, kind=kind, backbone="resnet50", classes=["cat"], config={"a": 1},
+        path,
+        kind=kind,
+        backbone="resnet50",
+        classes=["cat"],
+        config={"a": 1},
         state_dict={"w": torch.ones(2)},
-    )  # fmt: skip
+    )
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:

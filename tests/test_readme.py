@@ -127,8 +127,10 @@ def test_the_blocks_are_read_as_a_shell_does() -> None:
         "A=1 wsss toy 'my dir' --size 64 \\\n  --val 1 > x |\n  wsss eval # all\nls; wsss view &\n"
     )
     assert list(our_commands(script)) == [
-        ["toy", "my dir", "--size", "64", "--val", "1"], ["eval"], ["view"],
-    ]  # fmt: skip
+        ["toy", "my dir", "--size", "64", "--val", "1"],
+        ["eval"],
+        ["view"],
+    ]
     assert list(our_commands("torchrun --n 2 -m wsss_cli train-cam a\n")) == [["train-cam", "a"]]
 
 
@@ -172,8 +174,9 @@ def test_every_tool_has_its_section_with_an_example_and_no_other_has() -> None:
     titles = re.findall(r"^### (.+)$", section("The tools"), flags=re.M)
     assert titles == list(COMMANDS)
     for name in COMMANDS:
-        calls = [words for script in blocks("sh", section(name, "###"))
-                 for words in our_commands(script)]  # fmt: skip
+        calls = [
+            words for script in blocks("sh", section(name, "###")) for words in our_commands(script)
+        ]
         assert name in [words[0] for words in calls]
 
 
@@ -230,11 +233,18 @@ def test_every_file_and_target_named_is_there() -> None:
 # ---- what it promises ----
 
 SMALL = {
-    "TRAIN_CAM_EPOCHS": "1", "TRAIN_CAM_CROP": "64", "TRAIN_CAM_RESIZE": "64,96",
-    "TRAIN_AFF_EPOCHS": "1", "TRAIN_AFF_CROP": "64", "TRAIN_SEG_EPOCHS": "1",
-    "TRAIN_SEG_CROP": "64", "PREDICT_SCALES": "1", "CRF_WORKERS": "1", "EVAL_WORKERS": "1",
+    "TRAIN_CAM_EPOCHS": "1",
+    "TRAIN_CAM_CROP": "64",
+    "TRAIN_CAM_RESIZE": "64,96",
+    "TRAIN_AFF_EPOCHS": "1",
+    "TRAIN_AFF_CROP": "64",
+    "TRAIN_SEG_EPOCHS": "1",
+    "TRAIN_SEG_CROP": "64",
+    "PREDICT_SCALES": "1",
+    "CRF_WORKERS": "1",
+    "EVAL_WORKERS": "1",
     "MAKE_AFF_LABELS_WORKERS": "1",
-}  # fmt: skip
+}
 
 
 @pytest.fixture

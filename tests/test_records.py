@@ -33,9 +33,26 @@ def test_missing_file_is_a_configuration_error(workdir: Path) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["..", "../x", "a/../../x", "/etc/x", "a//b", "a/", "./a", "", "a\nb", "a\0b", "a\x7f", "\\x",
-     "C:x", 7, None, ["a"], "\ud800"],
-)  # fmt: skip
+    [
+        "..",
+        "../x",
+        "a/../../x",
+        "/etc/x",
+        "a//b",
+        "a/",
+        "./a",
+        "",
+        "a\nb",
+        "a\0b",
+        "a\x7f",
+        "\\x",
+        "C:x",
+        7,
+        None,
+        ["a"],
+        "\ud800",
+    ],
+)
 def test_unsafe_ids_are_refused(value: object) -> None:
     with pytest.raises(RecordError, match="id"):
         records.check_id(value)

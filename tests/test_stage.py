@@ -21,7 +21,7 @@ import os, sys, time
 from functools import partial
 import numpy as np
 from wsss_cli import files
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 from wsss_cli.stage import Stage
 import click
 
@@ -48,7 +48,7 @@ def compute(items):
 def save(job, size):
     files.write_label_map(job.paths["pseudo"], np.zeros(size, np.uint8), job.meta)
 
-@_options.command("tool")
+@_frame.command("tool")
 @_options.records_argument
 @_options.out_option("out")
 @_options.stage_options
@@ -208,9 +208,12 @@ def test_batches_go_together_by_size(tool: Any, photographs: Any) -> None:
 def test_a_record_is_printed_before_the_stream_ends(tool: Any, photographs: Any) -> None:
     for mode in MODES:
         process = subprocess.Popen(
-            [sys.executable, "tool.py", *mode.split()], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+            [sys.executable, "tool.py", *mode.split()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
         assert process.stdin
         assert process.stdout
         process.stdin.write(as_lines(photographs[:1]))
@@ -239,8 +242,11 @@ def test_interrupt_and_kill_leave_whole_files_only(mode: str, tool: Any, photogr
         with open("many.jsonl") as stdin:
             process = subprocess.Popen(
                 [sys.executable, "tool.py", *mode.split(), "--slow", "0.05"],
-                stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         assert process.stdout
         printed = [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(how)
@@ -259,9 +265,12 @@ def test_interrupt_and_kill_leave_whole_files_only(mode: str, tool: Any, photogr
 def test_workers_do_not_outlive_a_killed_parent(tool: Any, photographs: Any) -> None:
     tool("", photographs)
     process = subprocess.Popen(
-        [sys.executable, "tool.py", "--processes", "2", "--slow", "0.05"], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        [sys.executable, "tool.py", "--processes", "2", "--slow", "0.05"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     assert process.stdin
     assert process.stdout
     process.stdin.write(as_lines(photographs))

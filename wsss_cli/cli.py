@@ -109,13 +109,19 @@ def _hush() -> None:
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False,
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,
     invoke_without_command=True,
-)  # fmt: skip
+)
 @click.option(
-    "--config", "settings", metavar="FILE", envvar="WSSS_CONFIG",
-    type=click.Path(dir_okay=False), help=f"Settings file.  [default: {SETTINGS_FILE}, if there]",
-)  # fmt: skip
+    "--config",
+    "settings",
+    metavar="FILE",
+    envvar="WSSS_CONFIG",
+    type=click.Path(dir_okay=False),
+    help=f"Settings file.  [default: {SETTINGS_FILE}, if there]",
+)
 @click.version_option(__version__, prog_name="wsss", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context, settings: str | None) -> None:

@@ -478,14 +478,20 @@ def load_checkpoint(path: str | Path, *kinds: str) -> Checkpoint:
     if data.get("format") != _CHECKPOINT_FORMAT:
         raise ConfigurationError(f"{path}: not a wsss checkpoint (train one with 'wsss train-cam')")
     if kinds and data["kind"] not in kinds:
-        raise ConfigurationError(f"{path}: a checkpoint of kind {' or '.join(kinds)} is needed, "
-                        f"this is of kind {data['kind']}")  # fmt: skip
+        raise ConfigurationError(
+            f"{path}: a checkpoint of kind {' or '.join(kinds)} is needed, "
+            f"this is of kind {data['kind']}"
+        )
     with open(path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     return Checkpoint(
-        data["kind"], data["backbone"], tuple(data["classes"]), data["config"],
-        data["state_dict"], digest,
-    )  # fmt: skip
+        data["kind"],
+        data["backbone"],
+        tuple(data["classes"]),
+        data["config"],
+        data["state_dict"],
+        digest,
+    )
 
 
 def save_tensors(path: str | Path, data: Mapping[str, Any]) -> None:

@@ -188,16 +188,6 @@ def labels(record: Record) -> list[str] | None:
     return list(dict.fromkeys(value))
 
 
-def to_learn_from(record: Record) -> Record:
-    """``record`` without the ``mask`` that it may be measured with but not trained on.
-
-    That is the mask of a record marked ``"strong": false``.
-    """
-    if record.get("strong") is not False or "mask" not in record:
-        return record
-    return {key: value for key, value in record.items() if key != "mask"}
-
-
 def need(record: Record, keys: Iterable[str]) -> None:
     """Raise RecordError naming the keys that ``record`` lacks and who makes them."""
     if missing := [key for key in keys if record.get(key) is None]:

@@ -42,10 +42,21 @@ def seconds(tool: str, records: Path, workers: int) -> float:
     """Wall time of the whole command, its start included."""
     started = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "wsss_cli", tool, records, "-q", "--workers", str(workers),
-         "--out", records.parent / f"{tool}{workers}"],
-        check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "wsss_cli",
+            tool,
+            records,
+            "-q",
+            "--workers",
+            str(workers),
+            "--out",
+            records.parent / f"{tool}{workers}",
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return time.perf_counter() - started
 
 

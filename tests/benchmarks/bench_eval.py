@@ -87,8 +87,9 @@ def main() -> None:
         ours, out = timed([sys.executable, "-m", "wsss_cli", "eval", pairs, "--format", "json"], 5)
         miou = json.loads(out)["miou"]
         for title, code, runs in (
-            ("a loop over pairs of classes", PLAIN, 1), ("one bincount an image", BINCOUNT, 5)
-        ):  # fmt: skip
+            ("a loop over pairs of classes", PLAIN, 1),
+            ("one bincount an image", BINCOUNT, 5),
+        ):
             plain, said = timed([sys.executable, "-c", code, pairs], runs)
             print(
                 f"eval of {PAIRS} pairs: {ours:.2f} s, numpy, {title}: {plain:.2f} s, "

@@ -53,9 +53,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "cam.pt"
             save_checkpoint(
-                path, kind="cam", backbone=backbone, classes=list(map(str, range(20))),
-                config={"output_stride": 16}, state_dict=network.state_dict(),
-            )  # fmt: skip
+                path,
+                kind="cam",
+                backbone=backbone,
+                classes=list(map(str, range(20))),
+                config={"output_stride": 16},
+                state_dict=network.state_dict(),
+            )
             runner = Runner(load_checkpoint(path))
         ours, slow = medians(
             partial(runner.views, [image], SCALES, True), partial(plain, network, tensor)

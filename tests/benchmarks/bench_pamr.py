@@ -71,8 +71,10 @@ def measure(way: str, threads: int, maps: int) -> None:
 def asked(way: str, threads: int, maps: int) -> list[float]:
     done = subprocess.run(
         [sys.executable, __file__, way, str(threads), str(maps)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found: list[float] = json.loads(done.stdout)
     return found
 

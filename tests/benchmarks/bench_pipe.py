@@ -35,9 +35,13 @@ def networks(folder: Path) -> None:
         config = {"output_stride": stride}
         network = build_network(kind, "efficientnet-lite0", CLASSES, config)
         files.save_checkpoint(
-            folder / f"{name}.pt", kind=kind, backbone="efficientnet-lite0", classes=CLASSES,
-            config=config, state_dict=network.state_dict(),
-        )  # fmt: skip
+            folder / f"{name}.pt",
+            kind=kind,
+            backbone="efficientnet-lite0",
+            classes=CLASSES,
+            config=config,
+            state_dict=network.state_dict(),
+        )
 
 
 def stream(records: Path, count: int, shrink: int = 1) -> Path:
@@ -53,10 +57,12 @@ def stream(records: Path, count: int, shrink: int = 1) -> Path:
             image.reduce(shrink).save(path)
     path = records.parent / f"{count}.jsonl"
     chosen = (given[number % len(given)]["image"] for number in range(count))
-    path.write_text("".join(
-        json.dumps({"id": f"{number:04}", "image": image, "labels": CLASSES}) + "\n"
-        for number, image in enumerate(chosen)
-    ))  # fmt: skip
+    path.write_text(
+        "".join(
+            json.dumps({"id": f"{number:04}", "image": image, "labels": CLASSES}) + "\n"
+            for number, image in enumerate(chosen)
+        )
+    )
     return path
 
 

@@ -79,8 +79,10 @@ def main() -> None:
         every = median(lambda s=scores, a=affinity: random_walk(s, a, exact=True), 3)
         added = subprocess.run(
             [sys.executable, __file__, "memory", str(stride)],
-            capture_output=True, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
         line = (
             f"random walk, stride {stride}, {grid[0]}x{grid[1]}: {1000 * ours:.0f} ms, "
             f"every step {1000 * every:.0f} ms, {float(added):.0f} MiB more memory"

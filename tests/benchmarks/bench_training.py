@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from wsss_cli.datasets.augment import Jitter, random_view
 from wsss_cli.datasets.samples import Samples, batches, shuffled
 from wsss_cli.models import efficientnet
-from wsss_cli.models.networks import build_network, freeze_batchnorm
-from wsss_cli.models.precision import choose
+from wsss_cli.models.batchnorm import freeze_batchnorm
+from wsss_cli.models.device import choose
+from wsss_cli.models.networks import build_network
 
 BATCH, CROP, STEPS = 16, 320, 4
 

@@ -37,8 +37,9 @@ def test_environment_over_file_over_default_and_who_won(run: Run) -> None:
     environment = {**os.environ, "WSSS_CRF_ALPHA": "9", "WSSS_INDEX_VOC_SPLIT": "val"}
     found = shown(run("config", "crf", "index", env=environment, check=0).out)
     assert found["crf.alpha"] == ("9", "environment") or found["crf.alpha"] == (
-        '"9"', "environment",
-    )  # fmt: skip
+        '"9"',
+        "environment",
+    )
     assert found["crf.crf_steps"] == ("3", "file")
     assert found["crf.bilateral"] == ("[50, 5, 10]", "file")
     assert found["crf.certainty"] == ("0.7", "default")

@@ -145,7 +145,7 @@ def test_processes_keep_the_order_and_change_nothing(run: Run, squares: Records)
 
 
 def test_worker_processes_start_without_torch() -> None:
-    code = "import sys, wsss_cli.models.refining; sys.exit('torch' in sys.modules)"
+    code = "import sys, wsss_cli.tools.crf; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -184,18 +184,32 @@ def test_large_photographs_are_refined_small_and_answered_large(crf: Run, square
     wide = Image.new("RGB", (20_000, 20), (90, 90, 90))
     wide.save("wide.png")
     records = [
-        {"id": "big", "image": "big.jpg", "cam": save_maps(
-            "big.npz", [blob()], ("dog",), size=(HEIGHT * 10, WIDTH * 10))},
-        {"id": "wide", "image": "wide.png", "cam": save_maps(
-            "wide.npz", np.ones((1, 5, 5000)), ("dog",), size=(20, 20_000))},
-    ]  # fmt: skip
+        {
+            "id": "big",
+            "image": "big.jpg",
+            "cam": save_maps("big.npz", [blob()], ("dog",), size=(HEIGHT * 10, WIDTH * 10)),
+        },
+        {
+            "id": "wide",
+            "image": "wide.png",
+            "cam": save_maps("wide.npz", np.ones((1, 5, 5000)), ("dog",), size=(20, 20_000)),
+        },
+    ]
     done = crf("--max-side", "120", input=records, check=0)
     labels = files.read_label_map(done.records[0]["pseudo"], (HEIGHT * 10, WIDTH * 10))
     assert (labels == np.kron(np.where(INSIDE, 2, 0), np.ones((10, 10)))).mean() > 0.98
     assert (files.read_label_map(done.records[1]["pseudo"], (20, 20_000)) == 2).all()
     files.write_label_map("pred.png", labels)
-    again = crf("--max-side", "120", "--key", "pred", "-o", "again",
-                input=[{**records[0], "pred": "pred.png"}], check=0)  # fmt: skip
+    again = crf(
+        "--max-side",
+        "120",
+        "--key",
+        "pred",
+        "-o",
+        "again",
+        input=[{**records[0], "pred": "pred.png"}],
+        check=0,
+    )
     assert (files.read_label_map(again.records[0]["pseudo"]) == labels).mean() > 0.98
 
 
@@ -223,9 +237,14 @@ def test_pamr_follows_the_photograph_without_pydensecrf(run: Run, squares: Recor
     meta = files.read_meta("out/s0.png")
     assert meta is not None
     assert meta["params"] == {
-        "method": "pamr", "key": "cam", "alpha": 16, "threshold": None, "max_side": 1024,
-        "pamr": {"iterations": 10, "dilations": [1, 2, 4, 8, 12, 24]}, "classes": None,
-    }  # fmt: skip
+        "method": "pamr",
+        "key": "cam",
+        "alpha": 16,
+        "threshold": None,
+        "max_side": 1024,
+        "pamr": {"iterations": 10, "dilations": [1, 2, 4, 8, 12, 24]},
+        "classes": None,
+    }
     assert meta["from"] == {"cam": PROVENANCE}
     assert meta["classes"] == ["cat", "dog"]
 
@@ -265,8 +284,9 @@ def test_pamr_in_a_pipe_takes_label_maps_and_fills_their_gaps(shell: Run, square
     Path("in.jsonl").write_text(as_lines(squares))
     done = shell(
         "wsss crf in.jsonl --method pamr --key pred -o a |"
-        " wsss crf --method pamr --key pseudo -o b --iterations 1 | tee b.jsonl", check=0,
-    )  # fmt: skip
+        " wsss crf --method pamr --key pseudo -o b --iterations 1 | tee b.jsonl",
+        check=0,
+    )
     assert [record["pseudo"] for record in done.records] == ["b/s0.png", "b/s1.png", "b/s2.png"]
     first, *rest = label_maps(done.records)
     assert (first == wanted).mean() > 0.99
@@ -355,15 +375,17 @@ def test_bad_cams_fail_alone(run: Run, squares: Records, options: list[str]) -> 
     done = run("crf", "-q", *options, input=[squares[0], *bad, squares[1]])
     assert done.code == 1
     assert [record["id"] for record in done.records] == ["s0", "s1"]
-    assert sorted(done.err.splitlines()) == sorted([
-        "wsss crf: nan: nan.npz: maps hold NaN or values outside 0 to 1; make them again",
-        "wsss crf: size: size.npz: maps of an image of 61x40, but this one is 60x40",
-        "wsss crf: cut: cannot read maps: cut.npz: truncated or not an NPZ of wsss",
-        "wsss crf: gone: cannot read maps: gone.npz: no such file",
-        "wsss crf: list: the maps do not say their class list; give --classes",
-        "wsss crf: stranger: label 'dgo' is not in the class list; did you mean dog?",
-        "wsss crf: none: record has no 'cam' (made by make-cam)",
-    ])  # fmt: skip
+    assert sorted(done.err.splitlines()) == sorted(
+        [
+            "wsss crf: nan: nan.npz: maps hold NaN or values outside 0 to 1; make them again",
+            "wsss crf: size: size.npz: maps of an image of 61x40, but this one is 60x40",
+            "wsss crf: cut: cannot read maps: cut.npz: truncated or not an NPZ of wsss",
+            "wsss crf: gone: cannot read maps: gone.npz: no such file",
+            "wsss crf: list: the maps do not say their class list; give --classes",
+            "wsss crf: stranger: label 'dgo' is not in the class list; did you mean dog?",
+            "wsss crf: none: record has no 'cam' (made by make-cam)",
+        ]
+    )
     assert sorted(path.name for path in Path("out/crf").iterdir()) == ["s0.png", "s1.png"]
 
 
@@ -391,13 +413,15 @@ def test_bad_label_maps_and_photographs_fail_alone(crf: Run, squares: Records) -
     done = crf("-q", "--key", "pred", input=records)
     assert done.code == 1
     assert [record["id"] for record in done.records] == ["good", "last"]
-    assert sorted(done.err.splitlines()) == sorted([
-        "wsss crf: small: small.png: label map is 30x20, its image 60x40",
-        "wsss crf: coloured: coloured.png: a label map holds class numbers in an 8-bit palette or "
-        "grey PNG, this is RGB; convert its colours to numbers first",
-        "wsss crf: empty: cannot read image: empty.png: empty file",
-        "wsss crf: cut: cannot read image: cut.png: truncated file",
-    ])  # fmt: skip
+    assert sorted(done.err.splitlines()) == sorted(
+        [
+            "wsss crf: small: small.png: label map is 30x20, its image 60x40",
+            "wsss crf: coloured: coloured.png: a label map holds class numbers in an 8-bit palette or "
+            "grey PNG, this is RGB; convert its colours to numbers first",
+            "wsss crf: empty: cannot read image: empty.png: empty file",
+            "wsss crf: cut: cannot read image: cut.png: truncated file",
+        ]
+    )
 
 
 def test_a_key_that_holds_no_path(crf: Run, squares: Records) -> None:

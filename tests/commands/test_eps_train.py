@@ -40,9 +40,19 @@ def lines(path: str) -> list[dict[str, float]]:
 def test_a_checkpoint_that_describes_itself(inside: Run, salient: Records, variant: str) -> None:
     Path("val.jsonl").write_text(as_lines(salient))
     done = inside(
-        "eps-train", *SMALL, "--variant", variant, "--epochs", "2", "--val", "val.jsonl",
-        "-o", "out/net.pt", input=salient, check=0,
-    )  # fmt: skip
+        "eps-train",
+        *SMALL,
+        "--variant",
+        variant,
+        "--epochs",
+        "2",
+        "--val",
+        "val.jsonl",
+        "-o",
+        "out/net.pt",
+        input=salient,
+        check=0,
+    )
     assert done.out == ""
     checkpoint = files.load_checkpoint("out/net.pt", "eps")
     assert checkpoint.state_dict["classify.weight"].shape[0] == 21
@@ -51,9 +61,16 @@ def test_a_checkpoint_that_describes_itself(inside: Run, salient: Records, varia
     assert training.get("tau") == (0.4 if variant == "eps" else None)
     logged = lines("out/net.log.jsonl")
     assert {key for line in logged for key in line} == {
-        "step", "epoch", "loss", "loss_classes", "loss_saliency", "lr", "images_per_second",
-        "val_map", "val_f1",
-    }  # fmt: skip
+        "step",
+        "epoch",
+        "loss",
+        "loss_classes",
+        "loss_saliency",
+        "lr",
+        "images_per_second",
+        "val_map",
+        "val_f1",
+    }
     for line in logged:
         if "loss" in line:
             assert line["loss"] == pytest.approx(line["loss_classes"] + line["loss_saliency"])
@@ -107,12 +124,25 @@ def test_torchrun_with_two_processes_learns_what_one_does(inside: Run, salient: 
     settings = (*settings, "--resize", "64,96", "--variant", "eps")
     done = subprocess.run(
         [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m",
-            "wsss_cli", "eps-train", *settings, "--batch-size", "1", "-o", "two.pt",
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "wsss_cli",
+            "eps-train",
+            *settings,
+            "--batch-size",
+            "1",
+            "-o",
+            "two.pt",
         ],
-        input=as_lines(salient), capture_output=True, text=True,
+        input=as_lines(salient),
+        capture_output=True,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("wsss eps-train: epoch 3/3") == 1
     inside("eps-train", *settings, "-o", "one.pt", input=salient, check=0)
@@ -198,8 +228,9 @@ def test_settings_of_one_variant_have_no_meaning_with_the_other(
 def test_how_far_a_contradiction_must_go(inside: Run, salient: Records) -> None:
     """What is left out changes what is learned, and the checkpoint says what was."""
     for above in ("0.5", "1"):
-        inside("eps-train", *SMALL, "--drop-above", above, "-o", above + ".pt",
-               input=salient, check=0)  # fmt: skip
+        inside(
+            "eps-train", *SMALL, "--drop-above", above, "-o", above + ".pt", input=salient, check=0
+        )
     assert not same("0.5.pt", "1.pt")
     training = files.load_checkpoint("1.pt", "eps").config["training"]
     assert training["drop_above"] == 1

@@ -39,12 +39,14 @@ def write_saliency(path: str, values: list[int]) -> None:
 def records(workdir: Path) -> Records:
     """Two classes in one image, one class, no labels, and an image that nobody labelled."""
     made: Records = []
-    for number, (name, labels, classes) in enumerate([
-        ("both", ["dog", "cat"], {"dog": [0.2, 0.9, 0.8, 0.0], "cat": [0.9, 0.8, 0.1, 0.0]}),
-        ("one", ["cow"], {"cow": [0.0, 0.0, 0.5, 0.9]}),
-        ("empty", [], {}),
-        ("unlabelled", None, {"cat": [0.9, 0.1, 0.1, 0.1]}),
-    ]):  # fmt: skip
+    for number, (name, labels, classes) in enumerate(
+        [
+            ("both", ["dog", "cat"], {"dog": [0.2, 0.9, 0.8, 0.0], "cat": [0.9, 0.8, 0.1, 0.0]}),
+            ("one", ["cow"], {"cow": [0.0, 0.0, 0.5, 0.9]}),
+            ("empty", [], {}),
+            ("unlabelled", None, {"cat": [0.9, 0.1, 0.1, 0.1]}),
+        ]
+    ):
         image = np.arange(40 * 80 * 3, dtype=np.uint32).reshape(40, 80, 3) % 97 + 30 * number
         Image.fromarray(image.astype(np.uint8)).save(f"{name} é.png")
         write_cam(f"{name}.npz", classes)
@@ -74,12 +76,16 @@ def test_mined_erased_and_merged(erase: Run, records: Records) -> None:
     done = erase("--top", "0.45", "-o", "s1", input=records, check=0)
     found = {record["id"]: record for record in done.records}
     assert {name: areas(record["mined"]) for name, record in found.items()} == {
-        "both": [1, 255, 3, 0], "one": [0, 0, 2, 2], "empty": [0, 0, 0, 0],
+        "both": [1, 255, 3, 0],
+        "one": [0, 0, 2, 2],
+        "empty": [0, 0, 0, 0],
         "unlabelled": [1, 1, 1, 1],  # all that are level with the last of 45 % are in
-    }  # fmt: skip
+    }
     assert {name: areas(found[name]["pseudo"]) for name in ("both", "one", "empty")} == {
-        "both": [1, 255, 3, 0], "one": [255, 0, 2, 255], "empty": [255, 0, 255, 0],
-    }  # fmt: skip
+        "both": [1, 255, 3, 0],
+        "one": [255, 0, 2, 255],
+        "empty": [255, 0, 255, 0],
+    }
     assert "pseudo" not in found["unlabelled"]  # it has no saliency
     assert not Path("s1/pseudo/unlabelled.png").exists()
     assert list(found["both"])[:6] == ["id", "image", "cam", "x", "labels", "saliency"]
@@ -153,9 +159,14 @@ def test_a_step_needs_a_folder_of_its_own(erase: Run, records: Records) -> None:
 
 def test_maps_with_their_own_background_and_of_more_classes(erase: Run, records: Records) -> None:
     """Only what the labels name is mined."""
-    write_cam("one.npz", {
-        "background": [1.0, 1.0, 0.0, 0.0], "dog": [0.9, 0.0, 0.0, 0.0], "cow": [0, 0, 0.5, 0.9],
-    })  # fmt: skip
+    write_cam(
+        "one.npz",
+        {
+            "background": [1.0, 1.0, 0.0, 0.0],
+            "dog": [0.9, 0.0, 0.0, 0.0],
+            "cow": [0, 0, 0.5, 0.9],
+        },
+    )
     done = erase("--top", "0.2", input=records[1:2], check=0)
     assert areas(done.records[0]["mined"]) == [0, 0, 0, 2]
 
@@ -184,8 +195,10 @@ def test_the_mean_colour_is_that_of_the_whole_stream(run: Run, records: Records)
     with open("in.jsonl") as stream:
         redirected = subprocess.run(
             [sys.executable, "-m", "wsss_cli", *settings, "-o", "c", "--shard", "2/2"],
-            stdin=stream, capture_output=True, text=True,
-        )  # fmt: skip
+            stdin=stream,
+            capture_output=True,
+            text=True,
+        )
     assert told in redirected.stderr
     assert [record["id"] for record in piped.records] == ["both", "one", "empty"]
     for path in ("a/erased/both.png", "b/erased/both.png", "c/erased/one.png"):
@@ -210,8 +223,11 @@ def test_a_pipe_with_a_name_cannot_be_read_twice(shell: Run, records: Records) -
 def test_with_a_colour_the_stream_flows(records: Records) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "wsss_cli", "erase", "--fill", "1,2,3", "--workers", "0", "-q"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ},
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+    )
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(as_lines(records[:1]))

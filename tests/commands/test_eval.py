@@ -111,9 +111,12 @@ def test_merge_finds_the_best_threshold_of_the_whole(run: Run, workdir: Path) ->
         plane = np.full((1, 4, 4), left)
         plane[:, :, 2:] = right
         files.write_maps(
-            f"{name}.npz", plane, ["cat"], (16, 16),
+            f"{name}.npz",
+            plane,
+            ["cat"],
+            (16, 16),
             files.provenance("make-cam", {}, classes=["cat"]),
-        )  # fmt: skip
+        )
         records.append({"id": name, "cam": f"{name}.npz", "mask": "t.png"})
     few = ("eval", "--thresholds", "0.1,0.8,0.1", "--format", "json")
     whole = json.loads(run(*few, input=records, check=0).out)

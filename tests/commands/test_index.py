@@ -48,9 +48,17 @@ def test_labels_from_masks_are_those_of_the_annotations(run: Run, toy: Path) -> 
     annotated = run("index", "voc", toy, "--split", "val", "-q", check=0)
     assert annotated.err == ""
     masks = run(
-        "index", "voc", toy, "--split", "val", "--labels-from", "masks",
-        "--classes", toy / "classes.txt", check=0,
-    )  # fmt: skip
+        "index",
+        "voc",
+        toy,
+        "--split",
+        "val",
+        "--labels-from",
+        "masks",
+        "--classes",
+        toy / "classes.txt",
+        check=0,
+    )
     for a, b in zip(annotated.records, masks.records, strict=True):
         assert sorted(a["labels"]) == sorted(b["labels"])
     none = run("index", "voc", toy, "--split", "val", "--labels-from", "none", check=0)
@@ -88,8 +96,17 @@ def test_a_share_marked_strong(run: Run, toy: Path) -> None:
     assert len(eighth) == 3
     assert eighth < quarter
     assert strong("--strong", "1/4", "--seed", "1")[0] != quarter
-    again = run("index", "folder", toy / "JPEGImages", "--unlabelled", "--masks",
-                str(toy / "SegmentationClass"), "--strong", "1/4", check=0)  # fmt: skip
+    again = run(
+        "index",
+        "folder",
+        toy / "JPEGImages",
+        "--unlabelled",
+        "--masks",
+        str(toy / "SegmentationClass"),
+        "--strong",
+        "1/4",
+        check=0,
+    )
     assert {record["id"] for record in again.records if record["strong"]}
 
 
@@ -126,33 +143,48 @@ def test_saliency_asked_for_in_vain(run: Run, toy: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("voc", "toy set", "--split", "trian"),
-         "wsss index voc: no split 'trian' in toy set/ImageSets/Segmentation; "
-         "there are train, val"),
-        (("voc", "nothing"),
-         "wsss index voc: Invalid value for 'ROOT': Directory 'nothing' does not exist. "
-         "('wsss index voc --help' lists the options)"),
-        (("voc", "toy set/ImageSets"),
-         "wsss index voc: toy set/ImageSets: no folder JPEGImages in it; "
-         "'wsss index folder' takes any folder"),
-        (("voc", "."),
-         "wsss index voc: .: no folder JPEGImages in it; did you mean toy set?"),
-        (("voc", "toy set", "--classes", "voc"),
-         "wsss index voc: --classes names the numbers in masks: add --labels-from masks "
-         "('wsss index voc --help' lists the options)"),
-        (("voc", "toy set", "--labels-from", "masks", "--classes", "vox"),
-         "wsss index voc: --classes vox: not voc, coco or a readable text file with one class name "
-         "a line"),
-        (("voc",),
-         "wsss index voc: Missing argument 'ROOT'. ('wsss index voc --help' lists the options)"),
-        (("folder", "toy set", "--csv", "a.csv", "--unlabelled"),
-         "wsss index folder: --csv gives labels and --unlabelled none: choose one "
-         "('wsss index folder --help' lists the options)"),
-        (("folder", "toy set", "--csv", "a.csv"),
-         "wsss index folder: --csv a.csv: no such file, neither here nor in toy set"),
+        (
+            ("voc", "toy set", "--split", "trian"),
+            "wsss index voc: no split 'trian' in toy set/ImageSets/Segmentation; "
+            "there are train, val",
+        ),
+        (
+            ("voc", "nothing"),
+            "wsss index voc: Invalid value for 'ROOT': Directory 'nothing' does not exist. "
+            "('wsss index voc --help' lists the options)",
+        ),
+        (
+            ("voc", "toy set/ImageSets"),
+            "wsss index voc: toy set/ImageSets: no folder JPEGImages in it; "
+            "'wsss index folder' takes any folder",
+        ),
+        (("voc", "."), "wsss index voc: .: no folder JPEGImages in it; did you mean toy set?"),
+        (
+            ("voc", "toy set", "--classes", "voc"),
+            "wsss index voc: --classes names the numbers in masks: add --labels-from masks "
+            "('wsss index voc --help' lists the options)",
+        ),
+        (
+            ("voc", "toy set", "--labels-from", "masks", "--classes", "vox"),
+            "wsss index voc: --classes vox: not voc, coco or a readable text file with one class name "
+            "a line",
+        ),
+        (
+            ("voc",),
+            "wsss index voc: Missing argument 'ROOT'. ('wsss index voc --help' lists the options)",
+        ),
+        (
+            ("folder", "toy set", "--csv", "a.csv", "--unlabelled"),
+            "wsss index folder: --csv gives labels and --unlabelled none: choose one "
+            "('wsss index folder --help' lists the options)",
+        ),
+        (
+            ("folder", "toy set", "--csv", "a.csv"),
+            "wsss index folder: --csv a.csv: no such file, neither here nor in toy set",
+        ),
         ((), "wsss index: Missing command. ('wsss index --help' lists the options)"),
     ],
-)  # fmt: skip
+)
 def test_wrong_usage(run: Run, toy: Path, arguments: tuple[str, ...], message: str) -> None:
     done = run("index", *arguments, check=2)
     assert done.err == message + "\n"

@@ -136,13 +136,15 @@ def test_bad_input_fails_alone(regions: Run, areas: Records) -> None:
     assert done.code == 1
     assert [record["id"] for record in done.records] == ["both", "one"]
     tool = "wsss make-aff-labels"
-    assert sorted(done.err.splitlines()) == sorted([
-        f"{tool}: nan: nan.npz: maps hold NaN or values outside 0 to 1; make them again",
-        f"{tool}: other: other.npz: maps of an image of 20x20, but this one is 80x40",
-        f"{tool}: stranger: label 'crow' is not in the class list; did you mean cow?",
-        f"{tool}: cut: cannot read image: cut.png: truncated file",
-        f"{tool}: none yet: record has no 'cam' (made by make-cam)",
-    ])  # fmt: skip
+    assert sorted(done.err.splitlines()) == sorted(
+        [
+            f"{tool}: nan: nan.npz: maps hold NaN or values outside 0 to 1; make them again",
+            f"{tool}: other: other.npz: maps of an image of 20x20, but this one is 80x40",
+            f"{tool}: stranger: label 'crow' is not in the class list; did you mean cow?",
+            f"{tool}: cut: cannot read image: cut.png: truncated file",
+            f"{tool}: none yet: record has no 'cam' (made by make-cam)",
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,13 @@ def network(workdir: Path) -> Path:
     config = {"output_stride": 16}
     made = build_network("cam", "efficientnet-lite0", CLASSES, config)
     files.save_checkpoint(
-        "cam.pt", kind="cam", backbone="efficientnet-lite0", classes=CLASSES, config=config,
+        "cam.pt",
+        kind="cam",
+        backbone="efficientnet-lite0",
+        classes=CLASSES,
+        config=config,
         state_dict=made.state_dict(),
-    )  # fmt: skip
+    )
     return Path("cam.pt")
 
 

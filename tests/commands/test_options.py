@@ -25,7 +25,11 @@ def test_threads_of_torch_sleep_when_they_wait(
     (tmp_path / "empty.pt").touch()
     done = subprocess.run(
         [sys.executable, "-m", "wsss_cli", tool, "-c", "empty.pt"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
     assert done.returncode == 2
     assert f"GOMP_SPINCOUNT = '{rounds}'" in done.stderr  # 300000 if nothing is said

@@ -25,9 +25,13 @@ def network(photographs: Records) -> Path:
     for branch in made.head.branches:
         torch.nn.init.normal_(branch.weight, std=0.2)
     files.save_checkpoint(
-        "seg.pt", kind="segmentation", backbone="efficientnet-lite0", classes=("cat", "dog"),
-        config=config, state_dict=made.state_dict(),
-    )  # fmt: skip
+        "seg.pt",
+        kind="segmentation",
+        backbone="efficientnet-lite0",
+        classes=("cat", "dog"),
+        config=config,
+        state_dict=made.state_dict(),
+    )
     return Path("seg.pt")
 
 
@@ -93,9 +97,13 @@ def judge(photographs: Records) -> Path:
     torch.nn.init.zeros_(made.classify.weight)
     made.classify.bias.data = torch.tensor([0.15, 0.05]).logit()
     files.save_checkpoint(
-        "psl.pt", kind="segmentation", backbone="efficientnet-lite0", classes=("cat", "dog"),
-        config=config, state_dict=made.state_dict(),
-    )  # fmt: skip
+        "psl.pt",
+        kind="segmentation",
+        backbone="efficientnet-lite0",
+        classes=("cat", "dog"),
+        config=config,
+        state_dict=made.state_dict(),
+    )
     return Path("psl.pt")
 
 
@@ -106,9 +114,16 @@ def test_classes_that_are_hardly_there_are_dropped(
     for least in (None, "0.04", "0.2"):
         chosen = ("--drop-below", least) if least else ()
         done = inside(
-            "predict", "-c", judge, *chosen, "--scores", "-o", f"out{least}", input=photographs,
+            "predict",
+            "-c",
+            judge,
+            *chosen,
+            "--scores",
+            "-o",
+            f"out{least}",
+            input=photographs,
             check=0,
-        )  # fmt: skip
+        )
         labels = [files.read_label_map(record["pred"]) for record in done.records]
         found[least] = {int(number) for one in labels for number in np.unique(one)}
         maps = files.read_maps(done.records[0]["scores"])
@@ -119,9 +134,18 @@ def test_classes_that_are_hardly_there_are_dropped(
     assert meta is not None
     assert meta["params"]["drop_below"] == 0.1
     again = inside(
-        "predict", "-c", judge, "--drop-below", "0.1", "--scores", "-o", "outNone",
-        "--skip-existing", input=photographs, check=0,
-    )  # fmt: skip
+        "predict",
+        "-c",
+        judge,
+        "--drop-below",
+        "0.1",
+        "--scores",
+        "-o",
+        "outNone",
+        "--skip-existing",
+        input=photographs,
+        check=0,
+    )
     assert "4 reused" in again.err
 
 
@@ -148,9 +172,13 @@ def test_a_broken_photograph_fails_alone(inside: Run, photographs: Records, netw
 def test_a_checkpoint_of_another_kind(inside: Run, photographs: Records) -> None:
     made = build_network("cam", "efficientnet-lite0", ("cat",), {"output_stride": 16})
     files.save_checkpoint(
-        "cam.pt", kind="cam", backbone="efficientnet-lite0", classes=("cat",), config={},
+        "cam.pt",
+        kind="cam",
+        backbone="efficientnet-lite0",
+        classes=("cat",),
+        config={},
         state_dict=made.state_dict(),
-    )  # fmt: skip
+    )
     done = inside("predict", "-c", "cam.pt", input=photographs)
     assert done.code == 2
     assert done.err == (

@@ -14,6 +14,7 @@ from tests.conftest import Run
 from wsss_cli import files
 from wsss_cli.models.networks import build_network
 from wsss_cli.models.weights import load_pretrained
+from wsss_cli.tools import label_maps
 
 Records = list[dict[str, Any]]
 CLASSES = ("cow", "cat", "dog")
@@ -29,9 +30,13 @@ def network(workdir: Path) -> Path:
     made = build_network("affinity", "efficientnet-lite0", CLASSES, config)
     load_pretrained(made.backbone, "imagenet")
     files.save_checkpoint(
-        "aff.pt", kind="affinity", backbone="efficientnet-lite0", classes=CLASSES, config=config,
+        "aff.pt",
+        kind="affinity",
+        backbone="efficientnet-lite0",
+        classes=CLASSES,
+        config=config,
         state_dict=made.state_dict(),
-    )  # fmt: skip
+    )
     return Path("aff.pt")
 
 
@@ -156,7 +161,6 @@ def test_large_photographs_are_walked_small_and_answered_large(
 def test_the_crf_is_asked_at_the_bounded_size(
     walk: Run, cams: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wsss_cli.models import pseudo
 
     sizes: list[tuple[int, ...]] = []
 
@@ -165,7 +169,7 @@ def test_the_crf_is_asked_at_the_bounded_size(
         assert scores.shape[1:] == image.shape[:2]
         return scores
 
-    monkeypatch.setattr(pseudo, "dense_crf", spy)
+    monkeypatch.setattr(label_maps, "dense_crf", spy)
     walk("--crf", "--max-side", "40", input=cams[:1], check=0)
     walk("--crf", input=cams[:1], check=0)
     assert sizes == [(30, 40, 3), (48, 64, 3)]
@@ -204,12 +208,14 @@ def test_bad_cams_fail_alone(walk: Run, cams: Records) -> None:
     assert done.code == 1
     assert [record["id"] for record in done.records] == ["photo 0 é", "photo 1 é"]
     tool = "wsss random-walk"
-    assert sorted(done.err.splitlines()) == sorted([
-        f"{tool}: nan: nan.npz: maps hold NaN or values outside 0 to 1; make them again",
-        f"{tool}: other: other.npz: maps of an image of 20x20, but this one is 64x48",
-        f"{tool}: cut: cannot read maps: cut.npz: truncated or not an NPZ of wsss",
-        f"{tool}: none: record has no 'cam' (made by make-cam)",
-    ])  # fmt: skip
+    assert sorted(done.err.splitlines()) == sorted(
+        [
+            f"{tool}: nan: nan.npz: maps hold NaN or values outside 0 to 1; make them again",
+            f"{tool}: other: other.npz: maps of an image of 20x20, but this one is 64x48",
+            f"{tool}: cut: cannot read maps: cut.npz: truncated or not an NPZ of wsss",
+            f"{tool}: none: record has no 'cam' (made by make-cam)",
+        ]
+    )
 
 
 @pytest.mark.parametrize(

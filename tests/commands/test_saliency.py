@@ -205,14 +205,23 @@ def test_what_is_no_map(run: Run, squares: Records, onnx: Any, output: str, said
     ("inputs", "options", "said"),
     [
         ([[1, 3, 32, 48]], ("--input-size", "64"), "takes 48x32 only; leave out --input-size"),
-        ([[1, 1, 32, 32]], (), "a network that takes one picture (1, 3, h, w) is needed, "
-         "not [1, 1, 32, 32]"),
-        ([[4, 3, 32, 32]], (), "a network that takes one picture (1, 3, h, w) is needed, "
-         "not [4, 3, 32, 32]"),
-        ([[1, 3, 8, 8], [1]], (), "a network that takes one picture (1, 3, h, w) is needed, "
-         "not [1, 3, 8, 8], [1]"),
+        (
+            [[1, 1, 32, 32]],
+            (),
+            "a network that takes one picture (1, 3, h, w) is needed, not [1, 1, 32, 32]",
+        ),
+        (
+            [[4, 3, 32, 32]],
+            (),
+            "a network that takes one picture (1, 3, h, w) is needed, not [4, 3, 32, 32]",
+        ),
+        (
+            [[1, 3, 8, 8], [1]],
+            (),
+            "a network that takes one picture (1, 3, h, w) is needed, not [1, 3, 8, 8], [1]",
+        ),
     ],
-)  # fmt: skip
+)
 def test_another_network_ends_before_any_work(
     run: Run, squares: Records, onnx: Any, inputs: Any, options: Any, said: str
 ) -> None:

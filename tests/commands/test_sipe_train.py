@@ -18,9 +18,22 @@ from wsss_cli import files
 Records = list[dict[str, Any]]
 
 SMALL = (
-    "--classes", "voc", "--weights", "none", "--crop", "64", "--resize", "48,80",
-    "--batch-size", "2", "--device", "cpu", "--freeze-bn", "--precision", "fp32",
-)  # fmt: skip
+    "--classes",
+    "voc",
+    "--weights",
+    "none",
+    "--crop",
+    "64",
+    "--resize",
+    "48,80",
+    "--batch-size",
+    "2",
+    "--device",
+    "cpu",
+    "--freeze-bn",
+    "--precision",
+    "fp32",
+)
 SEEN = ("--scales", "1", "--no-flip", "--device", "cpu", "--precision", "fp32")
 
 
@@ -39,9 +52,16 @@ def test_a_checkpoint_that_describes_itself(inside: Run, photographs: Records) -
     assert checkpoint.state_dict["side.3.weight"].shape == (256, 1280, 1, 1)
     lines = [json.loads(line) for line in Path("out/net.log.jsonl").read_text().splitlines()]
     assert {key for line in lines for key in line} == {
-        "step", "epoch", "loss", "loss_classes", "loss_gsc", "lr", "images_per_second", "val_map",
+        "step",
+        "epoch",
+        "loss",
+        "loss_classes",
+        "loss_gsc",
+        "lr",
+        "images_per_second",
+        "val_map",
         "val_f1",
-    }  # fmt: skip
+    }
     again = inside("sipe-train", *settings, "--resume", input=photographs, check=0)
     assert again.err == "wsss sipe-train: out/net.pt: finished already\n"
     other = inside("sipe-train", *settings, "--gsc", "0.5", "--resume", input=photographs)
@@ -58,12 +78,22 @@ def test_torchrun_with_two_processes_learns_what_one_does(
     command = ["-m", "wsss_cli", "sipe-train", *settings]
     done = subprocess.run(
         [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-            *command, "--batch-size", "1", "-o", "two.pt",
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            *command,
+            "--batch-size",
+            "1",
+            "-o",
+            "two.pt",
         ],
-        input=as_lines(photographs), capture_output=True, text=True,
+        input=as_lines(photographs),
+        capture_output=True,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     inside("sipe-train", *settings, "-o", "one.pt", input=photographs, check=0)
     one, two = (files.load_checkpoint(name) for name in ("one.pt", "two.pt"))
@@ -119,9 +149,16 @@ def test_the_tools_after_it_use_its_maps_and_their_background(
 
     # Other weights make other maps, which --skip-existing notices.
     made = (
-        "make-cam", "-c", "sipe.pt", *SEEN, "--seed-background", "1e-9", "--skip-existing",
-        "-o", "is",
-    )  # fmt: skip
+        "make-cam",
+        "-c",
+        "sipe.pt",
+        *SEEN,
+        "--seed-background",
+        "1e-9",
+        "--skip-existing",
+        "-o",
+        "is",
+    )
     for record in inside(*made, input=photographs, check=0).records:
         if record["labels"]:
             assert not files.read_maps(record["cam"]).cam[0].any()
@@ -132,9 +169,20 @@ def test_the_tools_after_it_use_its_maps_and_their_background(
     shown = ("make-aff-labels", "--workers", "0", "--crf-steps", "1")
     regions = inside(*shown, input=own.records, check=0).records
     inside(
-        "train-aff", "-c", "sipe.pt", "--epochs", "1", "--crop", "64", "--batch-size", "2",
-        "--device", "cpu", input=regions, check=0,
-    )  # fmt: skip
+        "train-aff",
+        "-c",
+        "sipe.pt",
+        "--epochs",
+        "1",
+        "--crop",
+        "64",
+        "--batch-size",
+        "2",
+        "--device",
+        "cpu",
+        input=regions,
+        check=0,
+    )
     start, aff = files.load_checkpoint("sipe.pt"), files.load_checkpoint("aff.pt", "affinity")
     assert aff.classes == start.classes
     assert {key for key in start.state_dict if key.startswith("backbone.")} == {

@@ -45,15 +45,19 @@ def test_refuses_what_is_not_its_own(run: Run, workdir: Path) -> None:
     ("arguments", "message"),
     [
         (("toy", "--seed", "-1"), "seed -1: must be at least 0"),
-        (("toy", "--train", "-1"),
-         "Invalid value for '--train': -1 is not in the range x>=0. "
-         "('wsss toy --help' lists the options)"),
-        (("file",),
-         "Invalid value for 'DIR': Directory 'file' is a file. "
-         "('wsss toy --help' lists the options)"),
+        (
+            ("toy", "--train", "-1"),
+            "Invalid value for '--train': -1 is not in the range x>=0. "
+            "('wsss toy --help' lists the options)",
+        ),
+        (
+            ("file",),
+            "Invalid value for 'DIR': Directory 'file' is a file. "
+            "('wsss toy --help' lists the options)",
+        ),
         ((), "Missing argument 'DIR'. ('wsss toy --help' lists the options)"),
     ],
-)  # fmt: skip
+)
 def test_wrong_usage(run: Run, arguments: tuple[str, ...], message: str) -> None:
     Path("file").write_text("")
     assert run("toy", *arguments, check=2).err == f"wsss toy: {message}\n"

@@ -26,9 +26,13 @@ def regions(photographs: Records) -> Records:
     torch.manual_seed(0)
     network = build_network("cam", "efficientnet-lite0", VOC, {"output_stride": 16})
     files.save_checkpoint(
-        "cam.pt", kind="cam", backbone="efficientnet-lite0", classes=VOC,
-        config={"output_stride": 16, "training": {}}, state_dict=network.state_dict(),
-    )  # fmt: skip
+        "cam.pt",
+        kind="cam",
+        backbone="efficientnet-lite0",
+        classes=VOC,
+        config={"output_stride": 16, "training": {}},
+        state_dict=network.state_dict(),
+    )
     for number, record in enumerate(photographs):
         labels = np.zeros(files.image_size(record["image"]), np.uint8)
         labels[10:30, 10:30] = 8

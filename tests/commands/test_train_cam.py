@@ -19,9 +19,20 @@ from wsss_cli import files
 Records = list[dict[str, Any]]
 
 SMALL = (
-    "--classes", "voc", "--weights", "none", "--crop", "64", "--resize", "48,80",
-    "--batch-size", "2", "--device", "cpu", "--freeze-bn",
-)  # fmt: skip
+    "--classes",
+    "voc",
+    "--weights",
+    "none",
+    "--crop",
+    "64",
+    "--resize",
+    "48,80",
+    "--batch-size",
+    "2",
+    "--device",
+    "cpu",
+    "--freeze-bn",
+)
 
 
 def same(a: str | Path, b: str | Path) -> bool:
@@ -34,9 +45,17 @@ def same(a: str | Path, b: str | Path) -> bool:
 def test_a_checkpoint_that_describes_itself(inside: Run, photographs: Records) -> None:
     Path("val.jsonl").write_text(as_lines(photographs))
     done = inside(
-        "train-cam", *SMALL, "--epochs", "2", "--val", "val.jsonl", "-o", "out/net.pt",
-        input=photographs, check=0,
-    )  # fmt: skip
+        "train-cam",
+        *SMALL,
+        "--epochs",
+        "2",
+        "--val",
+        "val.jsonl",
+        "-o",
+        "out/net.pt",
+        input=photographs,
+        check=0,
+    )
     assert done.out == ""
     checkpoint = files.load_checkpoint("out/net.pt", "cam")
     assert checkpoint.backbone == "efficientnet-lite0"
@@ -45,11 +64,19 @@ def test_a_checkpoint_that_describes_itself(inside: Run, photographs: Records) -
     assert checkpoint.config["training"]["epochs"] == 2
     lines = [json.loads(line) for line in Path("out/net.log.jsonl").read_text().splitlines()]
     assert {key for line in lines for key in line} == {
-        "step", "epoch", "loss", "lr", "images_per_second", "val_map", "val_f1",
-    }  # fmt: skip
+        "step",
+        "epoch",
+        "loss",
+        "lr",
+        "images_per_second",
+        "val_map",
+        "val_f1",
+    }
     assert sorted(path.name for path in Path("out").iterdir()) == [
-        "net.log.jsonl", "net.png", "net.pt",
-    ]  # fmt: skip
+        "net.log.jsonl",
+        "net.png",
+        "net.pt",
+    ]
     assert "wsss train-cam: epoch 2/2: loss 0." in done.err
 
 
@@ -83,8 +110,9 @@ def test_kill_9_and_resume_give_the_weights_of_a_run_left_alone(
     assert again.err == "wsss train-cam: killed.pt: finished already\n"
     other = inside("train-cam", *settings, input=photographs[:3] + photographs[:1])
     assert (other.code, other.err) == (
-        2, "wsss train-cam: killed.pt was trained on other records; give another --out\n",
-    )  # fmt: skip
+        2,
+        "wsss train-cam: killed.pt was trained on other records; give another --out\n",
+    )
 
 
 def test_ctrl_c_saves_the_state(run: Run, photographs: Records) -> None:
@@ -92,8 +120,9 @@ def test_ctrl_c_saves_the_state(run: Run, photographs: Records) -> None:
     settings = (*SMALL, "--epochs", "500", "-o", "net.pt")
     process = subprocess.Popen(
         [sys.executable, "-m", "wsss_cli", "train-cam", "train.jsonl", *settings],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     log = Path("net.log.jsonl")
     for _ in range(600):
         if log.exists() and log.stat().st_size:
@@ -118,12 +147,22 @@ def test_torchrun_with_two_processes_learns_what_one_does(
     command = ["-m", "wsss_cli", "train-cam", *settings]
     done = subprocess.run(
         [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-            *command, "--batch-size", "1", "-o", "two.pt",
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            *command,
+            "--batch-size",
+            "1",
+            "-o",
+            "two.pt",
         ],
-        input=as_lines(photographs), capture_output=True, text=True,
+        input=as_lines(photographs),
+        capture_output=True,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert done.stderr.count("wsss train-cam: epoch 3/3") == 1
@@ -180,24 +219,28 @@ def test_a_photograph_that_cannot_be_decoded_is_left_out(inside: Run, photograph
     [
         ((), 1, "wsss train-cam: no records to train on: the stream is empty\n"),
         (
-            ("--resize", "80,48"), 2,
+            ("--resize", "80,48"),
+            2,
             "wsss train-cam: Invalid value for '--resize': 80 is larger than 48 "
             "('wsss train-cam --help' lists the options)\n",
         ),
         (
-            ("--backbone", "resnet38", "--output-stride", "16"), 1,
+            ("--backbone", "resnet38", "--output-stride", "16"),
+            1,
             "wsss train-cam: no records to train on: the stream is empty\n",
         ),
         (
-            ("--device", "cuda:7"), 2,
+            ("--device", "cuda:7"),
+            2,
             "wsss train-cam: --device cuda:7: this machine has no such device\n",
         ),
         (
-            ("--device", "cpu", "--precision", "fp16"), 2,
+            ("--device", "cpu", "--precision", "fp16"),
+            2,
             "wsss train-cam: --precision fp16 needs a GPU; on a CPU use bf16 or fp32\n",
         ),
     ],
-)  # fmt: skip
+)
 def test_wrong_use(inside: Run, arguments: tuple[str, ...], code: int, said: str) -> None:
     done = inside("train-cam", *SMALL, *arguments)
     assert (done.code, done.err) == (code, said)

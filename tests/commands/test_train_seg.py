@@ -18,9 +18,20 @@ from wsss_cli import files
 Records = list[dict[str, Any]]
 
 SMALL = (
-    "--weights", "none", "--crop", "64", "--batch-size", "2", "--epochs", "2", "--device", "cpu",
-    "--freeze-bn", "--lr", "0.001",
-)  # fmt: skip
+    "--weights",
+    "none",
+    "--crop",
+    "64",
+    "--batch-size",
+    "2",
+    "--epochs",
+    "2",
+    "--device",
+    "cpu",
+    "--freeze-bn",
+    "--lr",
+    "0.001",
+)
 
 
 @pytest.fixture
@@ -138,8 +149,9 @@ def test_marked_records_learn_their_mask_and_the_rest_their_pseudo_mask(
     assert len(steps) == 6  # two epochs of two times three, two at a time
     for draws in steps:
         assert [(name == strong, true, weight) for name, true, weight in draws] == [
-            (True, True, 3.0), (False, False, 1.0),
-        ]  # fmt: skip
+            (True, True, 3.0),
+            (False, False, 1.0),
+        ]
     weak = [name for draws in steps for name, *_ in draws if name != strong]
     assert set(weak[:3]) == set(weak[3:]) == {marked[0]["id"], marked[2]["id"], marked[3]["id"]}
     training = files.load_checkpoint("seg.pt").config["training"]
@@ -222,8 +234,10 @@ def test_a_balanced_run_resumed_is_as_left_alone(
 ) -> None:
     settings = (*SMALL, *MIXED, "--save-every", "1", "--strong-weight", "2")
     cut_short(inside, monkeypatch, settings, marked, at=3)
-    for other, said in (("--strong-weight=3", "strong_weight 2.0, now 3.0"),
-                        ("--no-balance", "balance true, now false")):  # fmt: skip
+    for other, said in (
+        ("--strong-weight=3", "strong_weight 2.0, now 3.0"),
+        ("--no-balance", "balance true, now false"),
+    ):
         done = inside("train-seg", *settings, other, "-o", "cut.pt", "--resume", input=marked)
         assert (done.code, said in done.err) == (2, True)
     assert "resumed at step 3 of 6" in resumed(inside, settings, marked)
@@ -258,12 +272,25 @@ def test_psl_under_torchrun_learns_what_one_process_does(inside: Run, masked: Re
     Path("val.jsonl").write_text(as_lines(masked[:2]))
     done = subprocess.run(
         [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-            "-m", "wsss_cli", "train-seg", *settings, "--batch-size", "1", "-o", "two.pt",
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "wsss_cli",
+            "train-seg",
+            *settings,
+            "--batch-size",
+            "1",
+            "-o",
+            "two.pt",
         ],
-        input=as_lines(masked), capture_output=True, text=True,
+        input=as_lines(masked),
+        capture_output=True,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert done.stderr.count("wsss train-seg: epoch 2/2") == 1
     inside("train-seg", *settings, "-o", "one.pt", input=masked, check=0)

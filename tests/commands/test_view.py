@@ -21,8 +21,9 @@ def test_a_contact_sheet(run: Run, photographs: Any) -> None:
 def test_a_folder_of_pictures_passes_records_on(run: Run, photographs: Any) -> None:
     result = run("view", "-o", "out", "--limit", "2", input=photographs, check=0)
     assert [record["view"] for record in result.records] == [
-        "out/photo 0 é.png", "out/photo 1 é.png",
-    ]  # fmt: skip
+        "out/photo 0 é.png",
+        "out/photo 1 é.png",
+    ]
     assert sorted(path.name for path in Path("out").iterdir()) == ["photo 0 é.png", "photo 1 é.png"]
 
 

@@ -53,9 +53,12 @@ def test_sub_folders_are_labels(root: Path) -> None:
         {"id": "cat/a 1", "image": "photos/cat/a 1.jpg", "labels": ["cat"]},
         {"id": "cat/old/é", "image": "photos/cat/old/é.PNG", "labels": ["cat"]},
         {"id": "dog/b", "image": "photos/dog/b.jpg", "labels": ["dog"]},
-        {"id": "traffic light/x", "image": "photos/traffic light/x.webp",
-         "labels": ["traffic light"]},
-    ]  # fmt: skip
+        {
+            "id": "traffic light/x",
+            "image": "photos/traffic light/x.webp",
+            "labels": ["traffic light"],
+        },
+    ]
 
 
 def test_unlabelled(root: Path) -> None:
@@ -95,13 +98,25 @@ def test_masks_and_saliency(root: Path) -> None:
     records, errors = read(root, masks="masks", saliency="maps")
     assert errors == []
     assert records == [
-        {"id": "cat/a", "image": "photos/cat/a.jpg", "labels": ["cat"],
-         "mask": "photos/masks/cat/a.png"},
-        {"id": "cat/b", "image": "photos/cat/b.jpg", "labels": ["cat"],
-         "saliency": "maps/cat/b.png"},
-        {"id": "dog/c", "image": "photos/dog/c.jpg", "labels": ["dog"],
-         "mask": "photos/masks/c.png"},
-    ]  # fmt: skip
+        {
+            "id": "cat/a",
+            "image": "photos/cat/a.jpg",
+            "labels": ["cat"],
+            "mask": "photos/masks/cat/a.png",
+        },
+        {
+            "id": "cat/b",
+            "image": "photos/cat/b.jpg",
+            "labels": ["cat"],
+            "saliency": "maps/cat/b.png",
+        },
+        {
+            "id": "dog/c",
+            "image": "photos/dog/c.jpg",
+            "labels": ["dog"],
+            "mask": "photos/masks/c.png",
+        },
+    ]
 
 
 def test_links_in_a_circle_end(root: Path) -> None:

@@ -29,10 +29,13 @@ def records(tmp_path: Path) -> list[dict[str, Any]]:
         files.write_label_map(mask, rng.integers(0, 4, size, dtype=np.uint8))
         made.append(
             {
-                "id": str(number), "image": str(image), "mask": str(mask),
-                "saliency": str(mask), "labels": ["dog", "cat"][: number % 3],
+                "id": str(number),
+                "image": str(image),
+                "mask": str(mask),
+                "saliency": str(mask),
+                "labels": ["dog", "cat"][: number % 3],
             }
-        )  # fmt: skip
+        )
     return made
 
 
@@ -179,8 +182,12 @@ def test_a_map_of_another_size_is_remarked(records: list[dict[str, Any]], tmp_pa
 
 
 def test_in_order_covers_each_record_once() -> None:
-    draws = [draw.place for rank in range(2) for batch in in_order(7, batch=3, rank=rank, world=2)
-             for draw in batch]  # fmt: skip
+    draws = [
+        draw.place
+        for rank in range(2)
+        for batch in in_order(7, batch=3, rank=rank, world=2)
+        for draw in batch
+    ]
     assert sorted(draws) == list(range(7))
 
 

@@ -33,8 +33,11 @@ def test_the_count_is_exact(share: str, count: int) -> None:
 
 def test_halves_are_rounded_up() -> None:
     assert [len(strong(made(10), share)) for share in ("0.14", "0.15", "0.25", "0.35")] == [
-        1, 2, 3, 4,
-    ]  # fmt: skip
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_small_shares_lie_within_large_ones_and_seeds_differ() -> None:

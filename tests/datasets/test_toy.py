@@ -28,18 +28,25 @@ def digests(root: Path) -> dict[str, str]:
 
 def test_layout(toy_root: Path) -> None:
     assert sorted(path.name for path in toy_root.iterdir()) == [
-        "Annotations", "ImageSets", "JPEGImages", "Saliency", "SegmentationClass", "classes.txt",
+        "Annotations",
+        "ImageSets",
+        "JPEGImages",
+        "Saliency",
+        "SegmentationClass",
+        "classes.txt",
         "toy.json",
-    ]  # fmt: skip
+    ]
     lists = toy_root / "ImageSets" / "Segmentation"
     train = (lists / "train.txt").read_text().split()
     assert train == [f"train_{n:05d}" for n in range(24)]
     assert (lists / "val.txt").read_text().split() == [f"val_{n:05d}" for n in range(8)]
     assert tuple((toy_root / "classes.txt").read_text().split()) == CLASSES
     for folder, suffix in (
-        ("JPEGImages", "jpg"), ("Annotations", "xml"), ("SegmentationClass", "png"),
+        ("JPEGImages", "jpg"),
+        ("Annotations", "xml"),
+        ("SegmentationClass", "png"),
         ("Saliency", "png"),
-    ):  # fmt: skip
+    ):
         assert len(list((toy_root / folder).glob(f"*.{suffix}"))) == 32
 
 

@@ -214,13 +214,14 @@ def test_difficult_objects_count_unless_told_otherwise(root: Path) -> None:
         ),
         ("<?xml version='1.0'?><a><object><name>é</name></object></a>".encode(), [("é", False)]),
         (
-            "<?xml version='1.0' encoding='ISO-8859-1'?><a><object><name>é</name></object></a>"
-            .encode("latin-1"),
+            "<?xml version='1.0' encoding='ISO-8859-1'?><a><object><name>é</name></object></a>".encode(
+                "latin-1"
+            ),
             [("é", False)],
         ),
         (b"<a><object><name>a&amp;b</name></object></a>", [("a&b", False)]),
     ],
-)  # fmt: skip
+)
 def test_object_names(xml: bytes, found: list[tuple[str, bool]]) -> None:
     assert object_names(xml) == found
 
@@ -309,8 +310,10 @@ def test_saliency_folders_here_or_in_the_root(root: Path) -> None:
     given = ["Saliency", "voc/Saliency", str((root / "Saliency").resolve())]
     found = [read(root, saliency=folder)[0] for folder in given]
     assert [records[0]["saliency"] for records in found] == [
-        "voc/Saliency/a.png", "voc/Saliency/a.png", f"{given[2]}/a.png",
-    ]  # fmt: skip
+        "voc/Saliency/a.png",
+        "voc/Saliency/a.png",
+        f"{given[2]}/a.png",
+    ]
     assert "saliency" not in found[0][1]
 
 

@@ -66,8 +66,10 @@ def test_select(shell: Run, voc: Path) -> None:
         for split in ("train", "train_aug", "val")
     }
     assert {split: [r["id"] for r in records] for split, records in found.items()} == {
-        "train": ["a"], "train_aug": ["a", "d"], "val": ["b"],
-    }  # fmt: skip
+        "train": ["a"],
+        "train_aug": ["a", "d"],
+        "val": ["b"],
+    }
     a, d = found["train_aug"]
     assert (a["labels"], d["labels"]) == (["cat"], ["cat", "person"])
     assert 255 in files.read_label_map(a["mask"])

@@ -18,13 +18,19 @@ from wsss_cli.methods import crf
 from wsss_cli.methods.crf import confident_regions, dense_crf, label_probabilities
 
 DEFAULTS: dict[str, float] = {
-    "gaussian_sxy": 3, "gaussian_compat": 3,
-    "bilateral_sxy": 80, "bilateral_srgb": 13, "bilateral_compat": 10,
-}  # fmt: skip
+    "gaussian_sxy": 3,
+    "gaussian_compat": 3,
+    "bilateral_sxy": 80,
+    "bilateral_srgb": 13,
+    "bilateral_compat": 10,
+}
 NARROW: dict[str, float] = {
-    "gaussian_sxy": 1.5, "gaussian_compat": 2,
-    "bilateral_sxy": 10, "bilateral_srgb": 30, "bilateral_compat": 4,
-}  # fmt: skip
+    "gaussian_sxy": 1.5,
+    "gaussian_compat": 2,
+    "bilateral_sxy": 10,
+    "bilateral_srgb": 30,
+    "bilateral_compat": 4,
+}
 
 
 def mean_field(image: Any, probabilities: Any, steps: int, settings: dict[str, float]) -> Any:
@@ -153,9 +159,12 @@ def test_a_pixel_where_nothing_is_likely_is_open_not_a_crash() -> None:
 
 
 @given(
-    height=st.integers(1, 9), width=st.integers(1, 9), count=st.integers(1, 6),
-    flat=st.booleans(), seed=st.integers(0, 99),
-)  # fmt: skip
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    count=st.integers(1, 6),
+    flat=st.booleans(),
+    seed=st.integers(0, 99),
+)
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_every_small_image_has_a_posterior(
     height: int, width: int, count: int, flat: bool, seed: int
@@ -353,5 +362,6 @@ def test_background_score_is_the_one_of_make_cam() -> None:
         np.testing.assert_allclose(
             crf.background_score(cam, alpha),
             cam_methods.background_score(torch.from_numpy(cam), alpha).numpy(),
-            rtol=1e-4, atol=1e-7,
-        )  # fmt: skip
+            rtol=1e-4,
+            atol=1e-7,
+        )

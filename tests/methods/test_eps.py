@@ -25,8 +25,9 @@ def slow_eps(logits: Tensor, saliency: Tensor, labels: Tensor, tau: float, lam: 
         step = (saliency.shape[2] // height, saliency.shape[3] // width)
         salient = {
             (y, x): saliency[n, 0, y * step[0], x * step[1]].item()
-            for y in range(height) for x in range(width)
-        }  # fmt: skip
+            for y in range(height)
+            for x in range(width)
+        }
         known = [place for place, value in salient.items() if not math.isnan(value)]
         if not known:
             continue
@@ -47,9 +48,13 @@ def slow_eps(logits: Tensor, saliency: Tensor, labels: Tensor, tau: float, lam: 
 
 
 def slow_eps_pp(
-    logits: Tensor, refined: Tensor, saliency: Tensor, labels: Tensor,
-    above: float = 0.5, lam: float = 1.0,
-) -> float:  # fmt: skip
+    logits: Tensor,
+    refined: Tensor,
+    saliency: Tensor,
+    labels: Tensor,
+    above: float = 0.5,
+    lam: float = 1.0,
+) -> float:
     """sum (1 - N)(M_s - λ M_fg - (1 - λ)(1 - M_bg))² / |1 - N| of each image with a pixel left."""
     each = []
     for n, given in enumerate(logits):

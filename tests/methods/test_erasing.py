@@ -68,8 +68,11 @@ def test_by_hand() -> None:
         [[1, 1, 1, 0.05], [1, 0.06, 1, 1], [1, 1, 0.0, 0.0], [0.5, 0.0, 0.05, 0.06]]
     )
     assert merge(second, saliency).tolist() == [
-        [3, 255, 7, 255], [3, 3, 255, 255], [3, 3, 255, 0], [255, 0, 0, 255]
-    ]  # fmt: skip
+        [3, 255, 7, 255],
+        [3, 3, 255, 255],
+        [3, 3, 255, 0],
+        [255, 0, 0, 255],
+    ]
 
     image = np.full((4, 4, 3), 9, np.uint8)
     hidden = erase(image, second, (1, 2, 3))
@@ -79,8 +82,9 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize(("top", "threshold"), [(0.2, None), (0.31, None), (1, None), (0.2, 0.4),
-                                                (0.2, 0), (0.2, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("top", "threshold"), [(0.2, None), (0.31, None), (1, None), (0.2, 0.4), (0.2, 0), (0.2, 1)]
+)
 def test_mining_against_a_slow_loop(dtype: Any, top: float, threshold: float | None) -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):

@@ -16,9 +16,12 @@ from wsss_cli.methods import pamr as module
 from wsss_cli.methods.pamr import DILATIONS, neighbour_weights, pamr
 
 CASES = [
-    (1, 1, 5, 7, (1,)), (2, 3, 6, 5, (1, 2)), (1, 2, 9, 4, (3, 1)), (1, 2, 5, 6, DILATIONS),
+    (1, 1, 5, 7, (1,)),
+    (2, 3, 6, 5, (1, 2)),
+    (1, 2, 9, 4, (3, 1)),
+    (1, 2, 5, 6, DILATIONS),
     (1, 2, 1, 1, (1, 24)),
-]  # fmt: skip
+]
 
 
 def scene(count: int, channels: int, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -302,9 +302,15 @@ def test_bad_tensors(scores: Tensor, affinity: Tensor, message: str) -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    [{"steps": -1}, {"beta": -1.0}, {"tolerance": -1e-4}, {"tolerance": math.nan}, {"radius": 1},
-     {"steps": 2.5}],
-)  # fmt: skip
+    [
+        {"steps": -1},
+        {"beta": -1.0},
+        {"tolerance": -1e-4},
+        {"tolerance": math.nan},
+        {"radius": 1},
+        {"steps": 2.5},
+    ],
+)
 def test_bad_settings(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"may be negative|radius|steps"):
         random_walk(torch.zeros(1, 4, 5), torch.zeros(34, 4, 5), **setting)  # type: ignore[arg-type]

@@ -93,8 +93,9 @@ def test_boundary_connectivity_against_single_paths() -> None:
     border = np.array([True, False, False, True, False, False])
     linked = touching | np.outer(border, border)
     np.fill_diagonal(linked, False)
-    usual = np.mean([min(distances[i, j] for j in range(count) if linked[i, j])
-                     for i in range(count)])  # fmt: skip
+    usual = np.mean(
+        [min(distances[i, j] for j in range(count) if linked[i, j]) for i in range(count)]
+    )
 
     def geodesic(start: int, end: int) -> float:
         if start == end:

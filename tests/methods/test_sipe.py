@@ -43,8 +43,11 @@ def general_by_loop(maps: Tensor, valid: Tensor) -> Tensor:
     result = torch.zeros(n, c + 1, h, w)
     for b in range(n):
         for k in range(c):
-            seen = [max(float(maps[b, k, y, x]), 0.0) * float(valid[b, k + 1, y, x])
-                    for y in range(h) for x in range(w)]  # fmt: skip
+            seen = [
+                max(float(maps[b, k, y, x]), 0.0) * float(valid[b, k + 1, y, x])
+                for y in range(h)
+                for x in range(w)
+            ]
             top = max(seen)
             if top > 0:
                 result[b, k + 1] = torch.tensor(seen).reshape(h, w) / top

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wsss_cli.methods.voting import vote
+from wsss_cli.methods.grids import vote
 
 
 def test_the_mean_of_probabilities_turned_back() -> None:

@@ -105,8 +105,12 @@ PARAMETERS = {
     "resnet38": 105_070_912,
 }
 ENTRIES = {
-    "resnet50": 318, "resnet101": 624, "vgg16": 30, "efficientnet-lite0": 294, "resnet38": 228,
-}  # fmt: skip
+    "resnet50": 318,
+    "resnet101": 624,
+    "vgg16": 30,
+    "efficientnet-lite0": 294,
+    "resnet38": 228,
+}
 SHAPES = {
     "resnet50": {
         "conv1.weight": (64, 3, 7, 7),
@@ -179,20 +183,26 @@ def strided(backbone: nn.Module) -> list[str]:
 def test_resnet_strides_where_torchvision_does() -> None:
     assert strided(on_meta("resnet50", 32)) == [
         "conv1",
-        "layer2.0.conv2", "layer2.0.downsample.0",
-        "layer3.0.conv2", "layer3.0.downsample.0",
-        "layer4.0.conv2", "layer4.0.downsample.0",
-    ]  # fmt: skip
+        "layer2.0.conv2",
+        "layer2.0.downsample.0",
+        "layer3.0.conv2",
+        "layer3.0.downsample.0",
+        "layer4.0.conv2",
+        "layer4.0.downsample.0",
+    ]
 
 
 def test_resnet38_is_dilated_as_in_affinitynet() -> None:
     backbone = on_meta("resnet38")
     assert dilations(backbone) == {
         "b5.conv_branch2b1": 2,
-        "b5_1.conv_branch2a": 2, "b5_1.conv_branch2b1": 2,
-        "b5_2.conv_branch2a": 2, "b5_2.conv_branch2b1": 2,
-        "b6.conv_branch2b1": 4, "b7.conv_branch2b1": 4,
-    }  # fmt: skip
+        "b5_1.conv_branch2a": 2,
+        "b5_1.conv_branch2b1": 2,
+        "b5_2.conv_branch2a": 2,
+        "b5_2.conv_branch2b1": 2,
+        "b6.conv_branch2b1": 4,
+        "b7.conv_branch2b1": 4,
+    }
     assert strided(backbone) == [
         f"{unit}.{layer}"
         for unit in ("b2", "b3", "b4")
@@ -203,8 +213,11 @@ def test_resnet38_is_dilated_as_in_affinitynet() -> None:
 def test_vgg16_is_dilated_as_in_largefov() -> None:
     backbone = on_meta("vgg16")
     assert dilations(backbone) == {
-        "features.24": 2, "features.26": 2, "features.28": 2, "fc6": 12,
-    }  # fmt: skip
+        "features.24": 2,
+        "features.26": 2,
+        "features.28": 2,
+        "fc6": 12,
+    }
     pools = [layer.stride for layer in backbone.modules() if isinstance(layer, nn.MaxPool2d)]
     assert pools == [2, 2, 2, 1, 1]
 

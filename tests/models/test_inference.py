@@ -50,10 +50,13 @@ def test_a_view_is_what_the_network_makes_of_the_normalised_photograph(
 def test_scales_come_in_order_each_with_its_mirror(looking: Looking) -> None:
     views = looking(1).views(photographs(1, 60, 81), [0.5, 1.0, 2.0], True)
     assert [(view.seen, view.mirrored) for view in views] == [
-        ((33, 40), False), ((33, 40), True),  # below 33 pixels there is nothing to see
-        ((60, 81), False), ((60, 81), True),
-        ((120, 162), False), ((120, 162), True),
-    ]  # fmt: skip
+        ((33, 40), False),
+        ((33, 40), True),  # below 33 pixels there is nothing to see
+        ((60, 81), False),
+        ((60, 81), True),
+        ((120, 162), False),
+        ((120, 162), True),
+    ]
     for view in views:
         assert tuple(view.output.shape) == (1, 3, *view.seen)
     for plain, mirrored in zip(views[::2], views[1::2], strict=True):

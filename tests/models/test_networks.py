@@ -14,17 +14,14 @@ from torch import nn
 from wsss_cli import files
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.methods.affinity import pairwise_affinity
+from wsss_cli.models.affinity import AffinityNetwork
 from wsss_cli.models.backbones import BACKBONES, build_backbone
-from wsss_cli.models.heads import ASPP, HEADS, DeepLabV3Plus, LargeFOV
-from wsss_cli.models.networks import (
-    AffinityNetwork,
-    CamNetwork,
-    Network,
-    SegmentationNetwork,
-    SipeNetwork,
-    build_network,
-    freeze_batchnorm,
-)
+from wsss_cli.models.base import Network
+from wsss_cli.models.batchnorm import freeze_batchnorm
+from wsss_cli.models.cam import CamNetwork
+from wsss_cli.models.deeplab import ASPP, HEADS, DeepLabV3Plus, LargeFOV, SegmentationNetwork
+from wsss_cli.models.networks import build_network
+from wsss_cli.models.sipe import SipeNetwork
 
 # Every backbone at its default stride, one at all of them.
 EVERY = [(name, spec.output_strides[0]) for name, spec in BACKBONES.items()]
@@ -176,8 +173,10 @@ def test_affinity_features_come_from_three_levels() -> None:
     with torch.device("meta"):
         network = AffinityNetwork(build_backbone("resnet38"))
     assert [tuple(layer.weight.shape) for layer in network.reduce] == [
-        (64, 512, 1, 1), (128, 1024, 1, 1), (256, 4096, 1, 1),
-    ]  # fmt: skip
+        (64, 512, 1, 1),
+        (128, 1024, 1, 1),
+        (256, 4096, 1, 1),
+    ]
     assert tuple(network.join.weight.shape) == (448, 448, 1, 1)
 
 
@@ -300,9 +299,13 @@ def test_a_checkpoint_rebuilds_its_network(kind: str, head: str | None, tmp_path
     network = build(kind, head, stride=32).eval()
     config = {"output_stride": 32} | ({"head": head} if head else {})
     files.save_checkpoint(
-        tmp_path / "net.pt", kind=kind, backbone="efficientnet-lite0", classes=CLASSES,
-        config=config, state_dict=network.state_dict(),
-    )  # fmt: skip
+        tmp_path / "net.pt",
+        kind=kind,
+        backbone="efficientnet-lite0",
+        classes=CLASSES,
+        config=config,
+        state_dict=network.state_dict(),
+    )
     read = files.load_checkpoint(tmp_path / "net.pt", kind)
     again = build_network(read.kind, read.backbone, read.classes, read.config).eval()
     again.load_state_dict(read.state_dict)

@@ -21,7 +21,7 @@ from wsss_cli.errors import ConfigurationError
 from wsss_cli.models import weights
 from wsss_cli.models.backbones import build_backbone
 from wsss_cli.models.base import Backbone
-from wsss_cli.models.networks import CamNetwork
+from wsss_cli.models.cam import CamNetwork
 
 
 class Tiny(Backbone):
@@ -273,9 +273,13 @@ def test_a_checkpoint_of_ours_gives_its_backbone(tmp_path: Path) -> None:
     network = CamNetwork(Tiny(), 3)
     path = tmp_path / "cam.pt"
     files.save_checkpoint(
-        path, kind="cam", backbone="resnet50", classes=("a", "b", "c"), config={},
+        path,
+        kind="cam",
+        backbone="resnet50",
+        classes=("a", "b", "c"),
+        config={},
         state_dict=network.state_dict(),
-    )  # fmt: skip
+    )
     backbone = Tiny()
     weights.load_pretrained(backbone, str(path))
     torch.testing.assert_close(backbone.state_dict(), network.backbone.state_dict())

@@ -13,11 +13,16 @@ def test_a_batch_is_what_the_backbone_expects() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
     samples = [
         Sample(
-            {"id": "a"}, image, (0, 1, 4, 6), np.array([1, 0], np.float32),
-            np.full((5, 7), 255, np.uint8), np.full((5, 7), 0.5, np.float32), error,
+            {"id": "a"},
+            image,
+            (0, 1, 4, 6),
+            np.array([1, 0], np.float32),
+            np.full((5, 7), 255, np.uint8),
+            np.full((5, 7), 0.5, np.float32),
+            error,
         )
         for image, error in zip(pixels, ("", "broken"), strict=True)
-    ]  # fmt: skip
+    ]
     batch = collate(samples, backbone=backbone, device=torch.device("cpu"))
     expected = (pixels / 255 - backbone.mean) / backbone.std
     np.testing.assert_allclose(batch.images.permute(0, 2, 3, 1), expected, atol=1e-5)

@@ -48,13 +48,20 @@ def both(body: str) -> tuple[list[int], list[str], list[str]]:
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM.format(body=body)],
             env={
-                **os.environ, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank),
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                **os.environ,
+                "WORLD_SIZE": "2",
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
             },
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for rank in (0, 1)
-    ]  # fmt: skip
+    ]
     said = [process.communicate(timeout=120) for process in started]
     codes = [process.returncode for process in started]
     return codes, [out for out, _ in said], [err for _, err in said]

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wsss_cli.datasets.strong import with_strong_masks
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.methods.eps import eps_loss, eps_pp_loss, foreground_map, inconsistent
 from wsss_cli.methods.pamr import pamr
-from wsss_cli.models.networks import EpsNetwork, build_network
+from wsss_cli.models.eps import EpsNetwork
+from wsss_cli.models.networks import build_network
 from wsss_cli.training.batch import Batch
-from wsss_cli.training.classification import multilabel_loss
 from wsss_cli.training.eps import (
     check_supervision,
     class_scores,
     refined_foreground,
     repeat_edge,
     saliency_loss,
-    with_strong_masks,
 )
-from wsss_cli.training.segmentation import pixel_loss
+from wsss_cli.training.losses import multilabel_loss, pixel_loss
 
 NAN = float("nan")
 CLASSES = ("cat", "dog", "cow")
@@ -114,9 +114,13 @@ def test_what_is_not_known_of_an_image(network: EpsNetwork) -> None:
     assert data.grey is not None
     assert data.labels is not None
     alone = replace(
-        data, images=data.images[:1], weights=data.weights[:1], valid=data.valid[:1],
-        labels=data.labels[:1], grey=data.grey[:1],
-    )  # fmt: skip
+        data,
+        images=data.images[:1],
+        weights=data.weights[:1],
+        valid=data.valid[:1],
+        labels=data.labels[:1],
+        grey=data.grey[:1],
+    )
     grey, labels = data.grey.clone(), data.labels.clone()
     grey[1], labels[1] = NAN, NAN
     first = parts(alone, given[:1])
@@ -173,8 +177,10 @@ def test_an_edge_of_the_photograph_becomes_one_of_the_foreground(stride: int) ->
     ramp = torch.linspace(2, -2, 20).expand(1, 1, 20, 20)
     data = Batch(
         images + 0.01 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)),
-        torch.ones(1), torch.tensor([[0, 0, 20 * stride, 20 * stride]]), torch.ones(1, 1),
-    )  # fmt: skip
+        torch.ones(1),
+        torch.tensor([[0, 0, 20 * stride, 20 * stride]]),
+        torch.ones(1, 1),
+    )
     maps = torch.cat([ramp, torch.zeros_like(ramp)], 1)
     step = -refined_foreground(maps, data, stride).diff(dim=3)[0, 0, 10]
     assert step.argmax() == 9
@@ -215,9 +221,11 @@ def test_scores_are_means_over_the_photograph(network: EpsNetwork) -> None:
 
 def test_only_strong_records_keep_their_mask() -> None:
     given = [
-        {"id": "a", "mask": "a.png", "strong": True}, {"id": "b", "mask": "b.png"},
-        {"id": "c", "mask": "c.png", "strong": False}, {"id": "d", "strong": True},
-    ]  # fmt: skip
+        {"id": "a", "mask": "a.png", "strong": True},
+        {"id": "b", "mask": "b.png"},
+        {"id": "c", "mask": "c.png", "strong": False},
+        {"id": "d", "strong": True},
+    ]
     assert ["mask" in record for record in with_strong_masks(given)] == [True, False, False, False]
     with pytest.raises(ConfigurationError, match="no record has 'mask' and 'strong': true"):
         with_strong_masks(given[1:])

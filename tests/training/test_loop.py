@@ -19,7 +19,7 @@ from wsss_cli import files
 from wsss_cli.datasets.augment import random_view
 from wsss_cli.datasets.samples import Samples
 from wsss_cli.errors import ConfigurationError, WsssError
-from wsss_cli.models.precision import Compute
+from wsss_cli.models.device import Compute
 from wsss_cli.training.batch import Batch
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Plan, Trainer

@@ -12,18 +12,14 @@ import torch
 from torch.nn import functional
 
 from wsss_cli import files
+from wsss_cli.datasets.strong import by_strength
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.methods.psl import auxiliary_mask, psl_loss
 from wsss_cli.training.affinity import region_loss, to_grid
 from wsss_cli.training.batch import Batch
-from wsss_cli.training.classification import multilabel_loss
-from wsss_cli.training.segmentation import (
-    by_strength,
-    class_list,
-    pixel_loss,
-    prohibitive_loss,
-    segmentation_loss,
-)
+from wsss_cli.training.deeplab import class_list, segmentation_loss
+from wsss_cli.training.losses import multilabel_loss, pixel_loss
+from wsss_cli.training.psl import prohibitive_loss
 
 
 def test_multilabel_soft_margin() -> None:
@@ -141,9 +137,12 @@ def test_prohibitive_loss_at_some_pixels_is_the_same_in_the_mean() -> None:
     mask[:, 5:21, 9:26] = 1
     logits = functional.one_hot(mask[:, ::8, ::8], 2).permute(0, 3, 1, 2) * 6.0
     batch = Batch(
-        torch.zeros(1, 3, 32, 32), torch.ones(1), torch.tensor([[0, 0, 32, 32]]),
-        torch.ones(1, 1), label_maps=mask,
-    )  # fmt: skip
+        torch.zeros(1, 3, 32, 32),
+        torch.ones(1),
+        torch.tensor([[0, 0, 32, 32]]),
+        torch.ones(1, 1),
+        label_maps=mask,
+    )
 
     def loss(every: int) -> float:
         found = prohibitive_loss(8, every, weights="predicted")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsss_cli.training.multilabel import average_precision, f1, mean_average_precision
+from wsss_cli.metrics import average_precision, f1, mean_average_precision
 
 
 def slow_average_precision(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -17,15 +17,29 @@ from wsss_cli.datasets.augment import random_view, whole_view
 from wsss_cli.datasets.samples import Draw
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.models.weights import imagenet_file
-from wsss_cli.training.classification import classification_loss
+from wsss_cli.training.cam import classification_loss
 from wsss_cli.training.session import Session, part, pretrained, session
 
 OPTIONS: dict[str, Any] = {
-    "out": "net.pt", "epochs": 1, "batch_size": 2, "crop": 64, "lr": 0.01, "new_lr": 10.0,
-    "weight_decay": 0.0, "warmup": 0, "freeze_bn": None, "val": None, "resume": False,
-    "save_every": 0, "strict": False, "image_key": "image", "seed": 3, "workers": 1,
-    "device": "cpu", "precision": "fp32",
-}  # fmt: skip
+    "out": "net.pt",
+    "epochs": 1,
+    "batch_size": 2,
+    "crop": 64,
+    "lr": 0.01,
+    "new_lr": 10.0,
+    "weight_decay": 0.0,
+    "warmup": 0,
+    "freeze_bn": None,
+    "val": None,
+    "resume": False,
+    "save_every": 0,
+    "strict": False,
+    "image_key": "image",
+    "seed": 3,
+    "workers": 1,
+    "device": "cpu",
+    "precision": "fp32",
+}
 Records = list[dict[str, Any]]
 CROPPED = partial(random_view, crop=64, scale=(1, 1))
 
@@ -163,9 +177,13 @@ def test_padding_has_the_mean_colour_of_the_backbone(here: Session, photographs:
 
 def test_a_network_with_weights_and_the_config_that_rebuilds_it(workdir: Path) -> None:
     network, config = pretrained(
-        "segmentation", "efficientnet-lite0", ["cat"], weights="imagenet", output_stride=None,
+        "segmentation",
+        "efficientnet-lite0",
+        ["cat"],
+        weights="imagenet",
+        output_stride=None,
         head="aspp",
-    )  # fmt: skip
+    )
     assert config == {"output_stride": 16, "head": "aspp"}
     published = torch.load(imagenet_file("efficientnet-lite0"), weights_only=True)
     key = "_conv_stem.weight"
@@ -198,12 +216,17 @@ def test_statistics_are_frozen_unless_the_weights_are_random(
         pytest.raises(SystemExit) as ended,
     ):
         here.train(
-            kind="cam", network=network, classes=["cat", "dog"], config=config,
+            kind="cam",
+            network=network,
+            classes=["cat", "dog"],
+            config=config,
             samples=here.samples(
                 photographs, network.backbone, view=CROPPED, classes=("cat", "dog")
             ),
-            keys=["labels"], loss=classification_loss(network), weights=weights,
-        )  # fmt: skip
+            keys=["labels"],
+            loss=classification_loss(network),
+            weights=weights,
+        )
     assert ended.value.code == 1
     training = files.load_checkpoint("net.pt").config["training"]
     assert training["freeze_bn"] is expected

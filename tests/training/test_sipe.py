@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from wsss_cli.methods.cam import normalise
-from wsss_cli.methods.sampling import on_finer
+from wsss_cli.methods.grids import on_finer
 from wsss_cli.methods.sipe import explore, gsc_loss
-from wsss_cli.models.networks import Explored, SipeNetwork, build_network
+from wsss_cli.models.networks import build_network
+from wsss_cli.models.sipe import Explored, SipeNetwork
 from wsss_cli.training.batch import Batch
-from wsss_cli.training.classification import multilabel_loss
+from wsss_cli.training.losses import multilabel_loss
 from wsss_cli.training.sipe import class_scores, sipe_loss
 
 Losses = dict[str, Tensor]
@@ -32,9 +33,10 @@ def given(side: int = 96) -> tuple[Explored, Batch]:
     torch.manual_seed(0)
     coarse, fine = side // 16, side // 8
     found = Explored(
-        torch.randn(2, 3, coarse, coarse), torch.randn(2, 5, coarse, coarse),
+        torch.randn(2, 3, coarse, coarse),
+        torch.randn(2, 5, coarse, coarse),
         torch.randn(2, 7, fine, fine),
-    )  # fmt: skip
+    )
     labels = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
     valid = torch.tensor([[0, 0, side, side]] * 2)
     return found, Batch(torch.zeros(2, 3, side, side), torch.ones(2), valid, labels)
@@ -64,8 +66,11 @@ def test_both_losses_by_their_parts(network: SipeNetwork) -> None:
 def test_padding_takes_part_in_nothing(network: SipeNetwork) -> None:
     """A photograph in a larger crop has the losses of the photograph alone."""
     found, batch = given()
-    inner = Explored(found.maps[:, :, 2:5, 1:6], found.features[:, :, 2:5, 1:6],
-                     found.hierarchical[:, :, 4:10, 2:12])  # fmt: skip
+    inner = Explored(
+        found.maps[:, :, 2:5, 1:6],
+        found.features[:, :, 2:5, 1:6],
+        found.hierarchical[:, :, 4:10, 2:12],
+    )
     alone = replace(batch, valid=torch.tensor([[0, 0, 48, 80]] * 2))
     crop = replace(batch, valid=torch.tensor([[32, 16, 80, 96]] * 2))
     expected, parts = losses(network, inner, alone), losses(network, found, crop)
@@ -78,9 +83,11 @@ def test_padding_takes_part_in_nothing(network: SipeNetwork) -> None:
 def test_a_photograph_of_none_of_the_classes_teaches_the_classes_only(network: SipeNetwork) -> None:
     found, batch = given()
     assert batch.labels is not None
-    one = losses(network, Explored(*(part[:1] for part in found)), Batch(
-        batch.images[:1], batch.weights[:1], batch.valid[:1], batch.labels[:1]
-    ))  # fmt: skip
+    one = losses(
+        network,
+        Explored(*(part[:1] for part in found)),
+        Batch(batch.images[:1], batch.weights[:1], batch.valid[:1], batch.labels[:1]),
+    )
     empty = replace(batch, labels=batch.labels * torch.tensor([[1.0], [0.0]]))
     both = losses(network, found, empty)
     torch.testing.assert_close(both["gsc"], one["gsc"])
@@ -111,9 +118,11 @@ def test_a_class_without_a_seed_does_not_count(network: SipeNetwork) -> None:
 def test_a_photograph_that_could_not_be_read_does_not_count(network: SipeNetwork) -> None:
     found, batch = given()
     assert batch.labels is not None
-    one = losses(network, Explored(*(part[:1] for part in found)), Batch(
-        batch.images[:1], batch.weights[:1], batch.valid[:1], batch.labels[:1]
-    ))  # fmt: skip
+    one = losses(
+        network,
+        Explored(*(part[:1] for part in found)),
+        Batch(batch.images[:1], batch.weights[:1], batch.valid[:1], batch.labels[:1]),
+    )
     lost = replace(
         batch, weights=torch.tensor([1.0, 0.0]), valid=torch.tensor([[0, 0, 96, 96], [0, 0, 0, 0]])
     )

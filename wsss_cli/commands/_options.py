@@ -2,114 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import click
-
-from wsss_cli import console
-from wsss_cli.errors import WsssError, describe
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
 
 # ---- the frame -----------------------------------------------------------------------------------
-
-
-class Command(click.Command):
-    """A command with ``-q``, ``-v`` and ``--debug`` that tells errors in one line.
-
-    Exit codes: what the error says (1, or 2 for configuration), 130 when interrupted.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params += [
-            click.Option(["-q", "--quiet"], is_flag=True, help="Only warnings and errors."),
-            click.Option(["-v", "--verbose"], is_flag=True, help="Explain what is done."),
-            click.Option(["--debug"], is_flag=True, help="Show tracebacks."),
-        ]
-        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        check_settings(self, info_name or "", parent)
-        context = super().make_context(info_name, args, parent, **extra)
-        for param in self.params:
-            value = context.params.get(param.name or "")
-            # Click finds NaN in every range.
-            if any(each != each for each in (value if isinstance(value, tuple) else (value,))):
-                raise click.BadParameter("nan is not a number", ctx=context, param=param)
-        return context
-
-    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_epilog(context, formatter)
-        if any(param.name == "records" for param in self.params):
-            formatter.write_paragraph()
-            formatter.write_text(
-                "RECORDS are files of records, one JSON object a line; without any, stdin is read."
-            )
-
-    def invoke(self, context: click.Context) -> Any:
-        tool = context.command_path.partition(" ")[2] or str(context.info_name)
-        switches = {name: context.params.pop(name) for name in ("quiet", "verbose", "debug")}
-        console.configure(**switches)
-        try:
-            return super().invoke(context)
-        except (click.ClickException, click.exceptions.Exit, BrokenPipeError, SystemExit):
-            raise
-        except KeyboardInterrupt:
-            console.warn(tool, "interrupted; what is finished is safe")
-            sys.exit(130)
-        except Exception as error:
-            if switches["debug"]:
-                raise
-            if isinstance(error, WsssError):
-                console.warn(tool, describe(error))
-                sys.exit(error.exit_code)
-            if isinstance(error, OSError):
-                lost = error.filename is None and error.errno in (errno.ENOSPC, errno.EIO)
-                console.warn(tool, ("cannot write: " if lost else "") + describe(error))
-            else:
-                console.warn(tool, f"internal error: {error!r} (--debug shows where)")
-            sys.exit(1)
-
-
-def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
-    """Declare a command of ``wsss``; its docstring is its help text."""
-    return click.command(name, cls=Command, **attributes)
-
-
-def check_settings(declared: click.Command, name: str, parent: click.Context | None) -> None:
-    """Raise UsageError if the settings file names an option that the command does not have."""
-    table = ((parent and parent.default_map) or {}).get(name, {})
-    known = {param.name for param in declared.params if param.name}
-    for key in table:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise click.UsageError(
-                f"{parent and parent.find_root().obj}: [{name}] has no option '{key}'{hint}"
-            )
-
-
-def sleep_when_idle() -> None:
-    """Let torch's threads sleep when they wait; to be called before torch is imported.
-
-    By default they keep their core busy for a while, which the next tool in the pipe needs.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 # ---- values --------------------------------------------------------------------------------------
@@ -186,51 +90,75 @@ records_argument = click.argument("records", nargs=-1, type=click.Path(allow_das
 def out_option(default: str) -> Callable[[F], F]:
     """``-o/--out DIR`` of a streaming tool."""
     return click.option(
-        "-o", "--out", default=default, show_default=True, metavar="DIR",
-        type=click.Path(file_okay=False), help="Folder for the files made.",
-    )  # fmt: skip
+        "-o",
+        "--out",
+        default=default,
+        show_default=True,
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        help="Folder for the files made.",
+    )
 
 
 def model_out_option(default: str) -> Callable[[F], F]:
     """``-o/--out FILE`` of a trainer."""
     return click.option(
-        "-o", "--out", default=default, show_default=True, metavar="FILE",
-        type=click.Path(dir_okay=False), help="Checkpoint to write; log and plot lie beside it.",
-    )  # fmt: skip
+        "-o",
+        "--out",
+        default=default,
+        show_default=True,
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="Checkpoint to write; log and plot lie beside it.",
+    )
 
 
 def checkpoint_option(*kinds: str) -> Callable[[F], F]:
     """``-c/--checkpoint FILE`` holding a network of one of ``kinds``."""
     return click.option(
-        "-c", "--checkpoint", required=True, metavar="FILE",
+        "-c",
+        "--checkpoint",
+        required=True,
+        metavar="FILE",
         type=click.Path(exists=True, dir_okay=False),
         help=f"Trained network ({', '.join(kinds)}).",
-    )  # fmt: skip
+    )
 
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, callback=_device,
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=_device,
     help="auto, cpu, cuda, cuda:N or mps.",
-)  # fmt: skip
+)
 
 device_options = _chain(
     device_option,
     click.option(
-        "--precision", default="auto", show_default=True,
+        "--precision",
+        default="auto",
+        show_default=True,
         type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
         help="Number format of the network; auto takes the fastest sound one.",
     ),
-)  # fmt: skip
+)
 
 workers_option = click.option(
-    "--workers", default=2, show_default=True, type=click.IntRange(min=0),
+    "--workers",
+    default=2,
+    show_default=True,
+    type=click.IntRange(min=0),
     help="Helpers that read, write or compute beside the main process.",
-)  # fmt: skip
+)
 
 processes_option = click.option(
-    "--workers", default=lambda: os.cpu_count() or 1, show_default="one a core",
-    type=click.IntRange(min=0), help="Processes that compute side by side.",
-)  # fmt: skip
+    "--workers",
+    default=lambda: os.cpu_count() or 1,
+    show_default="one a core",
+    type=click.IntRange(min=0),
+    help="Processes that compute side by side.",
+)
 
 seed_option = click.option(
     "--seed", default=0, show_default=True, type=int, help="Seed of all chance."
@@ -238,15 +166,19 @@ seed_option = click.option(
 
 stage_options = _chain(
     click.option(
-        "--skip-existing", is_flag=True,
+        "--skip-existing",
+        is_flag=True,
         help="Keep files that the same tool, parameters and checkpoint made.",
     ),
     click.option("--strict", is_flag=True, help="Stop at the first record that fails."),
     click.option(
-        "--shard", default=None, metavar="K/N", callback=_shard,
+        "--shard",
+        default=None,
+        metavar="K/N",
+        callback=_shard,
         help="Work on the K-th of every N records only.",
     ),
-)  # fmt: skip
+)
 
 
 def classes_option(*, required: bool = False, help: str | None = None) -> Callable[[F], F]:
@@ -263,26 +195,38 @@ def inference_options(default_scales: Sequence[float]) -> Callable[[F], F]:
     """``--scales`` and ``--flip`` of the tools that run a network over whole images."""
     return _chain(
         click.option(
-            "--scales", default=",".join(f"{scale:g}" for scale in default_scales),
-            show_default=True, type=Numbers(low=0), help="Sizes the image is seen at, relative.",
+            "--scales",
+            default=",".join(f"{scale:g}" for scale in default_scales),
+            show_default=True,
+            type=Numbers(low=0),
+            help="Sizes the image is seen at, relative.",
         ),
         click.option(
-            "--flip/--no-flip", default=True, show_default=True,
+            "--flip/--no-flip",
+            default=True,
+            show_default=True,
             help="See the mirrored image too.",
         ),
-    )  # fmt: skip
+    )
 
 
 batch_size_option = click.option(
-    "--batch-size", default=4, show_default=True, type=click.IntRange(min=1),
+    "--batch-size",
+    default=4,
+    show_default=True,
+    type=click.IntRange(min=1),
     help="Images of one size that go through the network together.",
-)  # fmt: skip
+)
 
 max_side_option = click.option(
-    "--max-side", default=1024, show_default=True, type=click.IntRange(min=0), metavar="PIXELS",
+    "--max-side",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="PIXELS",
     help="Work on photographs with a longer side at this size; what is written has the "
     "photograph's own. 0 is no bound.",
-)  # fmt: skip
+)
 
 image_key_option = click.option(
     "--image-key",
@@ -294,19 +238,29 @@ image_key_option = click.option(
 
 crf_options = _chain(
     click.option(
-        "--crf-steps", default=10, show_default=True, type=click.IntRange(min=0),
+        "--crf-steps",
+        default=10,
+        show_default=True,
+        type=click.IntRange(min=0),
         help="Mean-field iterations of the CRF.",
     ),
     click.option(
-        "--gaussian", default="3,3", show_default=True, type=Numbers(count=2),
-        metavar="SXY,COMPAT", help="Smoothness kernel: width in pixels, weight.",
+        "--gaussian",
+        default="3,3",
+        show_default=True,
+        type=Numbers(count=2),
+        metavar="SXY,COMPAT",
+        help="Smoothness kernel: width in pixels, weight.",
     ),
     click.option(
-        "--bilateral", default="80,13,10", show_default=True, type=Numbers(count=3),
+        "--bilateral",
+        default="80,13,10",
+        show_default=True,
+        type=Numbers(count=3),
         metavar="SXY,SRGB,COMPAT",
         help="Appearance kernel: width in pixels, in grey levels, weight.",
     ),
-)  # fmt: skip
+)
 
 
 def crf_settings(
@@ -322,10 +276,12 @@ def crf_settings(
 
     engine()
     kernels = {
-        "gaussian_sxy": gaussian[0], "gaussian_compat": gaussian[1],
-        "bilateral_sxy": bilateral[0], "bilateral_srgb": bilateral[1],
+        "gaussian_sxy": gaussian[0],
+        "gaussian_compat": gaussian[1],
+        "bilateral_sxy": bilateral[0],
+        "bilateral_srgb": bilateral[1],
         "bilateral_compat": bilateral[2],
-    }  # fmt: skip
+    }
     try:
         Kernels(**kernels)
     except ValueError as error:
@@ -335,14 +291,23 @@ def crf_settings(
 
 
 alpha_option = click.option(
-    "--alpha", default=16.0, show_default=True, type=click.FloatRange(min=0, min_open=True),
+    "--alpha",
+    default=16.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
     help="Exponent of the background score (1 - max CAM)^alpha; smaller gives more background.",
-)  # fmt: skip
+)
 threshold_option = click.option(
-    "--threshold", default=None, type=click.FloatRange(0, 1), metavar="T",
+    "--threshold",
+    default=None,
+    type=click.FloatRange(0, 1),
+    metavar="T",
     help="Background is where no map exceeds T, instead of --alpha.",
-)  # fmt: skip
+)
 radius_option = click.option(
-    "--radius", default=5, show_default=True, type=click.IntRange(min=2),
+    "--radius",
+    default=5,
+    show_default=True,
+    type=click.IntRange(min=2),
     help="Reach of affinities, in cells of the feature grid.",
-)  # fmt: skip
+)

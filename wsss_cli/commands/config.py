@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame
 
 _FROM = {
     ParameterSource.ENVIRONMENT: "environment",
@@ -17,7 +17,7 @@ _FROM = {
 }
 
 
-@_options.command("config")
+@_frame.command("config")
 @click.argument("names", nargs=-1, metavar="[COMMAND]...")
 @click.option("--changed", is_flag=True, help="Only what differs from the defaults.")
 @click.pass_context
@@ -50,7 +50,7 @@ def _lines(parent: click.Context, found: click.Command, name: str, changed: bool
             assert inner is not None
             yield from _lines(context, inner, sub, changed)
         return
-    _options.check_settings(found, name, parent)
+    _frame.check_settings(found, name, parent)
     table = ".".join(context.command_path.split()[1:])
     for param in found.params:
         if isinstance(param, click.Option) and param.name not in ("quiet", "verbose", "debug"):

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 
 if TYPE_CHECKING:
-    from wsss_cli.models.adaptive import AdaptiveRefiner
-    from wsss_cli.models.refining import Refiner
     from wsss_cli.stage import Job
+    from wsss_cli.tools.crf import Refiner
+    from wsss_cli.tools.pamr import AdaptiveRefiner
 
 
-@_options.command("crf")
+@_frame.command("crf")
 @_options.records_argument
 @_options.out_option("out/crf")
 @click.option(
@@ -99,8 +99,8 @@ def command(
     _refuse_of_the_other(context, method)
     from wsss_cli.classes import load_classes
     from wsss_cli.files import provenance, write_label_map
-    from wsss_cli.models.refining import Refiner
     from wsss_cli.stage import Stage
+    from wsss_cli.tools.crf import Refiner
 
     dense = method == "densecrf"
     listed = load_classes(classes) if classes else None
@@ -157,7 +157,7 @@ def _refine(refiner: Refiner, job: Job) -> None:
 
 
 def _on_device(refiner: Refiner, device: str) -> AdaptiveRefiner:
-    _options.sleep_when_idle()
-    from wsss_cli.models.adaptive import AdaptiveRefiner
+    _frame.sleep_when_idle()
+    from wsss_cli.tools.pamr import AdaptiveRefiner
 
     return AdaptiveRefiner(refiner, device)

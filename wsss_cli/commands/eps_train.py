@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from wsss_cli.commands import _options, _training
+from wsss_cli.commands import _frame, _options, _training
 
 _OWN = {"eps": {"tau": 0.4}, "eps++": {"drop_above": 0.9}}  # settings of one variant alone
 
 
-@_options.command("eps-train")
+@_frame.command("eps-train")
 @_options.records_argument
 @_options.model_out_option("eps.pt")
 @_options.classes_option(required=True)
@@ -85,15 +85,11 @@ def command(
 
     from wsss_cli.classes import load_classes, numbers
     from wsss_cli.datasets.augment import Jitter, random_view
+    from wsss_cli.datasets.strong import with_strong_masks
     from wsss_cli.records import labels, need
     from wsss_cli.training.batch import Batch
-    from wsss_cli.training.classification import held_out_scores, needs_labels
-    from wsss_cli.training.eps import (
-        check_supervision,
-        class_scores,
-        saliency_loss,
-        with_strong_masks,
-    )
+    from wsss_cli.training.cam import held_out_scores, needs_labels
+    from wsss_cli.training.eps import check_supervision, class_scores, saliency_loss
     from wsss_cli.training.session import pretrained, session
 
     names = load_classes(classes)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsss_cli import console
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 
 if TYPE_CHECKING:
-    from wsss_cli.models.eraser import Eraser
     from wsss_cli.stage import Job
+    from wsss_cli.tools.erase import Eraser
 
 Colour = tuple[int, int, int]
 
@@ -30,7 +30,7 @@ def _colour(
     return (numbers[0], numbers[1], numbers[2])
 
 
-@_options.command("erase")
+@_frame.command("erase")
 @_options.records_argument
 @_options.out_option("out/erase")
 @click.option(
@@ -100,8 +100,8 @@ def command(
     """
     from wsss_cli.classes import load_classes
     from wsss_cli.files import provenance
-    from wsss_cli.models.eraser import Eraser
     from wsss_cli.stage import Stage
+    from wsss_cli.tools.erase import Eraser
 
     listed = load_classes(classes) if classes else None
     eraser = Eraser(

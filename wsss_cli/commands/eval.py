@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 
 if TYPE_CHECKING:
-    from wsss_cli.evaluation import Question, Rule
-    from wsss_cli.report import Measured
+    from wsss_cli.tools.eval import Question, Rule
+    from wsss_cli.tools.report import Measured
 
 
-@_options.command("eval")
+@_frame.command("eval")
 @_options.records_argument
 @click.option(
     "--key",
@@ -117,8 +117,8 @@ def command(
     """
     from wsss_cli import console
     from wsss_cli.classes import load_classes
-    from wsss_cli.evaluation import Question
-    from wsss_cli.report import facts, load_counts, merged, render, save_counts
+    from wsss_cli.tools.eval import Question
+    from wsss_cli.tools.report import facts, load_counts, merged, render, save_counts
 
     if merge:
         if not records:
@@ -155,9 +155,16 @@ def _refuse_with_merge(context: click.Context) -> None:
 
 
 _OF_MEASURING = (
-    "key", "truth", "classes", "thresholds", "threshold", "alpha", "own_background", "ignore",
+    "key",
+    "truth",
+    "classes",
+    "thresholds",
+    "threshold",
+    "alpha",
+    "own_background",
+    "ignore",
     "per_image",
-)  # fmt: skip
+)
 
 
 def _measure(
@@ -166,10 +173,10 @@ def _measure(
     """Measure the stream, and write each image's own values if they are wanted."""
     from wsss_cli import console
     from wsss_cli.errors import ConfigurationError, WsssError
-    from wsss_cli.evaluation import Tally, measure
     from wsss_cli.files import atomic
     from wsss_cli.records import read
-    from wsss_cli.report import image_values
+    from wsss_cli.tools.eval import Tally, measure
+    from wsss_cli.tools.report import image_values
 
     failed = 0
 
@@ -213,7 +220,7 @@ def _measure(
 def _rule(
     thresholds: tuple[float, float, float], threshold: float | None, alpha: float | None, own: bool
 ) -> Rule:
-    from wsss_cli.evaluation import Rule
+    from wsss_cli.tools.eval import Rule
 
     if threshold is not None and alpha is not None:
         raise click.UsageError("--threshold and --alpha are two rules; give one")

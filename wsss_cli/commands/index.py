@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from wsss_cli import console, records
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.records import Record
 
@@ -41,16 +41,22 @@ def _share(
 
 strong_options = _options._chain(
     click.option(
-        "--strong", default=None, type=click.UNPROCESSED, metavar="SHARE", callback=_share,
-        help="Mark this share of the records that have a mask, 0.1 or 1/16, with \"strong\": true, "
+        "--strong",
+        default=None,
+        type=click.UNPROCESSED,
+        metavar="SHARE",
+        callback=_share,
+        help='Mark this share of the records that have a mask, 0.1 or 1/16, with "strong": true, '
         "the others with false. The list is read to its end first.",
     ),
     click.option(
-        "--seed", default=None, type=int,
+        "--seed",
+        default=None,
+        type=int,
         help="With --strong, another seed marks others; a larger share holds the smaller ones of "
         "the same seed.  [default: 0]",
     ),
-)  # fmt: skip
+)
 
 
 @click.group(
@@ -68,21 +74,28 @@ def command() -> None:
     """
 
 
-@command.command("voc", cls=_options.Command)
+@command.command("voc", cls=_frame.Command)
 @root_argument
 @click.option(
-    "--split", default="train", show_default=True, metavar="NAME",
+    "--split",
+    default="train",
+    show_default=True,
+    metavar="NAME",
     help="List in ImageSets/Segmentation, or the path of a list.",
-)  # fmt: skip
+)
 @click.option(
-    "--labels-from", default="annotations", show_default=True,
+    "--labels-from",
+    default="annotations",
+    show_default=True,
     type=click.Choice(["annotations", "masks", "none"]),
     help="Where the image-level labels are taken from.",
-)  # fmt: skip
+)
 @click.option(
-    "--difficult/--no-difficult", default=True, show_default=True,
+    "--difficult/--no-difficult",
+    default=True,
+    show_default=True,
     help="Whether objects marked difficult count as labels.",
-)  # fmt: skip
+)
 @saliency_option
 @_options.classes_option(
     help="Names of the numbers in the masks, for --labels-from masks.  [default: voc]"
@@ -131,12 +144,13 @@ def voc(
     )
 
 
-@command.command("folder", cls=_options.Command)
+@command.command("folder", cls=_frame.Command)
 @root_argument
 @click.option(
-    "--csv", metavar="FILE",
+    "--csv",
+    metavar="FILE",
     help="Table of labels, here or in ROOT: one line a photograph, 'file,label label ...'.",
-)  # fmt: skip
+)
 @click.option("--unlabelled", is_flag=True, help="Take all photographs, without labels.")
 @click.option("--masks", metavar="DIR", help="Folder of true masks, ID.png; here or in ROOT.")
 @saliency_option

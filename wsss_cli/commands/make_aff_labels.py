@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsss_cli import console
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 
 if TYPE_CHECKING:
-    from wsss_cli.models.refining import RegionFinder
     from wsss_cli.stage import Job
+    from wsss_cli.tools.make_aff_labels import RegionFinder
 
 
-@_options.command("make-aff-labels")
+@_frame.command("make-aff-labels")
 @_options.records_argument
 @_options.out_option("out/aff_label")
 @click.option(
@@ -61,8 +61,8 @@ def command(
     """
     from wsss_cli.classes import load_classes
     from wsss_cli.files import provenance
-    from wsss_cli.models.refining import RegionFinder
     from wsss_cli.stage import Stage
+    from wsss_cli.tools.make_aff_labels import RegionFinder
 
     if low_alpha >= high_alpha:
         raise click.BadParameter("must be larger than --low-alpha", param_hint="--high-alpha")

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 
 
-@_options.command("make-cam")
+@_frame.command("make-cam")
 @_options.records_argument
 @_options.checkpoint_option("cam", "eps", "sipe")
 @_options.out_option("out/cam")
@@ -72,11 +72,13 @@ def command(
     Example:
       wsss index voc VOC2012 --split train | wsss make-cam -c cam.pt -o out/cam > cam.jsonl
     """
-    _options.sleep_when_idle()
+    _frame.sleep_when_idle()
     from wsss_cli.files import load_checkpoint, provenance
-    from wsss_cli.models.activation import READINGS, CamMaker, General, ImageSpecific
     from wsss_cli.models.inference import Runner
+    from wsss_cli.models.networks import READINGS
+    from wsss_cli.models.sipe import General, ImageSpecific
     from wsss_cli.stage import Stage
+    from wsss_cli.tools.make_cam import CamMaker
 
     loaded = load_checkpoint(checkpoint, *READINGS)
     reading = READINGS[loaded.kind]

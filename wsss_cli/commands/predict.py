@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 
 
-@_options.command("predict")
+@_frame.command("predict")
 @_options.records_argument
 @_options.checkpoint_option("segmentation")
 @_options.out_option("out/pred")
@@ -61,12 +61,12 @@ def command(
     Example:
       wsss index voc VOC2012 --split val | wsss predict -c seg.pt -o out/pred | wsss eval --key pred
     """
-    _options.sleep_when_idle()
+    _frame.sleep_when_idle()
     from wsss_cli.errors import ConfigurationError
     from wsss_cli.files import load_checkpoint, provenance
     from wsss_cli.models.inference import Runner
-    from wsss_cli.models.segmenter import Segmenter
     from wsss_cli.stage import Stage
+    from wsss_cli.tools.predict import Segmenter
 
     loaded = load_checkpoint(checkpoint, "segmentation")
     if loaded.config.get("psl"):

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 
 
-@_options.command("random-walk")
+@_frame.command("random-walk")
 @_options.records_argument
 @_options.checkpoint_option("affinity")
 @_options.out_option("out/pseudo")
@@ -68,12 +68,12 @@ def command(
     Example:
       wsss random-walk cam.jsonl -c aff.pt -o out/pseudo > pseudo.jsonl
     """
-    _options.sleep_when_idle()
+    _frame.sleep_when_idle()
     from wsss_cli.classes import load_classes
     from wsss_cli.files import load_checkpoint, provenance
     from wsss_cli.models.inference import Runner
-    from wsss_cli.models.walker import Walker
     from wsss_cli.stage import Stage
+    from wsss_cli.tools.random_walk import Walker
 
     listed = load_classes(classes) if classes else None
     loaded = load_checkpoint(checkpoint, "affinity")

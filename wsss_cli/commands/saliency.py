@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 
 if TYPE_CHECKING:
-    from wsss_cli.models.salient import SalientNetwork
     from wsss_cli.stage import Job, Stage
+    from wsss_cli.tools.saliency import SalientNetwork
 
 
-@_options.command("saliency")
+@_frame.command("saliency")
 @_options.records_argument
 @_options.out_option("out/saliency")
 @click.option(
@@ -80,7 +80,7 @@ def command(
         )
 
     if model:
-        from wsss_cli.models.salient import SalientNetwork
+        from wsss_cli.tools.saliency import SalientNetwork
 
         network = SalientNetwork(model, input_size)
         made = stage(("image",), network.digest, input_size=network.size)
@@ -93,7 +93,7 @@ def command(
 
 
 def _run(stage: Stage, network: SalientNetwork, records: tuple[str, ...], *, threads: int) -> None:
-    from wsss_cli.models.salient import write
+    from wsss_cli.tools.saliency import write
 
     # One at a time: onnxruntime has threads of its own, and most networks take no more.
     stage.batches(
@@ -107,14 +107,14 @@ def _run(stage: Stage, network: SalientNetwork, records: tuple[str, ...], *, thr
 
 
 def _estimate(job: Job) -> None:
-    from wsss_cli.models.salient import estimate, write
+    from wsss_cli.tools.saliency import estimate, write
 
     found, size = estimate(job.record["image"])
     write(job.paths["saliency"], found, size, job.meta)
 
 
 def _invert(job: Job) -> None:
-    from wsss_cli.models.salient import inverted, write
+    from wsss_cli.tools.saliency import inverted, write
 
     found, size = inverted(job.record["image"], job.record["saliency"])
     write(job.paths["saliency"], found, size, job.meta)

@@ -7,23 +7,31 @@ from typing import Any
 
 import click
 
-from wsss_cli.commands import _options, _training
+from wsss_cli.commands import _frame, _options, _training
 
 
-@_options.command("sipe-train")
+@_frame.command("sipe-train")
 @_options.records_argument
 @_options.model_out_option("sipe.pt")
 @_options.classes_option(required=True)
 @_training.backbone_options
 @_training.resize_option
 @click.option(
-    "--gsc", default=0.1, show_default=True, type=click.FloatRange(min=0), metavar="WEIGHT",
+    "--gsc",
+    default=0.1,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="WEIGHT",
     help="Weight of the consistency of CAM and image-specific CAM; 0 trains a plain classifier.",
-)  # fmt: skip
+)
 @click.option(
-    "--gsc-after", default=0.5, show_default=True, type=click.FloatRange(0, 1), metavar="SHARE",
+    "--gsc-after",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
     help="Share of the training before the CAMs follow it; until then the prototypes follow them.",
-)  # fmt: skip
+)
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
 def command(
     records: tuple[str, ...],
@@ -52,7 +60,7 @@ def command(
     from wsss_cli.classes import load_classes
     from wsss_cli.datasets.augment import Jitter, random_view
     from wsss_cli.training.batch import Batch
-    from wsss_cli.training.classification import held_out_scores, needs_labels
+    from wsss_cli.training.cam import held_out_scores, needs_labels
     from wsss_cli.training.session import pretrained, session
     from wsss_cli.training.sipe import class_scores, sipe_loss
 

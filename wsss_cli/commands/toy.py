@@ -5,23 +5,32 @@ from __future__ import annotations
 import click
 
 from wsss_cli import console
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 
 
-@_options.command("toy")
+@_frame.command("toy")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False))
 @click.option(
-    "--train", default=400, show_default=True, type=click.IntRange(min=0),
+    "--train",
+    default=400,
+    show_default=True,
+    type=click.IntRange(min=0),
     help="Pictures for training.",
-)  # fmt: skip
+)
 @click.option(
-    "--val", default=100, show_default=True, type=click.IntRange(min=0),
+    "--val",
+    default=100,
+    show_default=True,
+    type=click.IntRange(min=0),
     help="Pictures for validation.",
-)  # fmt: skip
+)
 @click.option(
-    "--size", default=160, show_default=True, type=click.IntRange(64, 4096),
+    "--size",
+    default=160,
+    show_default=True,
+    type=click.IntRange(64, 4096),
     help="Long side of a picture, in pixels.",
-)  # fmt: skip
+)
 @_options.seed_option
 def command(folder: str, train: int, val: int, size: int, seed: int) -> None:
     """Make a small made-up data set in VOC's layout.

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from wsss_cli.commands import _options, _training
+from wsss_cli.commands import _frame, _options, _training
 
 
-@_options.command("train-aff")
+@_frame.command("train-aff")
 @_options.records_argument
 @_options.model_out_option("aff.pt")
 @_options.checkpoint_option("cam", "eps", "sipe")

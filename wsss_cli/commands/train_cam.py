@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from wsss_cli.commands import _options, _training
+from wsss_cli.commands import _frame, _options, _training
 
 
-@_options.command("train-cam")
+@_frame.command("train-cam")
 @_options.records_argument
 @_options.model_out_option("cam.pt")
 @_options.classes_option(required=True)
@@ -36,11 +36,7 @@ def command(
     """
     from wsss_cli.classes import load_classes
     from wsss_cli.datasets.augment import Jitter, random_view
-    from wsss_cli.training.classification import (
-        classification_loss,
-        held_out_scores,
-        needs_labels,
-    )
+    from wsss_cli.training.cam import classification_loss, held_out_scores, needs_labels
     from wsss_cli.training.session import pretrained, session
 
     names = load_classes(classes)

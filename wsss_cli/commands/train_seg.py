@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from wsss_cli import console
-from wsss_cli.commands import _options, _training
+from wsss_cli.commands import _frame, _options, _training
 
 
-@_options.command("train-seg")
+@_frame.command("train-seg")
 @_options.records_argument
 @_options.model_out_option("seg.pt")
 @_options.classes_option(
@@ -106,15 +106,15 @@ def command(
       wsss train-seg some.jsonl --target mask,pseudo --strong-weight 2 --classes voc -o semi.pt
     """
     from wsss_cli.datasets.augment import Jitter, random_view, whole_view
+    from wsss_cli.datasets.strong import by_strength
     from wsss_cli.records import need
-    from wsss_cli.training.segmentation import (
-        by_strength,
+    from wsss_cli.training.deeplab import (
         check_labels,
         class_list,
-        prohibitive_loss,
         segmentation_loss,
         segmentation_scores,
     )
+    from wsss_cli.training.psl import prohibitive_loss
     from wsss_cli.training.session import pretrained, session
 
     if psl_weights and not psl:
@@ -147,9 +147,9 @@ def command(
             console.note("train-seg", _strengths(len(strong), len(weak), balance))
         elif "mask" not in keys and (marked := sum(bool(r.get("strong")) for r in given)):
             console.note(
-                "train-seg", f"{marked} records are marked strong: --target mask,{target} "
-                "learns their masks",
-            )  # fmt: skip
+                "train-seg",
+                f"{marked} records are marked strong: --target mask,{target} learns their masks",
+            )
         if psl:
             here.group.on_main(lambda: check_labels(given, names))
         network, config = pretrained(

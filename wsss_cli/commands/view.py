@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from wsss_cli.commands import _options
+from wsss_cli.commands import _frame, _options
 
 if TYPE_CHECKING:
     from wsss_cli.stage import Job
-    from wsss_cli.view import Viewer
+    from wsss_cli.tools.view import Viewer
 
 
-@_options.command("view")
+@_frame.command("view")
 @_options.records_argument
 @click.option(
     "--keys",
@@ -69,7 +69,7 @@ def command(
       wsss view pseudo.jsonl --keys image,cam,pseudo,mask -o sheet.png
     """
     from wsss_cli.classes import load_classes
-    from wsss_cli.view import Viewer
+    from wsss_cli.tools.view import Viewer
 
     viewer = Viewer(
         keys=tuple(key.strip() for key in keys.split(",") if key.strip()),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wsss_cli.methods.sampling import on_image
+from wsss_cli.methods.grids import overlay
 
 
 def fuse(
@@ -45,33 +45,6 @@ def fuse(
     """
     evidence = [one.float().relu() for one in maps]
     return normalise(overlay(evidence, size, flipped, seen=seen, stride=stride))
-
-
-def overlay(
-    maps: Sequence[Tensor],
-    size: tuple[int, int],
-    flipped: Sequence[bool],
-    *,
-    seen: Sequence[tuple[int, int]] | None = None,
-    stride: int = 1,
-) -> Tensor:
-    """The mean of maps of several scales and mirrored images, each laid onto the image.
-
-    Args and errors are those of :func:`fuse`.
-
-    Returns:
-        float32 of shape (C, H, W), on the device of ``maps``.
-    """
-    seen = [(one.shape[-2], one.shape[-1]) for one in maps] if seen is None else seen
-    if not maps or not len(maps) == len(flipped) == len(seen):
-        raise ValueError(f"{len(maps)} maps with {len(flipped)} flags and {len(seen)} sizes")
-    if len({one.shape[0] for one in maps}) > 1:
-        raise ValueError(f"maps of {sorted({one.shape[0] for one in maps})} classes")
-    total = torch.zeros(maps[0].shape[0], *size, device=maps[0].device)
-    for one, mirrored, shape in zip(maps, flipped, seen, strict=True):
-        if total.numel():
-            total += on_image(one[None].float(), size, shape, stride, mirrored=mirrored)[0]
-    return total / len(maps)
 
 
 def normalise(maps: Tensor) -> Tensor:

@@ -125,9 +125,12 @@ def dense_crf(
             255 labels, or widths too small for an image of this size.
     """
     kernels = Kernels(
-        gaussian_sxy=gaussian_sxy, gaussian_compat=gaussian_compat, bilateral_sxy=bilateral_sxy,
-        bilateral_srgb=bilateral_srgb, bilateral_compat=bilateral_compat,
-    )  # fmt: skip
+        gaussian_sxy=gaussian_sxy,
+        gaussian_compat=gaussian_compat,
+        bilateral_sxy=bilateral_sxy,
+        bilateral_srgb=bilateral_srgb,
+        bilateral_compat=bilateral_compat,
+    )
     _check_image(image)
     _check_maps(image, probabilities, "probabilities")
     return _Field(image, len(probabilities), kernels).posterior(probabilities, steps)
@@ -154,9 +157,11 @@ class _Field:
             self.crf.addPairwiseGaussian(sxy=kernels.gaussian_sxy, compat=kernels.gaussian_compat)
         if kernels.bilateral_compat > 0:
             self.crf.addPairwiseBilateral(
-                sxy=kernels.bilateral_sxy, srgb=kernels.bilateral_srgb,
-                rgbim=np.array(image, order="C"), compat=kernels.bilateral_compat,
-            )  # fmt: skip
+                sxy=kernels.bilateral_sxy,
+                srgb=kernels.bilateral_srgb,
+                rgbim=np.array(image, order="C"),
+                compat=kernels.bilateral_compat,
+            )
 
     def posterior(self, probabilities: npt.NDArray[Any], steps: int) -> Scores:
         if steps < 0:

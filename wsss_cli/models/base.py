@@ -1,4 +1,4 @@
-"""What every backbone offers."""
+"""The contracts of backbones and networks."""
 
 from __future__ import annotations
 
@@ -29,3 +29,27 @@ class Backbone(nn.Module):
         (strides[l] i, strides[l] j), not on the middle of a square of that side.
         """
         raise NotImplementedError
+
+
+Groups = dict[str, list[nn.Parameter]]
+
+
+class Network(nn.Module):
+    """A backbone with new layers on it.
+
+    Attributes:
+        backbone: the backbone.
+        stride: pixels of the image to a cell of the output; cell i looks at pixel ``stride`` · i.
+    """
+
+    backbone: Backbone
+    stride: int
+
+    def parameter_groups(self) -> Groups:
+        """Parameters under ``backbone`` (they have ImageNet weights) and ``new`` (the rest)."""
+        groups: Groups = {"backbone": [], "new": []}
+        fresh = tuple(f"backbone.{prefix}." for prefix in self.backbone.new_layers)
+        for name, parameter in self.named_parameters():
+            old = name.startswith("backbone.") and not (fresh and name.startswith(fresh))
+            groups["backbone" if old else "new"].append(parameter)
+        return groups

@@ -49,9 +49,14 @@ def depthwise_conv2d(
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Any, input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int,
+        context: Any,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: int,
+        padding: int,
         dilation: int,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         context.save_for_backward(input, weight)
         context.how = stride, padding, dilation
         return functional.conv2d(input, weight, bias, stride, padding, dilation, weight.shape[0])
@@ -109,9 +114,18 @@ def _weight_gradient(
         for left in range(0, side - 2, 2):
             seen = input[:, :, top : top + covered[0], left : left + covered[1]]
             result[:, :, top : top + 3, left : left + 3] = _backward(
-                gradient, seen.contiguous(memory_format=torch.channels_last), window, None,
-                [stride, stride], [0, 0], [1, 1], False, [0, 0], groups, [False, True, False],
-            )[1]  # fmt: skip
+                gradient,
+                seen.contiguous(memory_format=torch.channels_last),
+                window,
+                None,
+                [stride, stride],
+                [0, 0],
+                [1, 1],
+                False,
+                [0, 0],
+                groups,
+                [False, True, False],
+            )[1]
     return result
 
 

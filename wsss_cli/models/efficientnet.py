@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu6
 
 from wsss_cli.models.base import Backbone
-from wsss_cli.models.folding import conv_bn
+from wsss_cli.models.batchnorm import conv_bn
 
 # expansion, kernel, stride, channels, repeats (Tan & Le 2019, table 1)
 _STAGES = (
@@ -42,9 +42,15 @@ class Block(nn.Module):
             self._expand_conv = nn.Conv2d(inputs, inner, 1, bias=False)
             self._bn0 = nn.BatchNorm2d(inner, eps=_EPS)
         self._depthwise_conv = nn.Conv2d(
-            inner, inner, kernel, stride, padding=kernel // 2 * dilation, dilation=dilation,
-            groups=inner, bias=False,
-        )  # fmt: skip
+            inner,
+            inner,
+            kernel,
+            stride,
+            padding=kernel // 2 * dilation,
+            dilation=dilation,
+            groups=inner,
+            bias=False,
+        )
         self._bn1 = nn.BatchNorm2d(inner, eps=_EPS)
         self._project_conv = nn.Conv2d(inner, outputs, 1, bias=False)
         self._bn2 = nn.BatchNorm2d(outputs, eps=_EPS)
@@ -86,10 +92,14 @@ class EfficientNetLite0(Backbone):
                 reached *= step
                 blocks.append(
                     Block(
-                        inputs, outputs, expansion=expansion, kernel=kernel, stride=step,
+                        inputs,
+                        outputs,
+                        expansion=expansion,
+                        kernel=kernel,
+                        stride=step,
                         dilation=here,
                     )
-                )  # fmt: skip
+                )
                 inputs = outputs
             if stage in _LEVEL_STAGES:
                 self._levels.append(len(blocks) - 1)

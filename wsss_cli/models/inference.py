@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
-from wsss_cli.models.abreast import SideBySide
-from wsss_cli.models.folding import fold_once
-from wsss_cli.models.networks import Network, build_network
-from wsss_cli.models.precision import choose
+from wsss_cli.models.base import Network
+from wsss_cli.models.batchnorm import fold_once
+from wsss_cli.models.device import SideBySide, choose
+from wsss_cli.models.networks import build_network
 
 Image = npt.NDArray[np.uint8]
 
@@ -44,7 +44,7 @@ class Runner:
 
     Args:
         checkpoint: what to rebuild the network from.
-        device, precision: see :func:`wsss_cli.models.precision.choose`.
+        device, precision: see :func:`wsss_cli.models.device.choose`.
         max_side: photographs with a longer side are seen at this size; 0 is no bound.
 
     Attributes:
@@ -53,9 +53,13 @@ class Runner:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "auto",
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
         max_side: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         network: Network = build_network(
             checkpoint.kind, checkpoint.backbone, checkpoint.classes, checkpoint.config
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from wsss_cli.models.base import Backbone
-from wsss_cli.models.folding import conv_bn
+from wsss_cli.models.batchnorm import conv_bn
 
 
 class Bottleneck(nn.Module):
@@ -72,10 +72,13 @@ class ResNet(Backbone):
             for index in range(depth):
                 blocks.append(
                     Bottleneck(
-                        inputs, planes, stride=stride if index == 0 else 1,
-                        dilation=first if index == 0 else dilation, downsample=index == 0,
+                        inputs,
+                        planes,
+                        stride=stride if index == 0 else 1,
+                        dilation=first if index == 0 else dilation,
+                        downsample=index == 0,
                     )
-                )  # fmt: skip
+                )
                 inputs = planes * Bottleneck.expansion
             setattr(self, f"layer{number}", nn.Sequential(*blocks))
 

@@ -16,9 +16,15 @@ class Unit(nn.Module):
     """Two 3×3 convolutions after batch normalisation and ReLU; 1×1 shortcut where shapes differ."""
 
     def __init__(
-        self, inputs: int, inner: int, outputs: int, *, stride: int = 1, first: int = 1,
+        self,
+        inputs: int,
+        inner: int,
+        outputs: int,
+        *,
+        stride: int = 1,
+        first: int = 1,
         dilation: int = 1,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.same = inputs == outputs and stride == 1
         self.bn_branch2a = nn.BatchNorm2d(inputs)

@@ -13,12 +13,11 @@ from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import IGNORE
 from wsss_cli.methods.eps import eps_loss, eps_pp_loss, foreground_map
 from wsss_cli.methods.pamr import pamr
-from wsss_cli.models.networks import EpsNetwork
+from wsss_cli.models.eps import EpsNetwork
 from wsss_cli.records import Record
 from wsss_cli.training.batch import Batch
-from wsss_cli.training.classification import multilabel_loss
 from wsss_cli.training.loop import Loss
-from wsss_cli.training.segmentation import pixel_loss
+from wsss_cli.training.losses import multilabel_loss, pixel_loss
 
 _FINER = 4  # pixels of the picture that maps are refined on to a cell of theirs, each way
 _REACH = (1, 2, 3, 6)  # dilations there: the paper's, up to 24, in pixels four times as large
@@ -107,9 +106,7 @@ def refined_foreground(maps: Tensor, batch: Batch, stride: int) -> Tensor:
     cells = torch.div(batch.valid + stride - 1, stride, rounding_mode="floor")
     foreground = repeat_edge(foreground_map(maps, batch.labels), cells)
     photographs, half = repeat_edge(batch.images, batch.valid), step // 2
-    picture = functional.avg_pool2d(
-        photographs, 2 * half + 1, step, half, count_include_pad=False
-    )  # fmt: skip
+    picture = functional.avg_pool2d(photographs, 2 * half + 1, step, half, count_include_pad=False)
     # Its corners are the centres of the corner cells.
     last = [(extent - 1) * (stride // step) + 1 for extent in maps.shape[2:]]
     fine = pamr(picture[:, :, : last[0], : last[1]], foreground, dilations=_REACH)
@@ -141,24 +138,6 @@ def _foreground(masks: Tensor) -> Tensor:
 
 
 # ---- records -------------------------------------------------------------------------------------
-
-
-def with_strong_masks(given: Sequence[Record]) -> list[Record]:
-    """Records that keep their ``mask`` only where they are marked ``strong``.
-
-    Raises:
-        ConfigurationError: none is marked.
-    """
-    made = [
-        record if record.get("strong") is True else {k: v for k, v in record.items() if k != "mask"}
-        for record in given
-    ]
-    if not any(record.get("mask") for record in made):
-        raise ConfigurationError(
-            "no record has 'mask' and 'strong': true, which --strong learns from "
-            "('wsss index --strong 0.1' marks a tenth)"
-        )
-    return made
 
 
 def check_supervision(given: Sequence[Record], *, strong: bool) -> None:

@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from wsss_cli import console, files
 from wsss_cli.datasets.samples import Sample, Samples, batches, shuffled
 from wsss_cli.errors import WsssError
-from wsss_cli.models.networks import Network, freeze_batchnorm
-from wsss_cli.models.precision import Compute
-from wsss_cli.plot import plot_metrics
+from wsss_cli.models.base import Network
+from wsss_cli.models.batchnorm import freeze_batchnorm
+from wsss_cli.models.device import Compute
 from wsss_cli.training import resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.interrupt import Interrupt, postponed
 from wsss_cli.training.log import MetricsLog
+from wsss_cli.training.plot import plot_metrics
 from wsss_cli.training.schedule import poly
 
 # The loss of a batch, or its parts by name, whose sum it is; each is logged as loss_NAME.
@@ -184,9 +185,14 @@ class Trainer:
         state, plan = self.state, self.plan
         network = self._wrapped()
         draws = shuffled(
-            self.samples.groups, batch=plan.batch_size, steps=self.steps, start=state.step,
-            seed=plan.seed, rank=self.group.rank, world=self.group.world,
-        )  # fmt: skip
+            self.samples.groups,
+            batch=plan.batch_size,
+            steps=self.steps,
+            start=state.step,
+            seed=plan.seed,
+            rank=self.group.rank,
+            world=self.group.world,
+        )
         path = self.log_path if self.group.main else None
         with (
             MetricsLog(path, state.log_position) as log,
@@ -211,8 +217,10 @@ class Trainer:
                 bar.update(self.step_size, loss=f"{mean:.4f}", lr=f"{lr:.2g}")
                 if state.step % self.log_every == 0 or state.step == self.steps:
                     rate = (state.step - done) * self.step_size / (time.monotonic() - since)
-                    parts = {f"loss_{name}": total / state.loss_count
-                             for name, total in state.part_sums.items()}  # fmt: skip
+                    parts = {
+                        f"loss_{name}": total / state.loss_count
+                        for name, total in state.part_sums.items()
+                    }
                     self._log(log, loss=mean, **parts, lr=lr, images_per_second=rate)
                     state.loss_sum, state.loss_count, state.last_loss = 0.0, 0, mean
                     state.part_sums = {}

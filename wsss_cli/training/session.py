@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from wsss_cli import console, records
+from wsss_cli.datasets import strong
 from wsss_cli.datasets.samples import ChooseView, Samples
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.backbones import Backbone
-from wsss_cli.models.networks import Network, build_network
-from wsss_cli.models.precision import Compute, choose
+from wsss_cli.models.base import Network
+from wsss_cli.models.device import Compute, choose
+from wsss_cli.models.networks import build_network
 from wsss_cli.models.weights import load_new_layers, load_pretrained
-from wsss_cli.records import Record, RecordError
+from wsss_cli.records import Record
 from wsss_cli.training import resume
 from wsss_cli.training.distributed import Group, group, local_rank
 from wsss_cli.training.loop import Loss, Plan, Trainer, Validate
@@ -110,13 +112,13 @@ class Session:
         problems: list[str] = []
         good: list[Record] = []
         for read in records.read(sources, problems.append):
-            record = records.to_learn_from(read) if learn else read
+            record = strong.to_learn_from(read) if learn else read
             try:
                 keys = [self.options.image_key]
                 if either:
                     keys.append(next((key for key in either if record.get(key)), either[0]))
                 if learn and "mask" in either:
-                    _check_strength(read, keys[-1])
+                    strong.check_strength(read, keys[-1])
                 records.need(record, keys)
                 for key in keys:
                     os.stat(record[key])
@@ -170,9 +172,15 @@ class Session:
         """
         options = self.options
         run = resume.identity(
-            samples.records, [options.image_key, *keys], backbone=network.backbone.name, **config,
-            **settings, classes=list(classes), crop=options.crop, precision=self.compute.precision,
-        )  # fmt: skip
+            samples.records,
+            [options.image_key, *keys],
+            backbone=network.backbone.name,
+            **config,
+            **settings,
+            classes=list(classes),
+            crop=options.crop,
+            precision=self.compute.precision,
+        )
         shared = {key: value for key, value in asdict(options).items() if key in _PLAN}
         if options.freeze_bn is None:
             shared["freeze_bn"] = settings.get("weights") != "none"
@@ -186,7 +194,9 @@ class Session:
             group=self.group,
             out=Path(options.out),
             checkpoint={
-                "kind": kind, "backbone": network.backbone.name, "classes": classes,
+                "kind": kind,
+                "backbone": network.backbone.name,
+                "classes": classes,
                 "config": config,
             },
             run=run,
@@ -194,22 +204,11 @@ class Session:
             validate=validate,
             save_every=options.save_every,
             strict=options.strict,
-        )  # fmt: skip
+        )
         unreadable = trainer.run(resume=options.resume)
         if unreadable:
             console.warn(self.tool, f"left out {_count(unreadable)} that cannot be read")
             sys.exit(1)
-
-
-def _check_strength(record: Record, key: str) -> None:
-    """Raise RecordError if a record lacks what its mark says it learns; ``key`` is all it has."""
-    if record.get("strong") and not record.get("mask"):
-        raise RecordError("marked \"strong\": true, but it has no 'mask'")
-    if record.get("strong") is False and key == "mask":
-        raise RecordError(
-            "marked \"strong\": false, so its 'mask' is only to measure with, "
-            "and it has no other map to learn"
-        )
 
 
 def _count(things: Sequence[str]) -> str:

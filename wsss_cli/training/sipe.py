@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from wsss_cli.methods.cam import normalise
-from wsss_cli.methods.sampling import on_finer
+from wsss_cli.methods.grids import on_finer
 from wsss_cli.methods.sipe import explore, gsc_loss
-from wsss_cli.models.networks import Explored, SipeNetwork
+from wsss_cli.models.sipe import Explored, SipeNetwork
 from wsss_cli.training.batch import Batch
-from wsss_cli.training.classification import multilabel_loss
 from wsss_cli.training.loop import Loss
+from wsss_cli.training.losses import multilabel_loss
 
 
 def sipe_loss(network: SipeNetwork, gsc: float, *, after: float = 0.0) -> Loss:

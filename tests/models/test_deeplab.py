@@ -1,0 +1,100 @@
+"""What each head computes and how far it sees. Shapes on every backbone: test_networks.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.models.deeplab import ASPP, HEADS, DeepLabV3Plus, LargeFOV, build_head
+
+CHANNELS, STRIDES = (4, 6, 8, 10), (4, 8, 16, 16)
+
+
+def maps(size: int = 31) -> list[Tensor]:
+    """Maps of a backbone, low level to high."""
+    generator = torch.Generator().manual_seed(0)
+    sides = (4 * size - 3, 2 * size - 1, size, size)
+    return [
+        torch.randn(1, channels, side, side, generator=generator)
+        for channels, side in zip(CHANNELS, sides, strict=True)
+    ]
+
+
+def reached(head: torch.nn.Module, given: list[Tensor]) -> list[int]:
+    """Rows of the output, in the middle column, that the middle cell of the highest map reaches."""
+    middle = given[-1].shape[2] // 2
+    changed = [*given[:-1], given[-1].clone()]
+    changed[-1][:, :, middle, middle] += 10
+    with torch.inference_mode():
+        moved = (head(changed) - head(given)).abs().amax(1)[0]
+    column = moved[:, moved.shape[1] // 2]
+    return (column > 1e-6).nonzero().flatten().tolist()
+
+
+def test_aspp_sums_classifiers_at_four_dilations() -> None:
+    torch.manual_seed(0)
+    head = ASPP(CHANNELS, STRIDES, 3).eval()
+    given = maps()
+    expected = torch.zeros(1, 3, 31, 31)
+    for branch, rate in zip(head.branches, (3, 6, 9, 12), strict=True):
+        expected += functional.conv2d(
+            given[-1], branch.weight, branch.bias, padding=rate, dilation=rate
+        )
+    torch.testing.assert_close(head(given), expected)
+    assert reached(head, given) == [3, 6, 9, 12, 15, 18, 21, 24, 27]
+
+
+def test_aspp_begins_small_and_without_a_favourite() -> None:
+    head = ASPP(CHANNELS, STRIDES, 3)
+    for branch in head.branches:
+        assert not branch.bias.any()
+        assert branch.weight.std() < 0.02
+
+
+def test_largefov_sees_one_ring() -> None:
+    torch.manual_seed(0)
+    head = LargeFOV(CHANNELS, STRIDES, 3).eval()
+    assert reached(head, maps()) == [9, 15, 21]
+    given = maps()
+    x = functional.conv2d(
+        given[-1], head.conv6.weight, head.conv6.bias, padding=6, dilation=6
+    ).relu()
+    x = functional.conv2d(x, head.conv7.weight, head.conv7.bias).relu()
+    x = functional.conv2d(x, head.classify.weight, head.classify.bias)
+    torch.testing.assert_close(head(given), x)
+
+
+def test_deeplabv3plus_sees_all_of_the_image_and_the_low_level() -> None:
+    torch.manual_seed(0)
+    head = DeepLabV3Plus(CHANNELS, STRIDES, 3).eval()
+    given = maps(9)
+    with torch.inference_mode():
+        before = head(given)
+        high = [*given[:-1], given[-1] + torch.eye(9) * 5]
+        assert ((head(high) - before).abs().amax(1) > 0).all()  # image pooling
+        low = [given[0].clone(), *given[1:]]
+        low[0][:, :, 10, 10] += 5
+        rows = ((head(low) - before).abs().amax((0, 1)) > 0).any(1).nonzero().flatten().tolist()
+        middle = [given[0], given[1] + 5, given[2] + 5, given[3]]
+        assert torch.equal(head(middle), before)  # levels between are not used
+    assert before.shape == (1, 3, 33, 33)
+    assert rows == [8, 9, 10, 11, 12]  # two 3×3 convolutions around row 10
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_dropout_only_in_training(name: str) -> None:
+    torch.manual_seed(0)
+    head = build_head(name, CHANNELS, STRIDES, 3)
+    given = [each.repeat(2, 1, 1, 1) for each in maps(9)]
+    with torch.inference_mode():
+        assert torch.equal(head.eval()(given), head(given))
+        differs = not torch.equal(head.train()(given), head(given))
+    assert differs == (name != "aspp")
+
+
+def test_an_unknown_head_lists_what_there_is() -> None:
+    with pytest.raises(ConfigurationError, match="no head 'fcn'; there are largefov, aspp, deepl"):
+        build_head("fcn", CHANNELS, STRIDES, 3)

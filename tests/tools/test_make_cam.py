@@ -1,0 +1,245 @@
+"""Which maps are made of a photograph, and where they lie on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from wsss_cli import files
+from wsss_cli.errors import WsssError
+from wsss_cli.methods.grids import on_image
+from wsss_cli.models.inference import Runner
+from wsss_cli.models.networks import READINGS
+from wsss_cli.models.sipe import General, ImageSpecific
+from wsss_cli.tools.label_maps import map_size
+from wsss_cli.tools.make_cam import CamMaker
+
+Looking = Callable[..., Runner]
+COLOURS = ("red", "green", "blue")
+
+
+def maker(runner: Runner, **changed: Any) -> CamMaker:
+    settings = {
+        "reading": READINGS["cam"],
+        "classes": COLOURS,
+        "scales": (1.0,),
+        "flip": True,
+        **changed,
+    }
+    return CamMaker(runner, **settings)
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3))
+    return save(tmp_path / "a.png", pixels)
+
+
+@pytest.mark.parametrize("size", [(225, 300), (240, 299), (231, 303)])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.5), (2.0,)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_what_is_bright_in_the_photograph_is_bright_in_its_map(
+    looking: Looking, tmp_path: Path, size: tuple[int, int], scales: tuple[float, ...], flip: bool
+) -> None:
+    """A ramp is found where it is, to a pixel: no scale and no mirror image shifts it."""
+    ramp = np.arange(size[0])[:, None] / 2 + np.arange(size[1]) / 4
+    path = save(tmp_path / "a.png", np.repeat(ramp[..., None], 3, 2).round())
+    made = maker(looking(16), scales=scales, flip=flip)
+    (seen,) = made.compute([made.load({"labels": ["green"]}, path)])
+    assert seen.maps is not None
+    found = seen.maps[0]
+    height, width = map_size(size)
+    rows = (np.arange(height) + 0.5) * size[0] / height - 0.5
+    columns = (np.arange(width) + 0.5) * size[1] / width - 0.5
+    expected = rows[:, None] / 2 + columns / 4
+    inside = np.s_[10:-10, 10:-10]
+    scale = expected[inside].mean() / found[inside].mean()
+    assert abs(found[inside] * scale - expected[inside]).max() < 0.6
+
+
+def test_labels_say_which_maps_in_their_order(looking: Looking, photograph: Path) -> None:
+    made = maker(looking(), scales=(1.0, 0.5))
+    batch = [made.load({"labels": names}, photograph) for names in (["blue", "red"], [], ["green"])]
+    both, none, one = made.compute(batch)
+    assert (both.names, none.names, one.names) == (("blue", "red"), (), ("green",))
+    for seen in (both, none, one):
+        assert seen.maps is not None
+        assert seen.maps.shape == (len(seen.names), 12, 16)
+        assert seen.maps.dtype == np.float32
+        assert [plane.max() for plane in seen.maps] == [1] * len(seen.names)
+    (alone,) = made.compute([made.load({"labels": ["red"]}, photograph)])
+    assert both.maps is not None
+    assert alone.maps is not None
+    np.testing.assert_allclose(alone.maps[0], both.maps[1], atol=1e-6)
+
+
+def test_images_without_labels(looking: Looking, tmp_path: Path) -> None:
+    pixels = np.zeros((48, 64, 3))
+    pixels[..., 0] = 255  # a mean of 1, the probability 0.73; the others have 0.5
+    path = save(tmp_path / "a.png", pixels)
+
+    def names(**settings: Any) -> tuple[str, ...]:
+        made = maker(looking(), **settings)
+        return made.compute([made.load({}, path)])[0].names
+
+    assert names() == ()
+    assert names(all_classes=True) == COLOURS
+    assert names(score_above=0.7) == ("red",)
+    assert names(score_above=0.5) == COLOURS
+    assert names(score_above=0.9) == ()
+    made = maker(looking(), score_above=0.7)  # labels that are there count all the same
+    assert made.compute([made.load({"labels": ["blue"]}, path)])[0].names == ("blue",)
+
+
+# ---- image-specific maps -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> Path:
+    """Bright red left of column 150, less red elsewhere, and green there."""
+    pixels = np.zeros((240, 304, 3))
+    pixels[:, :150, 0], pixels[:, 150:, 0], pixels[:, 150:, 1] = 250, 20, 100
+    return save(tmp_path / "halves.png", pixels)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.5)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_image_specific_maps_lie_where_the_regions_are(
+    looking: Looking, halves: Path, scales: tuple[float, ...], flip: bool
+) -> None:
+    made = maker(looking(twice=True), reading=ImageSpecific(), scales=scales, flip=flip)
+    (seen,) = made.compute([made.load({"labels": ["red"]}, halves)])
+    assert seen.names == ("background", "red")
+    assert seen.maps is not None
+    assert seen.maps.shape == (2, 60, 76)
+    background, red = seen.maps
+    edge = 150 / 4
+    for row in background - red:
+        assert abs(np.count_nonzero(row < 0) - edge) <= 2  # cells of the grid are 8 pixels wide
+    # Cosines: of red with itself 1, with what is green 20 / |(20, 100)|.
+    np.testing.assert_allclose(red[:, :30], 1, atol=2e-3)
+    np.testing.assert_allclose(red[:, -30:], 20 / np.hypot(20, 100), atol=0.04)
+
+
+def test_image_specific_maps_say_how_alike_not_more(looking: Looking, tmp_path: Path) -> None:
+    """A prototype of two colours is neither: its map is below 1 and stays so."""
+    pixels = np.zeros((240, 304, 3))
+    pixels[:, :150, 0], pixels[120:, :150, 2], pixels[:, 150:, 1] = 250, 200, 100
+    made = maker(looking(twice=True), reading=ImageSpecific())
+    (seen,) = made.compute([made.load({"labels": ["red"]}, save(tmp_path / "a.png", pixels))])
+    assert seen.maps is not None
+    prototype = np.array([250, 0, 100])
+    for part, colour in ((np.s_[:25, :30], [250, 0, 0]), (np.s_[35:, :30], [250, 0, 200])):
+        alike = prototype @ colour / np.linalg.norm(prototype) / np.linalg.norm(colour)
+        np.testing.assert_allclose(seen.maps[1][part], alike, atol=0.01)
+
+
+def test_general_maps_leave_a_background(looking: Looking, halves: Path) -> None:
+    made = maker(looking(twice=True), reading=General())
+    (seen,) = made.compute([made.load({"labels": ["red"]}, halves)])
+    plain = maker(looking(16))
+    (expected,) = plain.compute([plain.load({"labels": ["red"]}, halves)])
+    assert seen.names == ("background", "red")
+    assert seen.maps is not None
+    assert expected.maps is not None
+    np.testing.assert_allclose(seen.maps[1], expected.maps[0], atol=1e-6)
+    np.testing.assert_allclose(seen.maps[0], 1 - expected.maps[0], atol=1e-6)
+
+
+def test_image_specific_maps_of_a_batch_and_of_images_without_labels(
+    looking: Looking, halves: Path
+) -> None:
+    made = maker(looking(twice=True), reading=ImageSpecific(), score_above=0.58)
+    records: list[dict[str, Any]] = [{}, {"labels": []}, {"labels": ["green", "red"]}]
+    found, none, both = made.compute([made.load(record, halves) for record in records])
+    assert found.names == ("background", "red")  # its mean of 0.53 is the probability 0.63
+    assert none.names == ()
+    assert both.names == ("background", "green", "red")
+    for seen in (found, both):
+        (alone,) = made.compute([made.load({"labels": list(seen.names[1:])}, halves)])
+        np.testing.assert_array_equal(alone.maps, seen.maps)
+
+
+def test_where_nothing_is_wanted_the_network_rests(looking: Looking, photograph: Path) -> None:
+    runner = looking()
+    made = maker(runner)
+    made.compute([made.load({"labels": []}, photograph), made.load({}, photograph)])
+    assert runner.network.calls == 0
+
+
+def test_a_label_that_is_no_class(looking: Looking, photograph: Path) -> None:
+    with pytest.raises(
+        WsssError, match="label 'gren' is not in the class list; did you mean green"
+    ):
+        maker(looking()).load({"labels": ["gren"]}, photograph)
+
+
+def test_files_hold_maps_of_the_photographs_size(looking: Looking, tmp_path: Path) -> None:
+    """Also where it was read smaller."""
+    path = save(tmp_path / "a.jpg", np.random.default_rng(0).integers(0, 256, (401, 602, 3)))
+    for bound in (0, 100):
+        made = maker(looking(16, bound))
+        (seen,) = made.compute([made.load({"labels": ["red"]}, path)])
+        assert max(seen.image.shape) == (bound or 602)
+        made.save(seen, tmp_path / "a.npz", {"tool": "test"})
+        maps = files.read_maps(tmp_path / "a.npz")
+        assert (maps.size, maps.classes, maps.meta) == ((401, 602), ("red",), {"tool": "test"})
+        assert maps.cam.shape == (1, 101, 151)
+
+
+def test_what_changes_the_maps_is_in_their_provenance(looking: Looking) -> None:
+    assert maker(looking()).params == {"scales": (1.0,), "flip": True}
+    changed = maker(looking(), all_classes=True, score_above=0.5, flip=False).params
+    assert changed == {"scales": (1.0,), "flip": False, "all": True, "score_above": 0.5}
+
+
+# ---- a classifier with a background --------------------------------------------------------------
+
+
+def test_softmax_of_the_labels_and_the_background_over_all_views(
+    looking: Looking, photograph: Path
+) -> None:
+    """Mean over the views, then given that no other class is there; background first."""
+    made = maker(looking(), reading=READINGS["eps"], classes=("red", "green"), scales=(1.0, 0.5))
+    (seen,) = made.compute([made.load({"labels": ["green"]}, photograph)])
+    assert seen.names == ("background", "green")
+    assert seen.maps is not None
+    assert seen.maps.shape == (2, 12, 16)
+    image = torch.from_numpy(seen.image).permute(2, 0, 1)[None].float() / 255
+    total = torch.zeros(3, 12, 16)
+    for size in ((48, 64), (33, 33)):  # no smaller
+        small = functional.interpolate(
+            image, size, mode="bilinear", align_corners=False, antialias=True
+        )
+        for mirrored in (False, True):
+            output = (small.flip(-1) if mirrored else small)[..., ::16, ::16].softmax(1)
+            total += on_image(output, (12, 16), size, 16, mirrored=mirrored)[0]
+    wanted = total[[2, 1]] / 4
+    np.testing.assert_allclose(seen.maps, (wanted / wanted.sum(0)).numpy(), atol=1e-3)
+    np.testing.assert_allclose(seen.maps.sum(0), 1, atol=1e-5)
+
+
+def test_a_classifier_with_a_background_maps_nothing_where_nothing_is_wanted(
+    looking: Looking, photograph: Path
+) -> None:
+    runner = looking()
+    made = maker(runner, reading=READINGS["eps"], classes=("red", "green"))
+    (seen,) = made.compute([made.load({"labels": []}, photograph)])
+    assert seen.maps is not None
+    assert (seen.names, len(seen.maps), runner.network.calls) == ((), 0, 0)
+    made = maker(runner, reading=READINGS["eps"], classes=("red", "green"), score_above=0.99)
+    assert made.compute([made.load({}, photograph)])[0].names == ()
+    made = maker(runner, reading=READINGS["eps"], classes=("red", "green"), score_above=0.1)
+    assert made.compute([made.load({}, photograph)])[0].names == ("background", "red", "green")

@@ -1,0 +1,68 @@
+"""Pictures: sizes, colours at known points, legends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsss_cli import files
+from wsss_cli.errors import WsssError
+from wsss_cli.tools import view
+from wsss_cli.tools.view import Viewer
+
+
+@pytest.fixture
+def record(workdir: Path) -> dict[str, Any]:
+    Image.new("RGB", (80, 40), (90, 90, 90)).save("a.png")
+    labels = np.zeros((40, 80), np.uint8)
+    labels[:, 40:] = 2
+    labels[:, 70:] = 255
+    meta = files.provenance("t", {}, classes=["cat", "dog"])
+    files.write_label_map("l.png", labels, meta)
+    cam = np.zeros((2, 10, 20))
+    cam[0, :, :10] = 1
+    files.write_maps("c.npz", cam, ["cat", "dog"], (40, 80), meta)
+    return {"id": "a é", "image": "a.png", "pseudo": "l.png", "cam": "c.npz", "labels": ["cat"]}
+
+
+def test_overlay_is_hot_where_the_map_is(record: dict[str, Any]) -> None:
+    cell = Viewer(keys=("cam",), width=80).row(record)[0][0]
+    pixels = np.asarray(cell.picture).astype(int)
+    assert cell.names[0][0] == "cat"
+    assert pixels[20, 10, 0] > pixels[20, 70, 0]
+
+
+def test_label_maps_show_voc_colours_and_a_legend(record: dict[str, Any]) -> None:
+    cell = Viewer(keys=("pseudo",), width=80).row(record)[0][0]
+    assert cell.names == [("dog", (0, 128, 0))]
+    red, green, blue = np.asarray(cell.picture)[20, 55].tolist()
+    assert green > max(red, blue)
+    grey = np.asarray(cell.picture)[20, 10]
+    assert len(set(grey.tolist())) == 1
+
+
+def test_a_key_keeps_its_columns_down_the_sheet(record: dict[str, Any]) -> None:
+    viewer = Viewer(keys=("image", "cam", "pseudo"), width=80)
+    bare = {"id": "b", "image": "a.png"}
+    one = viewer.sheet([("a", viewer.row(record))])
+    two = viewer.sheet([("b", viewer.row(bare)), ("a", viewer.row(record))])
+    assert two.width == one.width == view.GAP + 4 * (80 + view.GAP)
+    assert two.height > one.height
+
+
+def test_a_tall_photograph_is_not_taller_than_wide_ones_are_wide(workdir: Path) -> None:
+    Image.new("RGB", (10, 400)).save("tall.png")
+    cell = Viewer(keys=("image",), width=80).row({"id": "t", "image": "tall.png"})[0][0]
+    assert cell.picture.size == (2, 80)
+
+
+def test_no_maps_say_so_and_no_rows_are_refused(workdir: Path, record: dict[str, Any]) -> None:
+    files.write_maps("none.npz", np.zeros((0, 4, 4)), [], (40, 80), {})
+    cells = Viewer(keys=("cam",)).row({**record, "cam": "none.npz"})[0]
+    assert cells[0].names[0][0] == "no labels"
+    with pytest.raises(WsssError, match="nothing to draw"):
+        Viewer(keys=("image",)).sheet([])

@@ -1,0 +1,45 @@
+"""AffinityNet (Ahn & Kwak 2018, sec. 3.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsss_cli.methods.grids import on_finer
+from wsss_cli.models.base import Backbone, Network
+
+
+class AffinityNetwork(Network):
+    """AffinityNet (Ahn & Kwak 2018, sec. 3.3): features f_aff from the three upper levels.
+
+    Each level is reduced by a 1×1 convolution (64, 128, 256 channels), brought to the grid of the
+    first (stride 8), and all are joined by one more 1×1 convolution (448 channels) and ELU.
+    """
+
+    widths = (64, 128, 256)
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone, self.stride = backbone, backbone.strides[1]
+        reduce = [
+            nn.Conv2d(channels, width, 1, bias=False)
+            for channels, width in zip(backbone.channels[1:], self.widths, strict=True)
+        ]
+        self.reduce = nn.ModuleList(reduce)
+        self.join = nn.Conv2d(sum(self.widths), sum(self.widths), 1, bias=False)
+        for layer in reduce:
+            nn.init.kaiming_normal_(layer.weight)
+        # Small: affinities begin near 0.7. From large features (the public code has a gain of 4)
+        # most channels end where ELU is flat, and the rest never learn to tell regions apart.
+        nn.init.xavier_uniform_(self.join.weight, gain=0.3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """f_aff, shape (N, 448, h, w) at stride 8, of normalised images (N, 3, H, W)."""
+        maps, strides = self.backbone(images)[1:], self.backbone.strides[1:]
+        grid = (maps[0].shape[2], maps[0].shape[3])
+        parts = []
+        for level, stride, layer in zip(maps, strides, self.reduce, strict=True):
+            part = functional.elu(layer(level))
+            parts.append(on_finer(part, grid, stride / self.stride))
+        return functional.elu(self.join(torch.cat(parts, 1)))

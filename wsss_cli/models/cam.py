@@ -1,0 +1,102 @@
+"""The CAM classifier (Zhou et al. 2016) and how its output is read as maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from wsss_cli.methods.cam import normalise
+from wsss_cli.models.base import Backbone, Network
+
+
+class CamNetwork(Network):
+    """Classifier with global average pooling, whose class maps are the CAMs (Zhou et al. 2016).
+
+    The 1×1 convolution has no bias, so that its maps, averaged, are the class scores (Ahn & Kwak
+    2018, eq. 1).
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__()
+        self.backbone, self.stride = backbone, backbone.strides[-1]
+        self.classify = nn.Conv2d(backbone.channels[-1], num_classes, 1, bias=False)
+        nn.init.xavier_uniform_(self.classify.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class maps (logits), shape (N, C, h, w), of normalised images (N, 3, H, W)."""
+        maps: Tensor = self.classify(self.backbone(images)[-1])
+        return maps
+
+    def scores(self, maps: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Class scores (logits), shape (N, C), of class maps (N, C, h, w).
+
+        Args:
+            maps: class maps.
+            inside: bool (N, 1, h, w), the cells to average over; None takes all.
+        """
+        if inside is None:
+            return maps.mean((2, 3))
+        cells = inside.sum((2, 3)).clamp(min=1)
+        return torch.where(inside, maps, 0).sum((2, 3)) / cells
+
+
+class Reading(Protocol):
+    """How the output of a kind of network is read as maps.
+
+    Attributes:
+        first: names of the maps that come before those of the classes.
+        specific: whether what is kept of a view depends on the classes asked for.
+        params: what was chosen, for the provenance of the maps.
+    """
+
+    first: tuple[str, ...]
+    specific: bool
+    params: dict[str, Any]
+
+    def stride(self, network: Any) -> int:
+        """Pixels of the image to a cell of what is kept."""
+        ...
+
+    def keep(self, found: Any, wanted: Sequence[list[int] | None]) -> Tensor:
+        """What is kept of the output for N images and the classes asked for: (N, C', h, w)."""
+        ...
+
+    def scores(self, output: Tensor) -> Tensor:
+        """Logits of the classes of the whole image, shape (C,)."""
+        ...
+
+    def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
+        """What one view says of the maps asked for, at least 0, shape (K, h, w)."""
+        ...
+
+    def maps(self, mean: Tensor) -> Tensor:
+        """Maps in [0, 1] from the mean of the evidence of all views, shape (K, H, W)."""
+        ...
+
+
+class ClassMaps:
+    """A classifier: positive logits, each map divided by its maximum."""
+
+    first: tuple[str, ...] = ()
+    specific = False
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {}
+
+    def stride(self, network: CamNetwork) -> int:
+        return network.stride
+
+    def keep(self, found: Tensor, wanted: Sequence[list[int] | None]) -> Tensor:
+        return found
+
+    def scores(self, output: Tensor) -> Tensor:
+        return output.mean((1, 2))
+
+    def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
+        return output[wanted].relu()
+
+    def maps(self, mean: Tensor) -> Tensor:
+        return normalise(mean)

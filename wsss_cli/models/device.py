@@ -1,0 +1,124 @@
+"""Where and how precisely a network computes, and several items side by side on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from wsss_cli.errors import ConfigurationError
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and a precision.
+
+    Attributes:
+        device: the device.
+        precision: fp32, bf16 or fp16. Weights are fp32 always; with the other two the layers that
+            bear it are computed in the shorter type.
+    """
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Within it, layers compute at this precision."""
+        return torch.autocast(
+            self.device.type, _TYPES[self.precision], enabled=self.precision != "fp32"
+        )
+
+    @property
+    def needs_scaler(self) -> bool:
+        """Whether small gradients would vanish without scaling the loss up (fp16)."""
+        return self.precision == "fp16"
+
+
+def choose(device: str = "auto", precision: str = "auto", *, local_rank: int = 0) -> Compute:
+    """The device and precision that the options mean.
+
+    Args:
+        device: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.
+        precision: auto (bf16 where the device computes in it, else fp32), fp32, bf16 or fp16.
+        local_rank: the CUDA device to take where none is named.
+
+    Raises:
+        ConfigurationError: this machine has no such device, or it lacks the precision.
+    """
+    if device == "auto":
+        cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+        device = "cuda" if cuda else "mps" if mps else "cpu"
+    if device == "cuda":
+        device = f"cuda:{local_rank}"
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(f"--device {device}: this machine has no such device")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigurationError("--device mps: this machine has no such device")
+    if precision == "auto":
+        precision = "bf16" if _computes_bf16(chosen) else "fp32"
+    if precision == "fp16" and chosen.type == "cpu":
+        raise ConfigurationError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32")
+    return Compute(chosen, precision)
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16, so that it is faster than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+Item = TypeVar("Item")
+
+
+Result = TypeVar("Result")
+
+
+_MOST_ABREAST = 4  # each pass holds its activations; 4 at once are 1 GB at 1500 x 2000 pixels
+
+
+class SideBySide:
+    """Calls a function of each of several items; on a CPU, several side by side.
+
+    torch splits every layer between all cores, and layers of one image are so short that much of
+    the time goes into waiting for the slowest core: on a machine that does other work too, such as
+    the next tool of a pipe, most of it. Items side by side, each with its share of the cores, wait
+    for each other once.
+
+    Args:
+        device: where the function computes.
+
+    Attributes:
+        abreast: how many calls run side by side.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cores = torch.get_num_threads() if device.type == "cpu" else 1
+        self.abreast = min(self._cores, _MOST_ABREAST)
+        self._pool = ThreadPoolExecutor(self.abreast, thread_name_prefix="wsss-see")
+
+    def __call__(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """``function`` of each item, in order.
+
+        Args:
+            function: must not spread several items itself.
+            items: what it is called with.
+        """
+        abreast = min(len(items), self.abreast)
+        if abreast < 2:
+            return [function(item) for item in items]
+
+        def alone(item: Item) -> Result:
+            torch.set_num_threads(self._cores // abreast)  # of this thread only
+            return function(item)
+
+        return list(self._pool.map(alone, items))

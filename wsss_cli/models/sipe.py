@@ -1,0 +1,115 @@
+"""The SIPE classifier (Chen et al. 2022) and how its output is read as maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsss_cli.classes import BACKGROUND
+from wsss_cli.methods.grids import on_finer
+from wsss_cli.methods.sipe import explore
+from wsss_cli.models.base import Backbone
+from wsss_cli.models.cam import CamNetwork, ClassMaps
+
+
+class Explored(NamedTuple):
+    """What a network of image-specific prototypes makes of images.
+
+    Attributes:
+        maps: class maps (logits), shape (N, C, h, w).
+        features: semantic features, the backbone's last map, shape (N, D, h, w).
+        hierarchical: features of all levels, shape (N, 768, h', w') at stride 8.
+    """
+
+    maps: Tensor
+    features: Tensor
+    hierarchical: Tensor
+
+
+class SipeNetwork(CamNetwork):
+    """Classifier with hierarchical features for prototypes (SIPE: Chen et al. 2022, sec. 3.2.2).
+
+    Each of the four levels of the backbone is reduced by a 1×1 convolution (128, 128, 256, 256
+    channels) and brought to unit length in each cell; all are joined at stride 8. They learn
+    without changing the backbone.
+
+    Attributes:
+        fine_stride: pixels of the image to a cell of the hierarchical features.
+    """
+
+    widths = (128, 128, 256, 256)
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__(backbone, num_classes)
+        self.fine_stride = backbone.strides[1]
+        self.side = nn.ModuleList(
+            nn.Conv2d(channels, width, 1, bias=False)
+            for channels, width in zip(backbone.channels, self.widths, strict=True)
+        )
+
+    def forward(self, images: Tensor) -> Explored:  # type: ignore[override]
+        """Class maps and features of normalised images (N, 3, H, W)."""
+        levels = self.backbone(images)
+        grid = (levels[1].shape[2], levels[1].shape[3])
+        parts = []
+        for level, stride, layer in zip(levels, self.backbone.strides, self.side, strict=True):
+            skip = max(self.fine_stride // stride, 1)
+            part = layer(level.detach()[:, :, ::skip, ::skip])
+            part = functional.normalize(part.float(), dim=1).to(part.dtype)
+            parts.append(on_finer(part, grid, max(stride / self.fine_stride, 1)))
+        return Explored(self.classify(levels[-1]), levels[-1], torch.cat(parts, 1))
+
+
+class General(ClassMaps):
+    """The class maps of a classifier of the kind sipe, and the background that they leave."""
+
+    first: tuple[str, ...] = (BACKGROUND,)
+
+    def __init__(self) -> None:
+        self.params = {"map": "cam"}
+
+    def keep(self, found: Explored, wanted: Sequence[list[int] | None]) -> Tensor:  # type: ignore[override]
+        return found.maps
+
+    def maps(self, mean: Tensor) -> Tensor:
+        cam = super().maps(mean)
+        return torch.cat([1 - cam.amax(0, keepdim=True), cam])
+
+
+class ImageSpecific(General):
+    """Likeness to the prototypes of the image (Chen et al. 2022, sec. 3.2).
+
+    What is kept of a view are the maps of background and of all classes, 0 for those that are not
+    asked for. A map is the mean over the views. The authors' public code then divides each by its
+    maximum, which lifts those that nothing in the image is much like against the others.
+
+    Args:
+        seed_background: weight of the background among the seeds, 0.5 in the paper. A larger one
+            gives it more of them, so that less of the ground is like a class.
+    """
+
+    specific = True
+
+    def __init__(self, seed_background: float = 0.8) -> None:
+        self.params = {"map": "is-cam", "seed_background": seed_background}
+
+    def stride(self, network: SipeNetwork) -> int:  # type: ignore[override]
+        return network.fine_stride
+
+    def keep(self, found: Explored, wanted: Sequence[list[int] | None]) -> Tensor:  # type: ignore[override]
+        count, classes = found.maps.shape[:2]
+        valid = found.maps.new_zeros(count, classes + 1, 1, 1)
+        for one, indices in zip(valid, wanted, strict=True):
+            if indices:
+                one[[0, *(index + 1 for index in indices)]] = 1
+        return explore(*found, valid, valid, background=self.params["seed_background"])[1]
+
+    def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
+        return output[[0, *(index + 1 for index in wanted)]]
+
+    def maps(self, mean: Tensor) -> Tensor:
+        return mean.clamp(max=1)

@@ -1,0 +1,340 @@
+"""Measuring predictions of a stream of records against true masks; imports no torch."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from wsss_cli import files
+from wsss_cli.classes import BACKGROUND, MAX_CLASSES, numbers
+from wsss_cli.errors import WsssError, describe
+from wsss_cli.files import IGNORE, Meta
+from wsss_cli.metrics import Confusion, ThresholdSweep, threshold_histogram
+from wsss_cli.pool import ProcessPool
+from wsss_cli.records import Record, need
+from wsss_cli.tools import label_maps
+from wsss_cli.tools.report import Measured
+
+_DEFAULT_KEYS = ("pred", "pseudo", "cam")
+_KINDS_KEPT = 100  # provenances told apart; more are only "many"
+_CHUNK = 16  # records a worker process takes at once
+
+Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How maps become label maps.
+
+    Attributes:
+        thresholds: constant background scores; several are a sweep, of which the best is reported.
+        alpha: (1 - max)^alpha instead, or None.
+        own: the maps' own background instead, where they have one.
+    """
+
+    thresholds: tuple[float, ...] = ()
+    alpha: float | None = None
+    own: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is compared, and how.
+
+    Attributes:
+        key: record key of the prediction; None takes the first of pred, pseudo, cam that is there.
+        classes: names without background; None for those that the files name, or plain numbers.
+        rule: how maps become label maps.
+        truth: record key of the true mask.
+        ignore: true label that is not counted.
+        given: the classes are the user's word, not the files'.
+    """
+
+    key: str | None
+    classes: tuple[str, ...] | None
+    rule: Rule
+    truth: str = "mask"
+    ignore: int = IGNORE
+    given: bool = True
+
+    def settled(self, record: Record) -> Question:
+        """With key and classes as ``record`` has them, where the user did not give them.
+
+        Raises:
+            WsssError: the record has none of the keys.
+        """
+        key = self.key or next((key for key in _DEFAULT_KEYS if record.get(key)), None)
+        if key is None:
+            raise WsssError("record has no 'pred', 'pseudo' or 'cam'; name a key with --key")
+        if self.classes is not None:
+            return replace(self, key=key)
+        meta = files.read_meta(_path(record, key)) or {}
+        return replace(self, key=key, classes=tuple(meta.get("classes", ())), given=False)
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all classes, background first; plain numbers where no list is known."""
+        return (BACKGROUND, *(self.classes or map(str, range(1, MAX_CLASSES + 1))))
+
+    @property
+    def num_classes(self) -> int:
+        """How many these are."""
+        return len(self.classes or range(MAX_CLASSES)) + 1
+
+    def check_list(self, path: str, meta: Meta | None) -> None:
+        """Raise WsssError if the file's class numbers mean other classes than those measured."""
+        listed = (meta or {}).get("classes")
+        if not listed or not self.classes:
+            return
+        if not self.given and tuple(listed) != self.classes:
+            raise WsssError(f"{path}: its class list is not that of the first file")
+        for number, name in enumerate(listed, start=1):
+            if name in self.classes and self.classes.index(name) + 1 != number:
+                raise WsssError(
+                    f"{path}: class number {number} is '{name}' in this file, "
+                    f"but {self.classes.index(name) + 1} in --classes"
+                )
+
+
+class Tally:
+    """What records show, added up.
+
+    Attributes:
+        question: what was asked, key and classes settled.
+        images: how many records were counted.
+        confusion: of the label maps, and of maps with one background rule.
+        sweep: of maps under several thresholds; None if there were none.
+        rules: how background was told from classes, in words.
+        provenances: of the predictions, as JSON.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.images = 0
+        self.confusion = Confusion(question.num_classes, question.ignore)
+        self.sweep: ThresholdSweep | None = None
+        self.rules: set[str] = set()
+        self.provenances: set[str] = set()
+
+    def look(self, record: Record) -> None:
+        """Count one record.
+
+        Raises:
+            WsssError: a file is missing, unreadable, or does not fit the other; nothing is counted.
+        """
+        question = self.question
+        assert question.key is not None
+        truth = files.read_label_map(_path(record, question.truth))
+        path = _path(record, question.key)
+        try:
+            if Path(path).suffix == ".npz":
+                meta: Meta | None = self._look_at_maps(path, truth)
+            else:
+                meta = files.read_meta(path)
+                question.check_list(path, meta)
+                self.confusion.update(files.read_label_map(path, _size(truth)), truth)
+        except ValueError as error:
+            raise WsssError(f"{path} against {record[question.truth]}: {error}") from error
+        self.images += 1
+        self.provenances.add(json.dumps(meta, sort_keys=True))
+
+    def _look_at_maps(self, path: str, truth: Labels) -> Meta:
+        question, rule = self.question, self.question.rule
+        maps = files.read_maps(path)
+        meta = maps.meta
+        if maps.size != truth.shape:
+            raise WsssError(
+                f"{path}: maps of an image of {maps.size[1]}x{maps.size[0]}, but its mask is "
+                f"{truth.shape[1]}x{truth.shape[0]}"
+            )
+        if not question.classes:
+            raise WsssError(f"{path}: the maps do not say their class list; give --classes")
+        if not question.given:
+            question.check_list(path, meta)
+        maps, background = label_maps.split_background(maps)
+        found = numbers(maps.classes, question.classes)
+        large = label_maps.resize(maps.cam, maps.size)
+        if not found:  # no score exceeds any background: the image is all background
+            large, found = np.zeros((1, *maps.size), np.float32), [1]
+        if background is not None and rule.own:
+            scores = np.concatenate([label_maps.resize(background[None], maps.size), large])
+            self.confusion.update(label_maps.label_map(scores, found), truth)
+            self.rules.add("the maps' own background")
+        elif rule.alpha is not None:
+            scores = label_maps.with_background(large, None, alpha=rule.alpha, threshold=None)
+            self.confusion.update(label_maps.label_map(scores, found), truth)
+            self.rules.add(f"(1 - max)^{rule.alpha:g}")
+        else:
+            self._sweep_over(large, truth, found)
+            count = len(rule.thresholds)
+            self.rules.add("constant" if count == 1 else f"best of {count} thresholds")
+        return meta
+
+    def _sweep_over(self, maps: npt.NDArray[np.float32], truth: Labels, found: list[int]) -> None:
+        question = self.question
+        thresholds = question.rule.thresholds
+        histogram = threshold_histogram(
+            maps, truth, thresholds, num_classes=question.num_classes, ignore=question.ignore
+        )
+        if self.sweep is None:
+            self.sweep = ThresholdSweep(len(thresholds), question.num_classes, question.ignore)
+        self.sweep.add(histogram, found)
+
+    def merge(self, other: Tally) -> None:
+        """Add what another one counted for the same question."""
+        self.images += other.images
+        self.confusion.merge(other.confusion)
+        if self.sweep is None or other.sweep is None:
+            self.sweep = self.sweep or other.sweep
+        else:
+            self.sweep.counts += other.sweep.counts
+        self.rules |= other.rules
+        if len(self.provenances) < _KINDS_KEPT:
+            self.provenances |= other.provenances
+
+    def confusions(self) -> list[Confusion]:
+        """The confusion matrix of all that was counted; one for each threshold of a sweep."""
+        if self.sweep is None:
+            return [self.confusion]
+        swept = self.sweep.confusions()
+        for confusion in swept:
+            confusion.merge(self.confusion)
+        return swept
+
+    def result(self, failed: int) -> Measured:
+        """All that was counted, beside ``failed`` records that could not be."""
+        assert self.question.key is not None
+        return Measured(
+            key=self.question.key,
+            truth=self.question.truth,
+            classes=self.question.names(),
+            confusions=self.confusions(),
+            thresholds=self.question.rule.thresholds if self.sweep is not None else (),
+            images=self.images,
+            failed=failed,
+            rule=" or ".join(sorted(self.rules)) or None,
+            made_by=[json.loads(text) for text in sorted(self.provenances)],
+        )
+
+
+def measure(
+    stream: Iterable[Record],
+    question: Question,
+    *,
+    workers: int,
+    each: bool,
+    on_error: Callable[[str], None],
+) -> Iterator[tuple[list[Record], Tally]]:
+    """Count the records of a stream, in constant memory.
+
+    Args:
+        stream: the records.
+        question: what to compare; what it leaves open is settled by the first good record.
+        workers: processes that read side by side; with 0 or 1 this one does all.
+        each: give each record on its own, not some together.
+        on_error: called with a line for each record that cannot be counted.
+
+    Yields:
+        Some records, in order, and what they show.
+    """
+    _reuse_memory()
+    stream = iter(stream)
+    for record in stream:
+        first = _begin(question, record, on_error)
+        if first is not None:
+            yield [record], first
+            break
+    else:
+        return
+
+    def finish(records: list[Record], done: tuple[Tally, list[str]]) -> tuple[list[Record], Tally]:
+        for problem in done[1]:
+            on_error(problem)
+        return records, done[0]
+
+    size = 1 if each else _CHUNK
+    pool: ProcessPool | None = None
+    waiting: deque[tuple[list[Record], Future[tuple[Tally, list[str]]]]] = deque()
+    try:
+        while chunk := list(islice(stream, size)):
+            if workers < 2 or (pool is None and len(chunk) < size):  # not worth a pool
+                yield finish(chunk, _tally(first.question, chunk))
+                continue
+            pool = pool or _pool(workers)
+            waiting.append((chunk, pool.submit(_tally, first.question, chunk)))
+            if len(waiting) > 2 * workers:
+                chunk, future = waiting.popleft()
+                yield finish(chunk, future.result())
+        for chunk, future in waiting:
+            yield finish(chunk, future.result())
+    except BrokenProcessPool as error:
+        raise WsssError("a worker process died; was there too little memory?") from error
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin(question: Question, record: Record, on_error: Callable[[str], None]) -> Tally | None:
+    """The tally of the first good record, which settles the question; None if this is not it."""
+    try:
+        tally, problems = _tally(question.settled(record), [record])
+    except WsssError as error:
+        tally, problems = None, [f"{record['id']}: {describe(error)}"]
+    for problem in problems:
+        on_error(problem)
+    return None if problems else tally
+
+
+def _tally(question: Question, records: list[Record]) -> tuple[Tally, list[str]]:
+    """What the records show together, and a line for each that cannot be counted."""
+    tally, problems = Tally(question), []
+    for record in records:
+        try:
+            tally.look(record)
+        except (WsssError, OSError) as error:
+            problems.append(f"{record['id']}: {describe(error)}")
+    return tally, problems
+
+
+def _pool(workers: int) -> ProcessPool:
+    # Forked, because starting Python anew takes as long as hundreds of label maps; sound, because
+    # no thread of this process holds what a worker needs. Elsewhere a fork is not safe.
+    return ProcessPool(workers, start="fork" if sys.platform == "linux" else "spawn")
+
+
+def _reuse_memory() -> None:
+    """Keep freed memory instead of giving it back to the kernel.
+
+    The arrays of one image are of the size of those of the last; fetching the same pages anew for
+    each takes longer than counting. Does nothing where the C library is not glibc.
+    """
+    if sys.platform == "linux":
+        adjust = getattr(ctypes.CDLL(None), "mallopt", None)
+        if adjust is not None:
+            adjust(_M_MMAP_THRESHOLD, 32 << 20)  # the most it takes
+            adjust(_M_TRIM_THRESHOLD, 256 << 20)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def _path(record: Record, key: str) -> str:
+    need(record, (key,))
+    path = record[key]
+    if not isinstance(path, str) or not path:
+        raise WsssError(f"'{key}' is not a path but {json.dumps(path)}")
+    return path
+
+
+def _size(labels: Labels) -> tuple[int, int]:
+    return labels.shape[0], labels.shape[1]

@@ -1,0 +1,165 @@
+"""From maps to label maps: background, refinement, class numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from wsss_cli import files
+from wsss_cli.classes import BACKGROUND, numbers
+from wsss_cli.errors import WsssError
+from wsss_cli.files import Maps
+from wsss_cli.methods.crf import background_score, dense_crf
+
+Scores = npt.NDArray[np.float32]
+
+
+def class_numbers(maps: Maps, classes: Sequence[str] | None) -> list[int]:
+    """Class numbers of the maps' classes, background left out.
+
+    Args:
+        maps: activation maps; their provenance holds the class list of the checkpoint.
+        classes: a class list given by the user instead, or None.
+
+    Raises:
+        WsssError: there is no class list, or a class is not in it.
+    """
+    names = [name for name in maps.classes if name != BACKGROUND]
+    listed = classes or maps.meta.get("classes")
+    if names and not listed:
+        raise WsssError("the maps do not say their class list; give --classes")
+    return numbers(names, listed or ())
+
+
+def resize(maps: npt.NDArray[Any], size: tuple[int, int]) -> Scores:
+    """Maps (K, h, w) resized (bilinear, corners not aligned) to (K, H, W), float32."""
+    wanted = (size[1], size[0])
+    resized = np.empty((len(maps), *size), np.float32)
+    for place, plane in enumerate(maps):
+        seen = Image.fromarray(plane.astype(np.float32))
+        resized[place] = np.asarray(seen.resize(wanted, _BILINEAR))
+    return resized
+
+
+_BILINEAR = Image.Resampling.BILINEAR
+
+
+def resize_labels(labels: npt.NDArray[np.uint8], size: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """A label map at another size (H, W), each pixel with the number nearest to it."""
+    if labels.shape == tuple(size):
+        return labels
+    wanted = (size[1], size[0])
+    return np.array(Image.fromarray(labels).resize(wanted, Image.Resampling.NEAREST))
+
+
+def split_background(maps: Maps) -> tuple[Maps, npt.NDArray[np.float16] | None]:
+    """The classes' maps, and the method's own background map where it has one."""
+    if BACKGROUND not in maps.classes:
+        return maps, None
+    place = maps.classes.index(BACKGROUND)
+    keep = [index for index in range(len(maps.classes)) if index != place]
+    names = tuple(maps.classes[index] for index in keep)
+    return maps._replace(cam=maps.cam[keep], classes=names), maps.cam[place]
+
+
+def with_background(
+    cam: Scores, own: npt.NDArray[Any] | None, *, alpha: float, threshold: float | None
+) -> Scores:
+    """Maps with background in front: the method's own, a constant, or (1 - max)^alpha.
+
+    Args:
+        cam: (K, h, w) in [0, 1], K >= 1.
+        own: the method's own background (h, w), used unless a threshold is given.
+        alpha: exponent, used if the other two are None.
+        threshold: constant background score.
+    """
+    if threshold is not None:
+        background = np.full(cam.shape[1:], threshold, np.float32)
+    elif own is not None:
+        background = own.astype(np.float32)
+    else:
+        background = background_score(cam, alpha)
+    return np.concatenate([background[None], cam.astype(np.float32)])
+
+
+def label_map(scores: Scores, class_numbers: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Class numbers where each score is the largest.
+
+    Args:
+        scores: (1 + K, H, W), background first.
+        class_numbers: numbers of the K classes.
+    """
+    table: npt.NDArray[np.uint8] = np.array([0, *class_numbers], np.uint8)
+    labels: npt.NDArray[np.uint8] = table[scores.argmax(0)]
+    return labels
+
+
+def refine(image: npt.NDArray[np.uint8], scores: Scores, crf: Mapping[str, Any] | None) -> Scores:
+    """``scores`` after a dense CRF over the labels that have a chance anywhere.
+
+    Args:
+        image: uint8 (H, W, 3).
+        scores: (1 + K, H, W), background first.
+        crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None to leave them as they are.
+
+    Returns:
+        Posterior, float32 (1 + K, H, W).
+    """
+    if crf is None:
+        return scores
+    return among_likely(scores, lambda likely: dense_crf(image, likely, **crf))
+
+
+def among_likely(scores: Scores, refined: Callable[[Scores], Scores]) -> Scores:
+    """``refined`` of the scores of the labels that have a chance anywhere; the others get 0.
+
+    Each label costs time; one below a tenth of the best at every pixel cannot win any. A single
+    label has nobody to lose to and stays as it is.
+
+    Args:
+        scores: (1 + K, H, W), background first, which always has a chance.
+        refined: takes and gives scores, float32 (L, H, W).
+    """
+    if len(scores) == 1:
+        return scores
+    chance = (scores >= _HOPELESS * scores.max(0)).any((1, 2))
+    chance[0] = True
+    if chance.all():
+        return refined(scores)
+    result = np.zeros_like(scores, dtype=np.float32)
+    result[chance] = refined(scores[chance])
+    return result
+
+
+_HOPELESS = 0.1
+
+
+SHRINK = 4  # maps are stored at a quarter of the image's size
+
+
+def map_size(size: Sequence[int]) -> tuple[int, int]:
+    """(h, w) of the stored maps of an image of ``size`` (H, W)."""
+    return -(-size[0] // SHRINK), -(-size[1] // SHRINK)
+
+
+def read_matching(
+    record: Mapping[str, Any], key: str, max_side: int = 0
+) -> tuple[npt.NDArray[np.uint8], Maps]:
+    """The photograph of ``record``, made smaller if its long side exceeds ``max_side``, and its
+    maps under ``key``.
+
+    Raises:
+        WsssError: the maps are of an image of another size.
+    """
+    maps = files.read_maps(record[key])
+    image, size = files.read_bounded(record["image"], max_side)
+    if maps.size != size:
+        raise WsssError(
+            f"{record[key]}: maps of an image of {maps.size[1]}x{maps.size[0]}, "
+            f"but this one is {size[1]}x{size[0]}"
+        )
+    return image, maps

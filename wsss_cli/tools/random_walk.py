@@ -1,0 +1,161 @@
+"""From CAMs and affinities to pseudo-masks: what ``random-walk`` does with an AffinityNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from wsss_cli import files
+from wsss_cli.classes import BACKGROUND
+from wsss_cli.files import Maps
+from wsss_cli.methods.affinity import pairwise_affinity
+from wsss_cli.methods.cam import normalise
+from wsss_cli.methods.grids import on_image, places, sample
+from wsss_cli.methods.random_walk import random_walk
+from wsss_cli.models.inference import Image, Runner
+from wsss_cli.tools import label_maps
+from wsss_cli.tools.label_maps import read_matching
+
+
+@dataclass(frozen=True)
+class Walked:
+    """One image on its way.
+
+    Attributes:
+        image: uint8 (H, W, 3), the photograph or, bounded by ``max_side``, a smaller one.
+        maps: its activation maps, background taken out.
+        background: the method's own background map, or None.
+        numbers: class numbers of the maps.
+        scores: float32 (1 + K, H, W), background first, when walked.
+    """
+
+    image: Image
+    maps: Maps
+    background: npt.NDArray[np.float16] | None
+    numbers: list[int]
+    scores: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walker:
+    """Random walk of CAMs along learned affinities (Ahn & Kwak 2018, sec. 3.4).
+
+    Attributes:
+        runner: the AffinityNet.
+        beta: exponent of the affinities.
+        steps: steps of the walk.
+        radius: reach of the affinities on the feature grid, as in training.
+        alpha: exponent of the background score, which walks along with the classes.
+        threshold: constant background compared with the walked maps instead, or None.
+        exact: do all steps one by one.
+        crf: settings of the dense CRF that refines the scores, or None.
+        classes: class list given by the user, or None for that of the maps.
+    """
+
+    runner: Runner
+    beta: float = 8
+    steps: int = 256
+    radius: int = 5
+    alpha: float = 16
+    threshold: float | None = None
+    exact: bool = False
+    crf: Mapping[str, Any] | None = None
+    classes: Sequence[str] | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What changes the result, for its provenance."""
+        background: dict[str, Any] = (
+            {"alpha": self.alpha} if self.threshold is None else {"threshold": self.threshold}
+        )
+        return {
+            "beta": self.beta,
+            "steps": self.steps,
+            "radius": self.radius,
+            **background,
+            "exact": self.exact,
+            "max_side": self.runner.max_side,
+            "crf": dict(self.crf) if self.crf is not None else None,
+            "classes": self.classes,
+        }
+
+    def load(self, record: Mapping[str, Any]) -> Walked:
+        """The photograph and the maps of ``record``."""
+        image, maps = read_matching(record, "cam", self.runner.max_side)
+        numbers = label_maps.class_numbers(maps, self.classes)
+        maps, background = label_maps.split_background(maps)
+        return Walked(image, maps, background, numbers)
+
+    def compute(self, batch: Sequence[Walked]) -> list[Walked]:
+        """``batch`` with scores at the size at which the photographs are seen."""
+        return self.runner.spread(self._walk, batch)
+
+    def _walk(self, one: Walked) -> Walked:
+        size = (one.image.shape[0], one.image.shape[1])
+        if not one.numbers:
+            scores = np.ones((1, *size), np.float32)
+            return Walked(one.image, one.maps, one.background, [], scores)
+        features = self.runner(one.image)
+        affinity = pairwise_affinity(features[None], self.radius)[0]
+        grid = (features.shape[1], features.shape[2])
+        cam = torch.from_numpy(one.maps.cam.astype(np.float32)).to(features.device)
+        if self.threshold is None:
+            own = None if one.background is None else np.asarray(one.background)
+            joined = label_maps.with_background(
+                cam.cpu().numpy(), own, alpha=self.alpha, threshold=None
+            )
+            cam = torch.from_numpy(joined).to(features.device)
+        walked = random_walk(
+            self._on_grid(cam, grid, size),
+            affinity,
+            self.beta,
+            self.steps,
+            self.radius,
+            exact=self.exact,
+        )
+        walked = self._on_image(walked.clamp(min=0), size)
+        if self.threshold is not None:
+            walked = normalise(walked)
+            flat = torch.full_like(walked[:1], self.threshold)
+            walked = torch.cat([flat, walked])
+        result = label_maps.refine(one.image, walked.cpu().numpy(), self.crf)
+        return Walked(one.image, one.maps, one.background, one.numbers, result)
+
+    def save(self, one: Walked, paths: Mapping[str, Path], meta: dict[str, Any]) -> None:
+        """Write the label map, and the scores if a path for them is given."""
+        assert one.scores is not None
+        if "scores" in paths:
+            quarter = one.maps.cam.shape[1:]
+            small = label_maps.resize(one.scores, (quarter[0], quarter[1]))
+            top = max(float(small.max(initial=0)), 1e-9)
+            names = (BACKGROUND, *one.maps.classes)
+            files.write_maps(paths["scores"], small / max(top, 1), names, one.maps.size, meta)
+        labels = label_maps.resize_labels(
+            label_maps.label_map(one.scores, one.numbers), one.maps.size
+        )
+        files.write_label_map(paths["pseudo"], labels, meta)
+
+    # Cell i of the grid looks at pixel 8 i of the image seen, not at the middle of an eighth of it;
+    # resizing the maps as pictures would leave the walk four pixels off its features.
+
+    def _on_grid(self, maps: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Maps of the whole image, (C, h, w), at the cells of the feature grid."""
+        rows, columns = (
+            places(cells, whole, extent, stride=self.runner.network.stride)
+            for cells, extent, whole in zip(
+                grid, maps.shape[1:], self.runner.seen_size(size), strict=True
+            )
+        )
+        return sample(maps[None], rows, columns)[0]
+
+    def _on_image(self, walked: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps on the feature grid, (C, h, w), at the pixels of the image."""
+        seen, stride = self.runner.seen_size(size), self.runner.network.stride
+        return on_image(walked[None], size, seen, stride)[0]

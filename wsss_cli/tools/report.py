@@ -1,0 +1,303 @@
+"""The result of ``wsss eval``: kept in a file, added to others, shown as table, JSON or text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from wsss_cli import files
+from wsss_cli.errors import ConfigurationError, describe
+from wsss_cli.metrics import Confusion, mean
+
+_FORMAT = "wsss-confusion-2"
+_COLUMNS = ("iou", "precision", "recall")
+_HEADINGS = ("class", "IoU", "precision", "recall")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The result of a run.
+
+    Attributes:
+        key, truth: record keys compared.
+        classes: names, background first; plain numbers where no list is known.
+        confusions: of all images: one, or one for each of ``thresholds``.
+        thresholds: constant background scores; empty if background was told otherwise.
+        rule: how background was told from classes, in words; None for label maps.
+        images, failed: how many records were counted, and how many could not be.
+        made_by: the different provenances of the files, None for files that say nothing.
+    """
+
+    key: str
+    truth: str
+    classes: tuple[str, ...]
+    confusions: list[Confusion]
+    thresholds: tuple[float, ...] = ()
+    rule: str | None = None
+    images: int = 0
+    failed: int = 0
+    made_by: list[dict[str, Any] | None] = field(default_factory=list)
+
+    @property
+    def best(self) -> int:
+        """Place of the confusion matrix with the highest mIoU."""
+        scores = [confusion.miou() for confusion in self.confusions]
+        return max(
+            range(len(scores)), key=lambda place: (scores[place] == scores[place], scores[place])
+        )
+
+    @property
+    def confusion(self) -> Confusion:
+        """The confusion matrix, at the best threshold if there are several."""
+        return self.confusions[self.best]
+
+    @property
+    def threshold(self) -> float | None:
+        """The threshold it was taken at, if at one."""
+        return self.thresholds[self.best] if self.thresholds else None
+
+
+# ---- in a file -----------------------------------------------------------------------------------
+
+
+def save_counts(path: str | Path, measured: Measured) -> None:
+    """Write the confusion matrices of a run, with what was measured, as JSON."""
+    confusions = [confusion.to_dict() for confusion in measured.confusions]
+    data = {"format": _FORMAT, **vars(measured), "confusions": confusions}
+    with files.atomic(path) as temporary:
+        temporary.write_text(json.dumps(data), encoding="utf-8")
+
+
+def load_counts(path: str | Path) -> Measured:
+    """What :func:`save_counts` wrote.
+
+    Raises:
+        ConfigurationError: unreadable, or not such a file.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if data.pop("format", None) != _FORMAT:
+            raise ValueError("no file of 'wsss eval --confusion'")
+        data["confusions"] = [Confusion.from_dict(part) for part in data["confusions"]]
+        for name in ("classes", "thresholds"):
+            data[name] = tuple(data[name])
+        made = Measured(**data)
+        if len(made.confusions) != max(len(made.thresholds), 1):
+            raise ValueError("not one confusion matrix for each threshold")
+        return made
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"cannot read {path}: {describe(error)}") from error
+
+
+def merged(parts: Sequence[Measured]) -> Measured:
+    """The sum of runs over parts of a data set; the best threshold is that of the whole.
+
+    Raises:
+        ConfigurationError: they measured different things, or in different ways.
+    """
+    first = parts[0]
+    total = [Confusion.from_dict(confusion.to_dict()) for confusion in first.confusions]
+    made_by = list(first.made_by)
+    for part in parts[1:]:
+        for name, one, other in zip(_SAME, _asked(first), _asked(part), strict=True):
+            if one != other:
+                raise ConfigurationError(
+                    f"cannot merge: {name} is {_told(one)} in one, {_told(other)} in another; "
+                    "measure all with the same options"
+                )
+        for confusion, more in zip(total, part.confusions, strict=True):
+            confusion.merge(more)
+        made_by += [made for made in part.made_by if made not in made_by]
+    return replace(
+        first,
+        confusions=total,
+        made_by=made_by,
+        images=sum(part.images for part in parts),
+        failed=sum(part.failed for part in parts),
+    )
+
+
+_SAME = ("key", "truth", "classes", "background", "thresholds", "ignore")
+
+
+def _asked(part: Measured) -> tuple[Any, ...]:
+    """What must be equal in runs that are added up, in the order of ``_SAME``."""
+    told = (part.key, part.truth, part.classes, part.rule, part.thresholds)
+    return (*told, part.confusions[0].ignore)
+
+
+def _told(value: Any) -> str:
+    return ", ".join(map(_short, value)) if isinstance(value, tuple) else _short(value)
+
+
+# ---- as data -------------------------------------------------------------------------------------
+
+
+def as_json(measured: Measured) -> dict[str, Any]:
+    """The result as plain data; classes that do not occur are left out."""
+    confusion = measured.confusion
+    values = {
+        "iou": confusion.iou(),
+        "precision": confusion.precision(),
+        "recall": confusion.recall(),
+    }
+    rows = {
+        name: {what: _number(column[index]) for what, column in values.items()}
+        for index, name in enumerate(measured.classes)
+        if not all(math.isnan(column[index]) for column in values.values())
+    }
+    made: dict[str, Any] = {
+        "miou": _number(confusion.miou()),
+        "precision": _number(mean(values["precision"])),
+        "recall": _number(mean(values["recall"])),
+        "pixel_accuracy": _number(confusion.pixel_accuracy()),
+        "images": measured.images,
+        "failed": measured.failed,
+        "key": measured.key,
+        "truth": measured.truth,
+        "ignore": confusion.ignore,
+        "background": measured.rule,
+        "threshold": None if measured.threshold is None else round(measured.threshold, 6),
+        "num_classes": len(rows),
+        "classes": rows,
+        "made_by": measured.made_by[0] if len(measured.made_by) == 1 else "mixed",
+    }
+    if len(measured.confusions) > 1:
+        scores = [_number(confusion.miou()) for confusion in measured.confusions]
+        made["sweep"] = {
+            f"{threshold:g}": score
+            for threshold, score in zip(measured.thresholds, scores, strict=True)
+        }
+    return made
+
+
+def image_values(image_id: str, classes: Sequence[str], confusion: Confusion) -> dict[str, Any]:
+    """One image's own values: mean IoU over its classes, pixel accuracy, IoU of each class."""
+    iou = {
+        name: _number(value)
+        for name, value in zip(classes, confusion.iou(), strict=True)
+        if not math.isnan(value)
+    }
+    accuracy = _number(confusion.pixel_accuracy())
+    return {
+        "id": image_id,
+        "miou": _number(confusion.miou()),
+        "pixel_accuracy": accuracy,
+        "iou": iou,
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 6)
+
+
+def lineage(meta: Mapping[str, Any] | None) -> list[str]:
+    """What made a file and what that was made from, newest first, one line a tool.
+
+    >>> lineage({"tool": "crf", "version": "1", "params": {"steps": 10}})
+    ['crf 1: steps 10']
+    """
+    if not meta:
+        return []
+    params = ", ".join(
+        f"{name} {_short(value)}"
+        for name, value in meta.get("params", {}).items()
+        if value is not None
+    )
+    checkpoint = f", checkpoint {meta['checkpoint']}" if "checkpoint" in meta else ""
+    lines = [f"{meta.get('tool')} {meta.get('version')}: {params}{checkpoint}"]
+    for source in meta.get("from", {}).values():
+        lines += lineage(source)
+    return lines
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "/".join(_short(item) for item in value)
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{k} {_short(v)}" for k, v in value.items()) + ")"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def facts(measured: Measured) -> list[str]:
+    """What was measured, in lines, so that the figure can be made again."""
+    data = as_json(measured)
+    lines = [
+        f"{data['images']} images, '{data['key']}' against '{data['truth']}', "
+        f"pixels labelled {data['ignore']} ignored",
+        f"mean over the {data['num_classes']} classes that occur; "
+        f"pixel accuracy {_percent(data['pixel_accuracy'])}",
+    ]
+    if data["failed"]:
+        lines.insert(1, f"{data['failed']} records could not be measured")
+    if data["background"]:
+        at = "" if data["threshold"] is None else f": {data['threshold']:g}"
+        lines.append(f"background: {data['background']}{at}")
+    if len(measured.made_by) > 1:
+        lines.append(f"made by: mixed ({len(measured.made_by)} kinds of provenance)")
+    else:
+        lines += [f"made by {line}" for line in lineage(measured.made_by[0])]
+    return lines
+
+
+# ---- as text -------------------------------------------------------------------------------------
+
+
+def render(measured: Measured, layout: str) -> str:
+    """The result in one of the layouts ``table``, ``json``, ``csv``, ``markdown``."""
+    data = as_json(measured)
+    if layout == "json":
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    if layout == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_HEADINGS)
+        for name, values in _rows(data):
+            writer.writerow([name, *("" if v is None else v for v in values)])
+        return text.getvalue()
+    if layout == "markdown":
+        lines = ["| class | IoU | precision | recall |", "|---|---:|---:|---:|"]
+        for name, values in _rows(data):
+            shown = name.replace("|", "\\|")
+            lines.append(f"| {shown} | {' | '.join(map(_percent, values))} |")
+        return "\n".join([*lines, "", *(f"- {line}" for line in facts(measured))]) + "\n"
+    return _table(data, facts(measured))
+
+
+def _rows(data: dict[str, Any]) -> Iterator[tuple[str, list[float | None]]]:
+    for name, values in data["classes"].items():
+        yield name, [values[column] for column in _COLUMNS]
+    yield "mean", [data["miou"], data["precision"], data["recall"]]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def _table(data: dict[str, Any], lines: list[str]) -> str:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(_HEADINGS[0])
+    for heading in _HEADINGS[1:]:
+        table.add_column(heading, justify="right")
+    for name, values in _rows(data):
+        table.add_row(Text(name), *map(_percent, values))
+    table.rows[-1].style = "bold"
+    text = io.StringIO()
+    styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    console = Console(file=text, width=100, force_terminal=styled, highlight=False)
+    console.print(table)
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, style="dim")
+    return text.getvalue()

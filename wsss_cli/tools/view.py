@@ -1,0 +1,165 @@
+"""Pictures to look at: photograph, activation maps and label maps side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from wsss_cli import files
+from wsss_cli.classes import BACKGROUND, palette
+from wsss_cli.drawing import INK, PALE, PAPER, colour_labels, font, overlay
+from wsss_cli.errors import WsssError
+from wsss_cli.files import IGNORE
+
+GAP = 10  # pixels between pictures
+_HEADINGS = {
+    "image": "photograph",
+    "mask": "true mask",
+    "cam": "activation",
+    "scores": "scores",
+    "aff_label": "confident regions",
+    "pseudo": "pseudo-mask",
+    "pred": "prediction",
+    "saliency": "saliency",
+    "erased": "erased",
+    "mined": "mined",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture of a row, with the words above and below it."""
+
+    picture: Image.Image
+    heading: str
+    names: list[tuple[str, tuple[int, int, int]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """Draws the records of a stream.
+
+    Attributes:
+        keys: record keys to show, in order; one that a record lacks leaves a gap.
+        width: of one picture in pixels.
+        classes: class list for the names in the legends, or None for those of the files.
+    """
+
+    keys: tuple[str, ...]
+    width: int = 240
+    classes: tuple[str, ...] | None = None
+
+    def row(self, record: dict[str, Any]) -> list[list[Cell]]:
+        """The pictures of one record: for each key none, one, or for maps one a class.
+
+        Raises:
+            WsssError: a file is missing or unreadable.
+        """
+        photo = Image.fromarray(files.read_image(record["image"]))
+        small = photo.resize(self._fit(photo.size), Image.Resampling.LANCZOS)
+        groups: list[list[Cell]] = []
+        for key in self.keys:
+            if not record.get(key):
+                groups.append([])
+            elif Path(record[key]).suffix == ".npz":
+                groups.append(self._maps(small, record[key], key))
+            else:
+                groups.append([self._picture(small, record, key)])
+        return groups
+
+    def _fit(self, size: tuple[int, int]) -> tuple[int, int]:
+        # A tall photograph is shown as high as a wide one is wide, not higher.
+        shrink = self.width / max(size[0], size[1])
+        return max(round(size[0] * shrink), 1), max(round(size[1] * shrink), 1)
+
+    def _picture(self, photo: Image.Image, record: dict[str, Any], key: str) -> Cell:
+        heading = _HEADINGS.get(key, key)
+        if key == "image":
+            return Cell(photo, heading, [(name, PALE) for name in record.get("labels") or []])
+        if key in ("saliency", "erased"):
+            read = files.read_image(record[key])
+            return Cell(Image.fromarray(read).resize(photo.size), heading)
+        labels = files.read_label_map(record[key])
+        names = self.classes or tuple((files.read_meta(record[key]) or {}).get("classes", ()))
+        colours = palette()
+        legend = []
+        for number in np.unique(labels).tolist():
+            if number not in (0, IGNORE):
+                known = names[number - 1] if number <= len(names) else f"class {number}"
+                red, green, blue = colours[number].tolist()
+                legend.append((known, (red, green, blue)))
+        small = np.asarray(Image.fromarray(labels).resize(photo.size, Image.Resampling.NEAREST))
+        return Cell(colour_labels(photo, small), heading, legend)
+
+    def _maps(self, photo: Image.Image, path: str, key: str) -> list[Cell]:
+        maps = files.read_maps(path)
+        heading = _HEADINGS.get(key, key)
+        shown = [
+            Cell(overlay(photo, plane), heading, [(name, PALE)])
+            for name, plane in zip(maps.classes, maps.cam, strict=True)
+            if name != BACKGROUND
+        ]
+        return shown or [Cell(overlay(photo, np.zeros((2, 2))), heading, [("no labels", PALE)])]
+
+    def sheet(self, rows: Sequence[tuple[str, Sequence[Sequence[Cell]]]]) -> Image.Image:
+        """A contact sheet, with each key in the same columns all the way down.
+
+        Args:
+            rows: id and pictures of each record.
+
+        Raises:
+            WsssError: there are no rows.
+        """
+        if not rows:
+            raise WsssError("nothing to draw: no record could be read")
+        columns = [max(map(len, groups)) for groups in zip(*(row for _, row in rows), strict=True)]
+        strips = [self.strip(name, row, columns) for name, row in rows]
+        width = max(strip.width for strip in strips)
+        height = sum(strip.height for strip in strips) + GAP
+        page = Image.new("RGB", (width, height), PAPER)
+        top = GAP // 2
+        for strip in strips:
+            page.paste(strip, (0, top))
+            top += strip.height
+        return page
+
+    def strip(
+        self, name: str, groups: Sequence[Sequence[Cell]], columns: Sequence[int] | None = None
+    ) -> Image.Image:
+        """One record: its pictures in a row, headings above, legends below, its id first.
+
+        Args:
+            name: the id.
+            groups: pictures by key.
+            columns: how many places to keep for each key; None keeps as many as there are.
+        """
+        cells: list[Cell | None] = []
+        for group, count in zip(groups, columns or map(len, groups), strict=True):
+            cells += [*group, *[None] * (count - len(group))]
+        size = max(round(self.width / 17), 11)
+        line = size + 6
+        tall = max((cell.picture.height for cell in cells if cell), default=self.width)
+        most = max((len(cell.names) for cell in cells if cell), default=0)
+        height = 2 * line + tall + max(most, 1) * line + GAP
+        page = Image.new("RGB", (GAP + len(cells) * (self.width + GAP), height), PAPER)
+        draw = ImageDraw.Draw(page)
+        draw.text((GAP, 2), name, INK, font(size))
+        for place, cell in enumerate(cells):
+            if cell is None:
+                continue
+            left = GAP + place * (self.width + GAP)
+            draw.text((left, line), cell.heading, PALE, font(size - 1))
+            page.paste(cell.picture, (left, 2 * line))
+            for index, (text, colour) in enumerate(cell.names):
+                top = 2 * line + cell.picture.height + 4 + index * line
+                if colour != PALE:
+                    draw.rectangle((left, top + 2, left + size, top + size + 1), colour)
+                    draw.text((left + size + 6, top), text, INK, font(size))
+                else:
+                    draw.text((left, top), text, INK, font(size))
+        return page

@@ -1,11 +1,11 @@
-"""The frame of every command: switches, settings file, exit codes."""
+"""The frame of every command: its switches, its settings file, its exit code."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,16 +16,20 @@ from wsss_cli.errors import WsssError, describe
 
 
 class Command(click.Command):
-    """A command with ``-q``, ``-v`` and ``--debug`` that tells errors in one line.
+    """A command with ``-q``, ``-v`` and ``--debug`` that reports each error in one line.
 
-    Exit codes: what the error says (1, or 2 for configuration), 130 when interrupted.
+    Exit codes: the error's own (1, or 2 for configuration), 130 when interrupted.
+
+    Args:
+        renamed: old flags that still work, with a warning, and the new flag of each.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, renamed: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.renamed = dict(renamed or {})
         self.params += [
-            click.Option(["-q", "--quiet"], is_flag=True, help="Only warnings and errors."),
-            click.Option(["-v", "--verbose"], is_flag=True, help="Explain what is done."),
+            click.Option(["-q", "--quiet"], is_flag=True, help="Print only warnings and errors."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Explain each step."),
             click.Option(["--debug"], is_flag=True, help="Show tracebacks."),
         ]
         self.context_settings.setdefault("help_option_names", ["-h", "--help"])
@@ -37,14 +41,41 @@ class Command(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        check_settings(self, info_name or "", parent)
-        context = super().make_context(info_name, args, parent, **extra)
+        name = info_name or ""
+        self._rename_settings(name, parent)
+        check_settings(self, name, parent)
+        context = super().make_context(name, self._rename_flags(name, args), parent, **extra)
         for param in self.params:
             value = context.params.get(param.name or "")
             # Click finds NaN in every range.
             if any(each != each for each in (value if isinstance(value, tuple) else (value,))):
                 raise click.BadParameter("nan is not a number", ctx=context, param=param)
         return context
+
+    def _rename_flags(self, name: str, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        renamed = []
+        for arg in args[:end]:
+            flag, equals, value = arg.partition("=")
+            if flag in self.renamed:
+                console.warn(name, f"{flag} is called {self.renamed[flag]} now")
+                arg = self.renamed[flag] + equals + value
+            renamed.append(arg)
+        return renamed + args[end:]
+
+    def _rename_settings(self, name: str, parent: click.Context | None) -> None:
+        """Move settings under old names to the new ones, in the table and the environment."""
+        table = ((parent and parent.default_map) or {}).get(name, {})
+        prefix = f"{parent.auto_envvar_prefix if parent else None}_{name}_".replace("-", "_")
+        for old, new in self.renamed.items():
+            before, after = (flag.removeprefix("--").replace("-", "_") for flag in (old, new))
+            for settings, key, target in (
+                (table, before, after),
+                (os.environ, (prefix + before).upper(), (prefix + after).upper()),
+            ):
+                if key in settings:
+                    console.warn(name, f"setting {key} is called {target} now")
+                    settings.setdefault(target, settings.pop(key))
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(context, formatter)
@@ -79,9 +110,14 @@ class Command(click.Command):
             sys.exit(1)
 
 
-def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
-    """Declare a command of ``wsss``; its docstring is its help text."""
-    return click.command(name, cls=Command, **attributes)
+def command(**attributes: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Declare the command of a module: its name is the module's, its help the docstring."""
+
+    def decorate(function: Callable[..., Any]) -> Command:
+        name = function.__module__.rpartition(".")[2].replace("_", "-")
+        return click.command(name, cls=Command, **attributes)(function)
+
+    return decorate
 
 
 def check_settings(declared: click.Command, name: str, parent: click.Context | None) -> None:

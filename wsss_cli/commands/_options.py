@@ -1,19 +1,25 @@
-"""Options that two or more commands share, and the frame that every command stands in."""
+"""Options that two or more commands share. Nothing here imports torch."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
+
+from wsss_cli.classes import load_classes
+from wsss_cli.errors import WsssError, describe
 
 F = TypeVar("F", bound=Callable[..., Any])
-Decorator = Callable[[F], F]
 
+# Kinds of checkpoints whose output can be read as maps: `models.networks.KINDS`, without torch.
+CLASSIFIERS = ("cam", "eps", "sipe")
 
-# ---- the frame -----------------------------------------------------------------------------------
+positive = click.FloatRange(min=0, min_open=True)
 
 
 # ---- values --------------------------------------------------------------------------------------
@@ -53,6 +59,22 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic only in new
         return numbers
 
 
+class ClassList(click.ParamType):  # type: ignore[type-arg]
+    """A class list by name, or a text file with one name a line; becomes a tuple of names."""
+
+    name = "list"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return load_classes(value)
+        except WsssError as error:
+            self.fail(describe(error), param, ctx)
+
+
 def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
         raise click.BadParameter(f"{value!r}: auto, cpu, cuda, cuda:N or mps")
@@ -70,10 +92,10 @@ def _shard(
     return int(match[1]), int(match[2])
 
 
-# ---- options -------------------------------------------------------------------------------------
+# ---- what options mean together ------------------------------------------------------------------
 
 
-def _chain(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+def chain(*options: Callable[[Any], Any]) -> Callable[[F], F]:
     """One decorator from several, shown in the help in the order given."""
 
     def decorate(function: F) -> F:
@@ -84,19 +106,90 @@ def _chain(*options: Callable[[Any], Any]) -> Callable[[F], F]:
     return decorate
 
 
+def gather(name: str, *keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Hand the parameters ``keys`` to a command as one dict, its parameter ``name``."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def gathered(*args: Any, **params: Any) -> Any:
+            return function(*args, **params, **{name: {key: params.pop(key) for key in keys}})
+
+        return gathered
+
+    return decorate
+
+
+def only_with(need: str, holds: bool, *names: str) -> None:
+    """Refuse the options ``names`` unless ``holds``.
+
+    An option that comes from a weaker source than the choice that makes it idle is passed over: on
+    the command line ``--method pamr`` overrides a settings file that tunes the dense CRF.
+
+    Args:
+        need: the option, with its value, or the thing that makes the others meaningful.
+        holds: whether it is there.
+        names: parameters of the command.
+
+    Raises:
+        click.BadParameter: one of them was given.
+    """
+    if holds:
+        return
+    context = click.get_current_context()
+    choice = _rank(context, need.split()[0].removeprefix("--").replace("-", "_"))
+    for param in context.command.params:
+        if param.name in names and _rank(context, str(param.name)) >= max(choice, 1):
+            raise click.BadParameter(f"is for {need} only", context, param, param.opts[0])
+
+
+def _rank(context: click.Context, name: str) -> int:
+    return _SOURCES.get(context.get_parameter_source(name), 0)
+
+
+_SOURCES = {
+    ParameterSource.DEFAULT_MAP: 1,
+    ParameterSource.ENVIRONMENT: 2,
+    ParameterSource.COMMANDLINE: 3,
+}
+
+
+# ---- streams and files ---------------------------------------------------------------------------
+
 records_argument = click.argument("records", nargs=-1, type=click.Path(allow_dash=True))
 
+strict_option = click.option("--strict", is_flag=True, help="Stop at the first record that fails.")
 
-def out_option(default: str) -> Callable[[F], F]:
-    """``-o/--out DIR`` of a streaming tool."""
-    return click.option(
-        "-o",
-        "--out",
-        default=default,
-        show_default=True,
-        metavar="DIR",
-        type=click.Path(file_okay=False),
-        help="Folder for the files made.",
+
+def stage_options(out: str, **out_attributes: Any) -> Callable[[F], F]:
+    """``--out`` and the rest of what every streaming tool takes; handed over as ``stage``.
+
+    Args:
+        out: default of ``--out``.
+        out_attributes: of the option ``--out``, where it is more than a folder.
+    """
+    folder = {
+        "metavar": "DIR",
+        "type": click.Path(file_okay=False),
+        "help": "Output folder.",
+    }
+    return chain(
+        click.option(
+            "-o", "--out", default=out, show_default=True, **{**folder, **out_attributes}
+        ),
+        click.option(
+            "--skip-existing",
+            is_flag=True,
+            help="Keep files that the same tool made with the same parameters and checkpoint.",
+        ),
+        strict_option,
+        click.option(
+            "--shard",
+            default=None,
+            metavar="K/N",
+            callback=_shard,
+            help="Work on the K-th of every N records only.",
+        ),
+        gather("stage", "out", "skip_existing", "strict", "shard"),
     )
 
 
@@ -109,7 +202,7 @@ def model_out_option(default: str) -> Callable[[F], F]:
         show_default=True,
         metavar="FILE",
         type=click.Path(dir_okay=False),
-        help="Checkpoint to write; log and plot lie beside it.",
+        help="Output checkpoint; its log and plot lie beside it.",
     )
 
 
@@ -125,108 +218,26 @@ def checkpoint_option(*kinds: str) -> Callable[[F], F]:
     )
 
 
-device_option = click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    callback=_device,
-    help="auto, cpu, cuda, cuda:N or mps.",
-)
-
-device_options = _chain(
-    device_option,
-    click.option(
-        "--precision",
-        default="auto",
-        show_default=True,
-        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        help="Number format of the network; auto takes the fastest sound one.",
-    ),
-)
-
-workers_option = click.option(
-    "--workers",
-    default=2,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Helpers that read, write or compute beside the main process.",
-)
-
-processes_option = click.option(
-    "--workers",
-    default=lambda: os.cpu_count() or 1,
-    show_default="one a core",
-    type=click.IntRange(min=0),
-    help="Processes that compute side by side.",
-)
-
-seed_option = click.option(
-    "--seed", default=0, show_default=True, type=int, help="Seed of all chance."
-)
-
-stage_options = _chain(
-    click.option(
-        "--skip-existing",
-        is_flag=True,
-        help="Keep files that the same tool, parameters and checkpoint made.",
-    ),
-    click.option("--strict", is_flag=True, help="Stop at the first record that fails."),
-    click.option(
-        "--shard",
-        default=None,
-        metavar="K/N",
-        callback=_shard,
-        help="Work on the K-th of every N records only.",
-    ),
-)
-
-
-def classes_option(*, required: bool = False, help: str | None = None) -> Callable[[F], F]:
-    """``--classes LIST``: a name of a list or a file."""
+def classes_option(
+    help: str = "Class list, if not that of the CAMs' checkpoint", *, required: bool = False
+) -> Callable[[F], F]:
+    """``--classes LIST``: a name of a list or a file; becomes a tuple of names, or None."""
     return click.option(
         "--classes",
         required=required,
         metavar="LIST",
-        help=help or "Class list: voc, coco, or a text file with one name a line.",
+        type=ClassList(),
+        help=f"{help}: voc, coco, or a text file with one name a line.",
     )
 
 
-def inference_options(default_scales: Sequence[float]) -> Callable[[F], F]:
-    """``--scales`` and ``--flip`` of the tools that run a network over whole images."""
-    return _chain(
-        click.option(
-            "--scales",
-            default=",".join(f"{scale:g}" for scale in default_scales),
-            show_default=True,
-            type=Numbers(low=0),
-            help="Sizes the image is seen at, relative.",
-        ),
-        click.option(
-            "--flip/--no-flip",
-            default=True,
-            show_default=True,
-            help="See the mirrored image too.",
-        ),
+def key_option(default: str | None, what: str, **attributes: Any) -> Callable[[F], F]:
+    """``--key KEY``: the record key of the input that a tool works on."""
+    shown = {"show_default": True, **attributes}
+    return click.option(
+        "--key", default=default, metavar="KEY", help=f"Record key of {what}.", **shown
     )
 
-
-batch_size_option = click.option(
-    "--batch-size",
-    default=4,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Images of one size that go through the network together.",
-)
-
-max_side_option = click.option(
-    "--max-side",
-    default=1024,
-    show_default=True,
-    type=click.IntRange(min=0),
-    metavar="PIXELS",
-    help="Work on photographs with a longer side at this size; what is written has the "
-    "photograph's own. 0 is no bound.",
-)
 
 image_key_option = click.option(
     "--image-key",
@@ -236,45 +247,149 @@ image_key_option = click.option(
     help="Record key of the image.",
 )
 
-crf_options = _chain(
+# ---- where and how work is done ------------------------------------------------------------------
+
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=_device,
+    help="auto, cpu, cuda, cuda:N or mps.",
+)
+
+device_options = chain(
+    device_option,
     click.option(
-        "--crf-steps",
-        default=10,
+        "--precision",
+        default="auto",
         show_default=True,
-        type=click.IntRange(min=0),
-        help="Mean-field iterations of the CRF.",
-    ),
-    click.option(
-        "--gaussian",
-        default="3,3",
-        show_default=True,
-        type=Numbers(count=2),
-        metavar="SXY,COMPAT",
-        help="Smoothness kernel: width in pixels, weight.",
-    ),
-    click.option(
-        "--bilateral",
-        default="80,13,10",
-        show_default=True,
-        type=Numbers(count=3),
-        metavar="SXY,SRGB,COMPAT",
-        help="Appearance kernel: width in pixels, in grey levels, weight.",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        help="Number format of the network; auto is bf16 where the device computes in it.",
     ),
 )
 
+workers_option = click.option(
+    "--workers",
+    default=2,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Parallel threads that read and write files.",
+)
 
-def crf_settings(
-    crf_steps: int, gaussian: tuple[float, float], bilateral: tuple[float, float, float]
-) -> dict[str, float]:
-    """The options of ``crf_options`` as arguments of ``wsss_cli.methods.crf.dense_crf``.
+processes_option = click.option(
+    "--workers",
+    default=lambda: os.cpu_count() or 1,
+    show_default="one a core",
+    type=click.IntRange(min=0),
+    help="Parallel processes.",
+)
 
-    Raises:
-        click.BadParameter: values no image can be refined with.
-        ConfigurationError: pydensecrf is missing.
+seed_option = click.option(
+    "--seed", default=0, show_default=True, type=int, help="Random seed."
+)
+
+
+def batch_size_option(default: int, what: str) -> Callable[[F], F]:
+    """``--batch-size N``."""
+    return click.option(
+        "--batch-size",
+        default=default,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help=f"Images in a batch{what}.",
+    )
+
+
+max_side_option = click.option(
+    "--max-side",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="PIXELS",
+    help="Photographs with a longer side are processed at this size; the output has the "
+    "photograph's own. 0 is no limit.",
+)
+
+# ---- methods -------------------------------------------------------------------------------------
+
+
+def inference_options(default_scales: Sequence[float]) -> Callable[[F], F]:
+    """``--scales`` and ``--flip`` of the tools that run a network over whole images."""
+    return chain(
+        click.option(
+            "--scales",
+            default=",".join(f"{scale:g}" for scale in default_scales),
+            show_default=True,
+            type=Numbers(low=0),
+            help="Input scales, relative to the image.",
+        ),
+        click.option(
+            "--flip/--no-flip",
+            default=True,
+            show_default=True,
+            help="Average with the mirrored image.",
+        ),
+    )
+
+
+def crf_options(
+    switch: str | None = None, *, when: Callable[[dict[str, Any]], bool] = lambda params: True
+) -> Callable[[F], F]:
+    """Settings of the dense CRF, handed over as ``crf``.
+
+    That is a dict of arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None where no CRF is
+    asked for.
+
+    Args:
+        switch: the scores that ``--crf`` refines, for tools where it is optional.
+        when: whether the parameters of a call ask for the CRF.
     """
+
+    def as_value(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*args: Any, **params: Any) -> Any:
+            given = [params.pop(name) for name in ("crf_steps", "gaussian", "bilateral")]
+            wanted = params.pop("crf") if switch else when(params)
+            return function(*args, **params, crf=_crf(*given) if wanted else None)
+
+        return call
+
+    flag = click.option("--crf", is_flag=True, help=f"Refine the {switch} with a dense CRF.")
+    return chain(
+        *([flag] if switch else []),
+        click.option(
+            "--crf-steps",
+            default=10,
+            show_default=True,
+            type=click.IntRange(min=0),
+            help="Mean-field iterations of the CRF.",
+        ),
+        click.option(
+            "--gaussian",
+            default="3,3",
+            show_default=True,
+            type=Numbers(count=2),
+            metavar="SXY,COMPAT",
+            help="Smoothness kernel of the CRF: width in pixels, weight.",
+        ),
+        click.option(
+            "--bilateral",
+            default="80,13,10",
+            show_default=True,
+            type=Numbers(count=3),
+            metavar="SXY,SRGB,COMPAT",
+            help="Appearance kernel of the CRF: width in pixels, in grey levels, weight.",
+        ),
+        as_value,
+    )
+
+
+def _crf(
+    steps: int, gaussian: tuple[float, float], bilateral: tuple[float, float, float]
+) -> dict[str, float]:
     from wsss_cli.methods.crf import Kernels, engine
 
-    engine()
+    engine()  # pydensecrf is missing: said before any work
     kernels = {
         "gaussian_sxy": gaussian[0],
         "gaussian_compat": gaussian[1],
@@ -287,27 +402,32 @@ def crf_settings(
     except ValueError as error:
         flag = "--gaussian" if "gaussian" in str(error) else "--bilateral"
         raise click.BadParameter(str(error), param_hint=flag) from error
-    return {"steps": crf_steps, **kernels}
+    return {"steps": steps, **kernels}
 
 
-alpha_option = click.option(
-    "--alpha",
-    default=16.0,
-    show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
-    help="Exponent of the background score (1 - max CAM)^alpha; smaller gives more background.",
-)
+def alpha_option(default: float | None = 16.0) -> Callable[[F], F]:
+    """``--alpha A``: the background score of maps."""
+    return click.option(
+        "--alpha",
+        default=default,
+        show_default=True,
+        type=positive,
+        metavar="A",
+        help="Background score of maps is (1 - max CAM)^A; smaller gives more background.",
+    )
+
+
 threshold_option = click.option(
     "--threshold",
     default=None,
     type=click.FloatRange(0, 1),
     metavar="T",
-    help="Background is where no map exceeds T, instead of --alpha.",
+    help="Background score of maps is the constant T.",
 )
 radius_option = click.option(
     "--radius",
     default=5,
     show_default=True,
     type=click.IntRange(min=2),
-    help="Reach of affinities, in cells of the feature grid.",
+    help="Radius of the affinities, in cells of the feature grid.",
 )

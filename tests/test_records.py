@@ -111,13 +111,3 @@ def test_written_lines_read_back_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     assert json.loads(lines[0]) == written
     assert list(json.loads(lines[1])) == ["id", "z", "a"]
     assert "größe".encode() in lines[1]
-
-
-def test_read_all_leaves_out_what_lacks_a_key(workdir: Path) -> None:
-    Path("a.jsonl").write_text('{"id": "1", "image": "x"}\n{"id": "2"}\n')
-    problems: list[str] = []
-    kept = records.read_all(["a.jsonl"], ("image",), problems.append)
-    assert [record["id"] for record in kept] == ["1"]
-    assert problems == ["2: record has no 'image' (made by index)"]
-    with pytest.raises(ConfigurationError, match="no usable records: none has image and cam"):
-        records.read_all(["a.jsonl"], ("image", "cam"), problems.append)

@@ -18,53 +18,75 @@ from tests.conftest import Run, as_lines
 # A tool as small as can be: writes an all-background label map of each image.
 TOOL = """
 import os, sys, time
-from functools import partial
+from dataclasses import dataclass
 import numpy as np
 from wsss_cli import files
 from wsss_cli.commands import _frame, _options
-from wsss_cli.stage import Stage
+from wsss_cli.stage import BatchTool, RecordTool, Stage
 import click
 
-def work(job, slow):
-    time.sleep(slow * (1 if job.record["id"].endswith("0") else 0.1))
-    if "crash" in job.record:
-        if job.record["crash"] == "exit":
-            os._exit(9)
-        raise {"value": ValueError("bad value"), "bug": KeyError("bug"),
-               "full": OSError(28, "No space left on device", "x.png")}[job.record["crash"]]
-    size = files.image_size(job.record["image"])
-    files.write_label_map(job.paths["pseudo"], np.zeros(size, np.uint8), job.meta)
-    return {"made": True} if "--extra" in sys.argv else None
-
-def load(job):
-    return files.read_image(job.record["image"]), "crash" in job.record
-
-def compute(items):
-    print("batch", len(items), file=sys.stderr)
-    if any(crash for _, crash in items):
-        raise ValueError("bad batch")
-    return [image.shape[:2] for image, _ in items]
-
-def save(job, size):
+def write(job, size):
     files.write_label_map(job.paths["pseudo"], np.zeros(size, np.uint8), job.meta)
 
-@_frame.command("tool")
+@dataclass(frozen=True)
+class Each(RecordTool):
+    param: int
+    slow: float
+
+    name = "tool"
+    outputs = {"pseudo": ".png"}
+    sources = ("cam",)
+
+    @property
+    def params(self):
+        return {"param": self.param}
+
+    def work(self, job):
+        time.sleep(self.slow * (1 if job.record["id"].endswith("0") else 0.1))
+        if "crash" in job.record:
+            if job.record["crash"] == "exit":
+                os._exit(9)
+            raise {"value": ValueError("bad value"), "bug": KeyError("bug"),
+                   "full": OSError(28, "No space left on device", "x.png")}[job.record["crash"]]
+        write(job, files.image_size(job.record["image"]))
+        return {"made": True} if "--extra" in sys.argv else None
+
+@dataclass(frozen=True)
+class Batches(BatchTool):
+    param: int
+
+    name = "tool"
+    outputs = {"pseudo": ".png"}
+    sources = ("cam",)
+    batch_size = 2
+    params = Each.params
+
+    def load(self, job):
+        return files.read_image(job.record["image"]), "crash" in job.record
+
+    def group(self, item):
+        return item[0].shape
+
+    def compute(self, items):
+        print("batch", len(items), file=sys.stderr)
+        if any(crash for _, crash in items):
+            raise ValueError("bad batch")
+        return [image.shape[:2] for image, _ in items]
+
+    def save(self, job, size):
+        write(job, size)
+
+@_frame.command(name="tool")
 @_options.records_argument
-@_options.out_option("out")
-@_options.stage_options
 @click.option("--param", default=1)
 @click.option("--slow", default=0.0)
 @click.option("--processes", default=0)
 @click.option("--batches", is_flag=True)
 @click.option("--extra", is_flag=True)
-def command(records, out, param, slow, processes, batches, extra, **stage_options):
-    stage = Stage("tool", out=out, outputs={"pseudo": ".png"}, needs=("image",), sources=("cam",),
-                  made_by=files.provenance("tool", {"param": param}), **stage_options)
-    if batches:
-        stage.batches(records, load=load, compute=compute, save=save, batch=2, threads=2,
-                      group=lambda item: item[0].shape)
-    else:
-        stage.map(records, partial(work, slow=slow), processes=processes)
+@_options.stage_options("out")
+def command(records, param, slow, processes, batches, extra, stage):
+    tool = Batches(param) if batches else Each(param, slow)
+    Stage(tool, **stage).run(records, workers=2 if batches else processes)
 
 if __name__ == "__main__":
     from wsss_cli.cli import cli, COMMANDS

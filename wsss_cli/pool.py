@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any
 
+from wsss_cli import console
+
 
 class ProcessPool(ProcessPoolExecutor):
     """A pool whose processes end with their parent, even if that is killed.
@@ -21,7 +23,8 @@ class ProcessPool(ProcessPoolExecutor):
 
     def __init__(self, processes: int, *, start: str) -> None:
         context = multiprocessing.get_context(start)
-        super().__init__(processes, mp_context=context, initializer=_end_with_parent)
+        switches = (console.quiet(), console.verbose(), console.debugging())
+        super().__init__(processes, mp_context=context, initializer=_begin, initargs=switches)
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         # Processes are started here and inherit what is blocked, so that Ctrl-C never strikes one
@@ -33,11 +36,12 @@ class ProcessPool(ProcessPoolExecutor):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
-    """In a new process: end when the parent does.
+def _begin(quiet: bool, verbose: bool, debug: bool) -> None:
+    """In a new process: print as much as the parent, and end when it does.
 
     A killed parent closes no pipe that its other children hold too; they would wait for ever.
     """
+    console.configure(quiet=quiet, verbose=verbose, debug=debug)
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

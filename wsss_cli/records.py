@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -21,8 +22,42 @@ from wsss_cli.errors import ConfigurationError, WsssError, describe
 Record = dict[str, Any]
 
 STDIN = "-"
-_PATH_KEYS = ("image", "mask", "saliency", "cam", "aff_label", "pseudo", "erased", "mined", "pred")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that tools know.
+
+    Attributes:
+        what: its value, in words.
+        made_by: the tools that add it, in words.
+        heading: what `view` writes above it.
+        path: whether the value is the path of a file.
+    """
+
+    what: str
+    made_by: str = "index"
+    heading: str = ""
+    path: bool = True
+
+
+KEYS: dict[str, Key] = {
+    "id": Key("unique name; output files are named after it", path=False),
+    "image": Key("photograph", heading="photograph"),
+    "labels": Key("class names; `[]`: none of them; absent: unknown", path=False),
+    "mask": Key("true label map", heading="true mask"),
+    "strong": Key("whether to train on the mask; absent: no mark", "index --strong", path=False),
+    "saliency": Key("grey PNG, 255 = salient", "index or saliency", "saliency"),
+    "cam": Key("activation maps", "make-cam", "activation"),
+    "aff_label": Key("confident regions, label map", "make-aff-labels", "confident regions"),
+    "pseudo": Key("pseudo-mask, label map", "random-walk, crf or erase", "pseudo-mask"),
+    "erased": Key("photograph with the mined regions filled", "erase", "erased"),
+    "mined": Key("regions mined so far, label map", "erase", "mined"),
+    "pred": Key("predicted label map", "predict", "prediction"),
+    "scores": Key("walked maps or probabilities", "random-walk or predict, --scores", "scores"),
+    "view": Key("picture to look at", "view", "view"),
+}
 
 
 class RecordError(WsssError):
@@ -105,32 +140,6 @@ def readable_twice(sources: Sequence[str]) -> Callable[[], None]:
     return rewind
 
 
-def read_all(
-    sources: Sequence[str], needs: Sequence[str], on_error: Callable[[str], None]
-) -> list[Record]:
-    """All records that have the keys ``needs``, for tools that go over the data many times.
-
-    Args:
-        sources: as in :func:`read`.
-        needs: keys each must have.
-        on_error: called for each record left out.
-
-    Raises:
-        ConfigurationError: nothing is left.
-    """
-    kept = []
-    for record in read(sources, on_error):
-        try:
-            need(record, needs)
-        except RecordError as error:
-            on_error(f"{record['id']}: {error}")
-        else:
-            kept.append(record)
-    if not kept:
-        raise ConfigurationError(f"no usable records: none has {' and '.join(needs)}")
-    return kept
-
-
 def parse(line: str | bytes) -> Record:
     """The record on one line.
 
@@ -146,8 +155,8 @@ def parse(line: str | bytes) -> Record:
     if "id" not in record:
         raise RecordError("no 'id'")
     check_id(record["id"])
-    for key in _PATH_KEYS:
-        value = record.get(key, "x")
+    for key, known in KEYS.items():
+        value = record.get(key, "x") if known.path else "x"
         if not isinstance(value, str) or not value or "\0" in value:
             raise RecordError(f"{record['id']}: '{key}' is not a path but {json.dumps(value)}")
     if not isinstance(record.get("strong", True), bool):
@@ -191,19 +200,8 @@ def labels(record: Record) -> list[str] | None:
 def need(record: Record, keys: Iterable[str]) -> None:
     """Raise RecordError naming the keys that ``record`` lacks and who makes them."""
     if missing := [key for key in keys if record.get(key) is None]:
-        made_by = [f"'{key}' (made by {_MADE_BY.get(key, 'index')})" for key in missing]
+        made_by = [f"'{key}' (made by {KEYS.get(key, KEYS['id']).made_by})" for key in missing]
         raise RecordError(f"record has no {', no '.join(made_by)}")
-
-
-_MADE_BY = {
-    "saliency": "index or saliency",
-    "cam": "make-cam",
-    "aff_label": "make-aff-labels",
-    "pseudo": "random-walk or crf",
-    "erased": "erase",
-    "mined": "erase",
-    "pred": "predict",
-}
 
 
 def write(record: Record) -> None:

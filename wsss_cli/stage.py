@@ -1,8 +1,8 @@
 """What every streaming tool does once: read, skip, work, print in order, count failures.
 
-A :class:`Stage` reads records, hands each that needs work to the tool as a :class:`Job`, and prints
-the record, with the paths of what was made added, as soon as its files are on disk. The order of
-the stream is kept, at most a window of records is in memory, and a record that fails is named on
+A :class:`Stage` reads records, hands each that needs work to its :class:`Tool` as a :class:`Job`,
+and prints the record, with the paths of its new files added, as soon as they are on disk. The order
+of the stream is kept, at most a window of records is in memory, and a record that fails is named on
 stderr while the rest goes on.
 
 Reading happens in a thread of its own, so that a finished record never waits for the next line.
@@ -39,8 +39,8 @@ class Job:
 
     Attributes:
         record: the record as read.
-        paths: where each output of the stage goes, by record key; the folders exist.
-        meta: the provenance to store in what is written.
+        paths: where each output of the tool goes, by record key; the folders exist.
+        meta: the provenance to store in each file written.
     """
 
     record: Record
@@ -48,52 +48,161 @@ class Job:
     meta: dict[str, Any]
 
 
+class Tool:
+    """What a streaming tool does to a record; the stage does the rest.
+
+    A tool is one of the two kinds below, a class of its settings. It is a value: what it says of
+    itself here does not change while it works.
+
+    Attributes:
+        name: the command, as in its messages.
+        outputs: suffix of each file made for a record, by record key.
+        needs: record keys it cannot work without.
+        sources: record keys of the files whose own provenance is chained to the result's; a record
+            may lack them.
+        only_with: outputs made only for records that have another key, by that key.
+        subfolders: each output goes into a folder of its key's name; for suffixes that are alike.
+        params: the settings that change the result (no devices, no numbers of workers).
+        checkpoint: digest of the network used, if there is one.
+        class_list: class list given by the user, or None for that of the inputs.
+        classes: the class list that class numbers and names refer to, if the tool knows it.
+    """
+
+    name: str
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        raise NotImplementedError
+
+    @property
+    def needs(self) -> Sequence[str]:
+        return ("image",)
+
+    @property
+    def sources(self) -> Sequence[str]:
+        return ()
+
+    @property
+    def only_with(self) -> Mapping[str, str]:
+        return {}
+
+    @property
+    def subfolders(self) -> bool:
+        return False
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def checkpoint(self) -> str | None:
+        return None
+
+    @property
+    def class_list(self) -> Sequence[str] | None:
+        return None
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        return self.class_list
+
+
+class RecordTool(Tool):
+    """A tool that does all the work for a record in one call, in parallel processes.
+
+    It must be picklable, and import no torch, so that worker processes start fast.
+    """
+
+    def work(self, job: Job) -> Mapping[str, Any] | None:
+        """Write the files of ``job``; the result holds keys to add to the record."""
+        raise NotImplementedError
+
+
+class BatchTool(Tool):
+    """A tool that loads and saves in threads and computes several records at once in this one.
+
+    Attributes:
+        batch_size: largest number of records in one call of ``compute``.
+    """
+
+    @property
+    def batch_size(self) -> int:
+        return 1
+
+    def load(self, job: Job) -> Any:
+        """Read the inputs of ``job``."""
+        raise NotImplementedError
+
+    def compute(self, items: list[Any]) -> Sequence[Any]:
+        """One result for each loaded item; called from the main thread."""
+        raise NotImplementedError
+
+    def save(self, job: Job, result: Any) -> Mapping[str, Any] | None:
+        """Write the files of ``job``; the result holds keys to add to the record."""
+        raise NotImplementedError
+
+    def group(self, item: Any) -> Hashable:
+        """Items are computed together only if this is equal, such as their size."""
+        return None
+
+
+class Failures:
+    """Counts failures and names each on stderr.
+
+    Args:
+        tool: the command, as in its messages.
+        strict: stop at the first one.
+    """
+
+    def __init__(self, tool: str, *, strict: bool = False) -> None:
+        self.tool, self.strict, self.count = tool, strict, 0
+
+    def __call__(self, text: str) -> None:
+        """Report one failure; with ``strict`` raises WsssError."""
+        self.count += 1
+        console.warn(self.tool, text)
+        if self.strict:
+            raise WsssError("stopped at the first failure (--strict)")
+
+    def exit(self) -> None:
+        """End the process with exit code 1 if anything failed."""
+        if self.count:
+            sys.exit(1)
+
+
 class Stage:
     """The frame of a streaming tool.
 
     Args:
-        tool: the command's name, as in its messages.
+        tool: what is done to each record.
         out: the folder it writes to.
-        outputs: suffix of each file it makes for a record, by record key; the first is the main.
-        only_with: outputs that are made only for records that have another key, by that key.
-        subfolders: put each output into a folder of its key's name, for suffixes that are alike.
-        needs: record keys it cannot work without.
-        made_by: provenance of this run (:func:`wsss_cli.files.provenance`).
-        sources: record keys of files it reads, if there are any, whose own provenance is chained to
-            the result's.
         skip_existing: reuse files that the same run would make again.
         strict: stop at the first failure.
         shard: (k, n) takes the k-th of every n records, k counted from 1.
+
+    Raises:
+        ConfigurationError: nothing can be written to ``out``.
     """
 
     def __init__(
         self,
-        tool: str,
+        tool: Tool,
         *,
         out: str | Path,
-        outputs: Mapping[str, str],
-        needs: Sequence[str],
-        made_by: Mapping[str, Any],
-        sources: Sequence[str] = (),
-        only_with: Mapping[str, str] | None = None,
-        subfolders: bool = False,
         skip_existing: bool = False,
         strict: bool = False,
         shard: tuple[int, int] | None = None,
     ) -> None:
         self.tool = tool
         self.out = Path(out)
-        self.outputs = dict(outputs)
-        self.needs = tuple(needs)
-        self.made_by = dict(made_by)
-        self.sources = tuple(sources)
-        self.only_with = dict(only_with or {})
-        self.subfolders = subfolders
         self.skip_existing = skip_existing
-        self.strict = strict
         self.shard = shard
         self.limit: int | None = None
-        self.done = self.reused = self.failed = 0
+        self.done = self.reused = 0
+        self.failures = Failures(tool.name, strict=strict)
+        self.made_by = files.provenance(
+            tool.name, tool.params, checkpoint=tool.checkpoint, classes=tool.classes
+        )
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -101,72 +210,42 @@ class Stage:
         if not os.access(self.out, os.W_OK | os.X_OK):
             raise ConfigurationError(f"cannot write to --out: {self.out}: permission denied")
 
-    # ---- the two ways to work ----
+    def run(self, sources: Sequence[str], *, workers: int = 0, limit: int | None = None) -> None:
+        """Do the tool's work for each record of a stream, and print the records.
 
-    def map(
-        self,
-        sources: Sequence[str],
-        work: Callable[[Job], Mapping[str, Any] | None],
-        *,
-        processes: int = 0,
-        limit: int | None = None,
-    ) -> None:
-        """Call ``work(job)`` for each record.
+        Ends the process with exit code 1 if some failed.
 
         Args:
             sources: files of records; none means stdin.
-            work: writes the job's files and returns keys to add to the record beside their paths.
-            processes: size of a pool that works on several records at once; ``work`` must then be
-                picklable. With 0 or 1 the work is done in this process.
+            workers: parallel processes of a :class:`RecordTool` (0 and 1: this one does the work);
+                threads in which a :class:`BatchTool` loads and saves.
             limit: stop after this many records.
         """
-        # Spawned, not forked: the reader is a thread, and forking beside threads can deadlock.
-        executor: Executor = (
-            ProcessPool(processes, start="spawn") if processes > 1 else ThreadPoolExecutor(1)
-        )
         self.limit = limit
-        self._run(sources, _Pipeline(self, executor, work), ahead=3 * max(processes, 1))
-
-    def batches(
-        self,
-        sources: Sequence[str],
-        *,
-        load: Callable[[Job], Any],
-        compute: Callable[[list[Any]], Sequence[Any]],
-        save: Callable[[Job, Any], Mapping[str, Any] | None],
-        batch: int,
-        threads: int,
-        group: Callable[[Any], Hashable] = lambda item: None,
-    ) -> None:
-        """Load in threads, compute several at once in this thread, save in threads.
-
-        A batch takes what is loaded and never waits to be full, so that a slow stream flows too.
-
-        Args:
-            sources: files of records; none means stdin.
-            load: reads what a job needs.
-            compute: results of a list of loaded items, one each; called from the main thread.
-            save: writes a job's files from its result; returns keys to add to the record.
-            batch: most items in one call of ``compute``.
-            threads: threads for loading and saving.
-            group: items are computed together only if this is equal for them, such as their size.
-        """
-        executor = ThreadPoolExecutor(max(threads, 1))
-        pipeline = _Pipeline(self, executor, load, compute, save, batch, group)
-        self._run(sources, pipeline, ahead=4 * batch + threads)
-
-    def _run(self, sources: Sequence[str], pipeline: _Pipeline, *, ahead: int) -> None:
+        tool = self.tool
+        if isinstance(tool, BatchTool):
+            # A batch never waits to be full, so that a slow stream flows too.
+            threads = max(workers, 1)
+            pipeline = _Pipeline(self, ThreadPoolExecutor(threads), tool.load, tool)
+            ahead = 4 * tool.batch_size + threads
+        else:
+            assert isinstance(tool, RecordTool)
+            # Spawned, not forked: the reader is a thread, and forking beside threads can deadlock.
+            executor: Executor = (
+                ProcessPool(workers, start="spawn") if workers > 1 else ThreadPoolExecutor(1)
+            )
+            pipeline = _Pipeline(self, executor, tool.work)
+            ahead = 3 * max(workers, 1)
         started = time.monotonic()
-        with console.progress(self.tool) as bar:
+        with console.progress(tool.name) as bar:
             pipeline.run(sources, ahead, bar)
         seconds = max(time.monotonic() - started, 1e-9)
         rate = (self.done + self.reused) / seconds
         parts = [f"{self.done} records in {seconds:.1f} s ({rate:.1f}/s)"]
         parts += [f"{self.reused} reused"] if self.reused else []
-        parts += [f"{self.failed} failed"] if self.failed else []
-        console.note(self.tool, ", ".join(parts))
-        if self.failed:
-            sys.exit(1)
+        parts += [f"{self.failures.count} failed"] if self.failures.count else []
+        console.note(tool.name, ", ".join(parts))
+        self.failures.exit()
 
     # ---- what the pipeline asks ----
 
@@ -176,23 +255,24 @@ class Stage:
         Raises:
             WsssError: a key is missing, or an output would fall outside ``out`` or on an input.
         """
-        records.need(record, self.needs)
+        tool = self.tool
+        records.need(record, tool.needs)
         paths = {
             key: records.safe_path(
-                self.out / key if self.subfolders else self.out, record["id"], suffix
+                self.out / key if tool.subfolders else self.out, record["id"], suffix
             )
-            for key, suffix in self.outputs.items()
-            if key not in self.only_with or record.get(self.only_with[key])
+            for key, suffix in tool.outputs.items()
+            if key not in tool.only_with or record.get(tool.only_with[key])
         }
         inputs = {
             os.path.normpath(value): key for key, value in record.items() if isinstance(value, str)
         }
         for key, path in paths.items():
             there = inputs.get(os.path.normpath(path))
-            if there is not None and (there != key or key in (*self.needs, *self.sources)):
+            if there is not None and (there != key or key in (*tool.needs, *tool.sources)):
                 raise WsssError(f"would overwrite its own '{there}'; change --out")
             path.parent.mkdir(parents=True, exist_ok=True)
-        found = {key: files.read_meta(record[key]) for key in self.sources if record.get(key)}
+        found = {key: files.read_meta(record[key]) for key in tool.sources if record.get(key)}
         known = {key: value for key, value in found.items() if value}
         lists = [value["classes"] for value in known.values() if "classes" in value]
         # Class numbers mean the same as in what they were made from.
@@ -213,10 +293,7 @@ class Stage:
             raise WsssError(f"cannot write: {text}; what was printed so far is safe") from error
         if console.debugging() and not known:
             raise error
-        self.failed += 1
-        console.warn(self.tool, f"{record['id']}: {text}" if record else text)
-        if self.strict:
-            raise WsssError("stopped at the first failure (--strict)")
+        self.failures(f"{record['id']}: {text}" if record else text)
 
 
 @dataclass
@@ -242,14 +319,10 @@ class _Pipeline:
         stage: Stage,
         executor: Executor,
         first: Callable[[Job], Any],
-        compute: Callable[[list[Any]], Sequence[Any]] | None = None,
-        save: Callable[[Job, Any], Any] | None = None,
-        batch: int = 1,
-        group: Callable[[Any], Hashable] = lambda item: None,
+        batched: BatchTool | None = None,
     ) -> None:
         self.stage, self.executor = stage, executor
-        self.first, self.compute, self.save = first, compute, save
-        self.batch, self.group = batch, group
+        self.first, self.batched = first, batched
         self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.window: deque[_Slot] = deque()
         self.ended = False
@@ -262,8 +335,8 @@ class _Pipeline:
             while not self.ended or self.window:
                 self._take(wait=True)
                 self._settle(places, bar)
-                while self.compute and (ready := self._ready()):
-                    self._compute(self.compute, ready)
+                while self.batched and (ready := self._ready(self.batched)):
+                    self._compute(self.batched, ready)
                     self._take(wait=False)
                     self._settle(places, bar)
         finally:
@@ -332,7 +405,7 @@ class _Pipeline:
             future, slot.future = slot.future, None
             if error := future.exception():
                 self._fail(slot, error)
-            elif slot.step == "loading" and self.compute:
+            elif slot.step == "loading" and self.batched:
                 slot.step, slot.item = "loaded", future.result()
             else:
                 assert slot.job is not None
@@ -345,29 +418,28 @@ class _Pipeline:
             places.release()
             bar.update()
 
-    def _ready(self) -> list[_Slot]:
-        """Up to ``batch`` loaded slots that can be computed together, the oldest among them."""
+    def _ready(self, tool: BatchTool) -> list[_Slot]:
+        """A batch of loaded slots that can be computed together, the oldest among them."""
         loaded = [slot for slot in self.window if slot.step == "loaded"]
         if not loaded:
             return []
-        wanted = self.group(loaded[0].item)
-        return [slot for slot in loaded if self.group(slot.item) == wanted][: self.batch]
+        wanted = tool.group(loaded[0].item)
+        return [slot for slot in loaded if tool.group(slot.item) == wanted][: tool.batch_size]
 
-    def _compute(self, compute: Callable[[list[Any]], Sequence[Any]], slots: list[_Slot]) -> None:
-        """Compute a batch; if that fails, one by one, so that only the culprit is lost."""
-        assert self.save is not None
+    def _compute(self, tool: BatchTool, slots: list[_Slot]) -> None:
+        """Compute a batch; if that fails, record by record, so that only the culprit is lost."""
         try:
-            results = compute([slot.item for slot in slots])
+            results = tool.compute([slot.item for slot in slots])
         except Exception as error:
             if len(slots) == 1:
                 self._fail(slots[0], error)
             else:
                 for slot in slots:
-                    self._compute(compute, [slot])
+                    self._compute(tool, [slot])
             return
         for slot, result in zip(slots, results, strict=True):
             slot.step, slot.item = "saving", None
-            self._submit(slot, self.save, slot.job, result)
+            self._submit(slot, tool.save, slot.job, result)
 
     def _finish(self, slot: _Slot, job: Job, extra: Mapping[str, Any] | None = None) -> None:
         added = {key: str(path) for key, path in job.paths.items()}

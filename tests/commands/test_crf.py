@@ -322,13 +322,16 @@ def test_pamr_refines_large_photographs_small(crf: Run, squares: Records) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--method", "pamr", "--gaussian", "3,3"], "--gaussian is for --method densecrf, not"),
-        (["--method", "pamr", "--bilateral", "80,13,10"], "--bilateral is for --method densecrf"),
-        (["--method", "pamr", "--crf-steps", "10"], "--crf-steps is for --method densecrf"),
-        (["--method", "pamr", "--certainty", "0.7"], "--certainty is for --method densecrf"),
-        (["--iterations", "10"], "--iterations is for --method pamr, not densecrf"),
-        (["--dilations", "1,2"], "--dilations is for --method pamr, not densecrf"),
-        (["--device", "cpu"], "--device is for --method pamr, not densecrf"),
+        (["--method", "pamr", "--gaussian", "3,3"], "--gaussian is only for --method densecrf"),
+        (
+            ["--method", "pamr", "--bilateral", "80,13,10"],
+            "--bilateral is only for --method densecrf",
+        ),
+        (["--method", "pamr", "--crf-steps", "10"], "--crf-steps is only for --method densecrf"),
+        (["--method", "pamr", "--certainty", "0.7"], "--certainty is only for --method densecrf"),
+        (["--iterations", "10"], "--iterations is only for --method pamr"),
+        (["--dilations", "1,2"], "--dilations is only for --method pamr"),
+        (["--device", "cpu"], "--device is only for --method pamr"),
         (["--method", "pamr", "--dilations", "1,0"], "each must be greater than 0"),
         (["--method", "pamr", "--dilations", "1,1.5"], "not a list of numbers"),
         (["--method", "pamr", "--iterations", "-1"], "-1 is not in the range x>=0"),
@@ -416,8 +419,8 @@ def test_bad_label_maps_and_photographs_fail_alone(crf: Run, squares: Records) -
     assert sorted(done.err.splitlines()) == sorted(
         [
             "wsss crf: small: small.png: label map is 30x20, its image 60x40",
-            "wsss crf: coloured: coloured.png: a label map holds class numbers in an 8-bit palette or "
-            "grey PNG, this is RGB; convert its colours to numbers first",
+            "wsss crf: coloured: coloured.png: a label map holds class numbers in an 8-bit palette "
+            "or grey PNG, this is RGB; convert its colours to numbers first",
             "wsss crf: empty: cannot read image: empty.png: empty file",
             "wsss crf: cut: cannot read image: cut.png: truncated file",
         ]

@@ -111,7 +111,7 @@ def test_the_paper_mines_a_fifth(erase: Run, records: Records) -> None:
 
 def test_threshold_instead_of_top(erase: Run, records: Records) -> None:
     found = [
-        areas(erase("--threshold", t, input=records[:1], check=0).records[0]["mined"])
+        areas(erase("--relative-threshold", t, input=records[:1], check=0).records[0]["mined"])
         for t in ("0.95", "0.5", "0")
     ]
     assert found == [[1, 3, 0, 0], [1, 255, 3, 0], [255, 255, 255, 0]]
@@ -123,19 +123,19 @@ def test_steps_add_up_until_nothing_is_left(erase: Run, records: Records) -> Non
     # The classifier of the next step sees the erased image: other maps, the cow not found any more.
     write_cam("both.npz", {"dog": [1.0, 0.0, 0.0, 0.5], "cat": [0.0, 0.0, 0.9, 0.5]})
     write_cam("one.npz", {"cow": [0.0, 0.0, 0.0, 0.0]})
-    second = erase("--threshold", "0.6", "-o", "s2", input=first, check=0).records
+    second = erase("--relative-threshold", "0.6", "-o", "s2", input=first, check=0).records
     assert [areas(record["mined"]) for record in second] == [[255, 3, 1, 0], [0, 0, 0, 2]]
     meta = files.read_meta(second[0]["mined"])
     assert meta is not None
     assert meta["from"]["mined"] == files.read_meta("s1/mined/both.png")
     assert "mined" not in meta["from"]["mined"].get("from", {})
     write_cam("both.npz", {"dog": [1.0, 1.0, 0.5, 1.0], "cat": [0.0, 0.0, 0.0, 0.0]})
-    last = erase("--threshold", "0", "-v", "-o", "s3", input=second[:1], check=0)
+    last = erase("--relative-threshold", "0", "-v", "-o", "s3", input=second[:1], check=0)
     told = last.err.splitlines()[0]
     assert told.startswith("wsss erase: both: ")
     assert told.endswith("% dog, 52% claimed twice, 0% left")
     assert (files.read_image(last.records[0]["erased"]) == FILL).all()
-    again = erase("--threshold", "0", "-o", "s4", input=last.records, check=0).records
+    again = erase("--relative-threshold", "0", "-o", "s4", input=last.records, check=0).records
     assert areas(again[0]["mined"]) == areas(last.records[0]["mined"])
 
 
@@ -312,7 +312,7 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
         (["--top", "0"], "0.0 is not in the range 0<x<=1"),
         (["--top", "nan"], "Invalid value for '--top': nan is not a number"),
         (["--background", "nan"], "Invalid value for '--background': nan is not a number"),
-        (["--threshold", "1.5"], "1.5 is not in the range 0<=x<=1"),
+        (["--relative-threshold", "1.5"], "1.5 is not in the range 0<=x<=1"),
         (["--fill", "red"], "'red' is not a list of numbers"),
         (["--fill", "1,2"], "3 numbers are needed"),
         (["--fill", "1,2,256"], "'1,2,256': mean, or red, green and blue from 0 to 255"),

@@ -132,7 +132,7 @@ def test_merge_finds_the_best_threshold_of_the_whole(run: Run, workdir: Path) ->
     assert Path("again.json").read_text() == Path("0.json").read_text()
     for option in ("--key=cam", "--threshold=0.3", "--ignore=7", "--per-image=x"):
         refused = run("eval", "--merge", "0.json", option, check=2)
-        assert f"{option.split('=')[0]} cannot change what --merge adds up" in refused.err
+        assert f"{option.split('=')[0]} is only for runs without --merge" in refused.err
     assert "--merge needs the files" in run("eval", "--merge", check=2).err
 
 

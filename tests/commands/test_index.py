@@ -113,7 +113,7 @@ def test_a_share_marked_strong(run: Run, toy: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--seed", "1"), "--seed: has no meaning without --strong"),
+        (("--seed", "1"), "--seed is only for --strong"),
         (("--strong", "0"), "'0': a share such as 0.1 or 1/16, at most 1"),
         (("--strong", "1/0"), "'1/0': a share such as 0.1 or 1/16, at most 1"),
         (("--strong", "1.5"), "'1.5': a share such as 0.1 or 1/16, at most 1"),
@@ -161,13 +161,13 @@ def test_saliency_asked_for_in_vain(run: Run, toy: Path) -> None:
         (("voc", "."), "wsss index voc: .: no folder JPEGImages in it; did you mean toy set?"),
         (
             ("voc", "toy set", "--classes", "voc"),
-            "wsss index voc: --classes names the numbers in masks: add --labels-from masks "
+            "wsss index voc: --classes is only for --labels-from masks "
             "('wsss index voc --help' lists the options)",
         ),
         (
             ("voc", "toy set", "--labels-from", "masks", "--classes", "vox"),
-            "wsss index voc: --classes vox: not voc, coco or a readable text file with one class name "
-            "a line",
+            "wsss index voc: --classes vox: not voc, coco or a readable text file with one class "
+            "name a line",
         ),
         (
             ("voc",),

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from tests.conftest import Run
+from wsss_cli.cli import COMMANDS, cli
 
 
 @pytest.mark.parametrize(("given", "rounds"), [(None, "0"), ("ACTIVE", "30000000000")])
@@ -33,3 +37,74 @@ def test_threads_of_torch_sleep_when_they_wait(
     )
     assert done.returncode == 2
     assert f"GOMP_SPINCOUNT = '{rounds}'" in done.stderr  # 300000 if nothing is said
+
+
+# ---- one flag, one meaning -----------------------------------------------------------------------
+
+# Flags whose help differs from command to command, and how all of them begin.
+ALIKE = {
+    "--batch-size": "Images in a batch",
+    "--checkpoint": "Trained network (",
+    "--classes": "Class list",
+    "--crf": "Refine the ",
+    "--epochs": "Passes over the records.",
+    "--key": "Record key of the ",
+    "--lr": "Learning rate",
+    "--out": "Output",
+    "--output-stride": "Stride of the last feature map",
+    "--scores": "Store the ",
+    "--seed": "Random seed",
+    "--workers": "Parallel ",
+}
+
+
+def declared() -> dict[str, list[tuple[str, click.Option]]]:
+    """The options of all commands by flag."""
+    flags: dict[str, list[tuple[str, click.Option]]] = {}
+    context = click.Context(cli, info_name="wsss")
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        inner = command.commands.values() if isinstance(command, click.Group) else [command]
+        for each in inner:
+            assert each is not None
+            for param in each.params:
+                if isinstance(param, click.Option):
+                    for flag in param.opts:
+                        flags.setdefault(flag, []).append((name, param))
+    return flags
+
+
+@pytest.mark.parametrize("flag", [flag for flag, used in declared().items() if len(used) > 1])
+def test_one_flag_has_one_meaning(flag: str) -> None:
+    used = declared()[flag]
+    long = next(name for name in used[0][1].opts if name.startswith("--"))
+    first = used[0][1].help or ""
+    start = ALIKE.get(long, first)
+    for name, option in used:
+        assert (option.help or "").startswith(start), f"{name} {flag}"
+        assert long in ALIKE or option.help == first, f"{name} {flag}"
+
+
+def test_old_flags_and_settings_still_work_and_say_their_new_name(run: Run) -> None:
+    made = run("toy", "a", "--train", "1", "--val=1", check=0)
+    assert made.err == (
+        "wsss toy: --train is called --num-train now\n"
+        "wsss toy: --val is called --num-val now\nwsss toy: a: 2 pictures made\n"
+    )
+    Path("wsss.toml").write_text("[toy]\ntrain = 1\nnum-val = 0\n")
+    told = run("toy", "b", check=0).err
+    assert told == "wsss toy: setting train is called num_train now\nwsss toy: b: 1 pictures made\n"
+    told = run("toy", "c", env={**os.environ, "WSSS_TOY_VAL": "2"}, check=0).err
+    assert told.endswith("wsss toy: c: 3 pictures made\n")
+    assert "setting val is called num_val now" in told
+    assert "--train" not in run("toy", "--help", check=0).out.split()
+
+
+def test_an_option_is_only_for_its_choice(inside: Run) -> None:
+    """On the command line; a weaker choice in the settings file is overridden by it."""
+    refused = "wsss crf: --iterations is only for --method pamr"
+    assert refused in inside("crf", "--iterations", "3", check=2).err
+    Path("wsss.toml").write_text("[crf]\niterations = 3\n")
+    assert refused in inside("crf", check=2).err
+    inside("crf", "--method", "pamr", check=0)
+    inside("crf", "--method", "densecrf", check=0)

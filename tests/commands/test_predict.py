@@ -153,7 +153,7 @@ def test_dropping_needs_a_network_that_knows(
     inside: Run, photographs: Records, network: Path
 ) -> None:
     done = inside("predict", "-c", network, "--drop-below", "0.1", input=photographs, check=2)
-    assert "--drop-below needs a network trained with --psl" in done.err
+    assert "--drop-below is only for networks trained with --psl" in done.err
     inside("predict", "-c", network, "-o", "out", input=photographs[:1], check=0)
     meta = files.read_meta("out/photo 0 é.png")
     assert meta is not None

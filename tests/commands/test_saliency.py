@@ -253,7 +253,7 @@ def test_without_onnxruntime_it_says_what_to_install(
 def test_wrong_usage(inside: Run, squares: Records) -> None:
     Path("m.onnx").write_text(as_lines(squares))
     for args, said in (
-        (("--input-size", "64"), "--input-size: has no meaning without --model"),
+        (("--input-size", "64"), "--input-size is only for --model"),
         (("--invert", "--model", "m.onnx"), "--model makes maps and --invert rewrites some"),
     ):
         assert said in inside("saliency", *args, input=squares, check=2).err

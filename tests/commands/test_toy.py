@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Run
 
-SMALL = ("--train", "3", "--val", "2", "--size", "64")
+SMALL = ("--num-train", "3", "--num-val", "2", "--size", "64")
 
 
 def test_makes_once_and_keeps(run: Run) -> None:
@@ -46,8 +46,8 @@ def test_refuses_what_is_not_its_own(run: Run, workdir: Path) -> None:
     [
         (("toy", "--seed", "-1"), "seed -1: must be at least 0"),
         (
-            ("toy", "--train", "-1"),
-            "Invalid value for '--train': -1 is not in the range x>=0. "
+            ("toy", "--num-train", "-1"),
+            "Invalid value for '--num-train': -1 is not in the range x>=0. "
             "('wsss toy --help' lists the options)",
         ),
         (
@@ -66,7 +66,7 @@ def test_wrong_usage(run: Run, arguments: tuple[str, ...], message: str) -> None
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_is_completed(run: Run, sent: signal.Signals) -> None:
-    options = ["--train", "30", "--val", "1", "--size", "64"]
+    options = ["--num-train", "30", "--num-val", "1", "--size", "64"]
     process = subprocess.Popen(
         [sys.executable, "-m", "wsss_cli", "toy", "toy", *options],
         stderr=subprocess.PIPE,

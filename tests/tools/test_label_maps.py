@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional
 
+from wsss_cli import files
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods.crf import dense_crf
@@ -108,3 +111,18 @@ def test_without_a_crf_or_a_class_nothing_is_refined() -> None:
     scores = np.random.default_rng(0).random((2, 4, 4)).astype(np.float32)
     assert label_maps.refine(image, scores, None) is scores
     assert label_maps.refine(image, scores[:1], {}).shape == (1, 4, 4)
+
+
+def test_photograph_and_maps_must_match(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), (90, 120, 40)).save(tmp_path / "a.png")
+    files.write_maps(tmp_path / "a.npz", np.ones((1, 12, 16)), ("dog",), (48, 64), {})
+    record = {"image": str(tmp_path / "a.png"), "cam": str(tmp_path / "a.npz")}
+    image, maps = label_maps.read_matching(record, "cam")
+    assert image.shape == (48, 64, 3)
+    assert maps.classes == ("dog",)
+    image, maps = label_maps.read_matching(record, "cam", 32)
+    assert image.shape == (24, 32, 3)
+    assert maps.size == (48, 64)
+    Image.new("RGB", (48, 64)).save(record["image"])
+    with pytest.raises(WsssError, match="maps of an image of 64x48, but this one is 48x64"):
+        label_maps.read_matching(record, "cam")

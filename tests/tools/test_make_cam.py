@@ -15,25 +15,27 @@ from torch.nn import functional
 from wsss_cli import files
 from wsss_cli.errors import WsssError
 from wsss_cli.methods.grids import on_image
+from wsss_cli.models.cam import ClassMaps
+from wsss_cli.models.eps import Probabilities
 from wsss_cli.models.inference import Runner
-from wsss_cli.models.networks import READINGS
 from wsss_cli.models.sipe import General, ImageSpecific
+from wsss_cli.stage import Job
 from wsss_cli.tools.label_maps import map_size
-from wsss_cli.tools.make_cam import CamMaker
+from wsss_cli.tools.make_cam import CamMaker, Photograph
 
 Looking = Callable[..., Runner]
 COLOURS = ("red", "green", "blue")
 
 
-def maker(runner: Runner, **changed: Any) -> CamMaker:
-    settings = {
-        "reading": READINGS["cam"],
-        "classes": COLOURS,
-        "scales": (1.0,),
-        "flip": True,
-        **changed,
-    }
-    return CamMaker(runner, **settings)
+def maker(runner: Runner, *, classes: tuple[str, ...] = COLOURS, **changed: Any) -> CamMaker:
+    runner.classes = classes
+    settings = {"reading": ClassMaps(), "scales": (1.0,), "flip": True, **changed}
+    return CamMaker(runner=runner, **settings)
+
+
+def maps_of(made: CamMaker, path: Path, *records: dict[str, Any]) -> list[Photograph]:
+    """The photograph with the maps that each record asks for."""
+    return made.compute([made.load(Job({**record, "image": path}, {}, {})) for record in records])
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:
@@ -57,7 +59,7 @@ def test_what_is_bright_in_the_photograph_is_bright_in_its_map(
     ramp = np.arange(size[0])[:, None] / 2 + np.arange(size[1]) / 4
     path = save(tmp_path / "a.png", np.repeat(ramp[..., None], 3, 2).round())
     made = maker(looking(16), scales=scales, flip=flip)
-    (seen,) = made.compute([made.load({"labels": ["green"]}, path)])
+    (seen,) = maps_of(made, path, {"labels": ["green"]})
     assert seen.maps is not None
     found = seen.maps[0]
     height, width = map_size(size)
@@ -71,15 +73,16 @@ def test_what_is_bright_in_the_photograph_is_bright_in_its_map(
 
 def test_labels_say_which_maps_in_their_order(looking: Looking, photograph: Path) -> None:
     made = maker(looking(), scales=(1.0, 0.5))
-    batch = [made.load({"labels": names}, photograph) for names in (["blue", "red"], [], ["green"])]
-    both, none, one = made.compute(batch)
+    both, none, one = maps_of(
+        made, photograph, *({"labels": names} for names in (["blue", "red"], [], ["green"]))
+    )
     assert (both.names, none.names, one.names) == (("blue", "red"), (), ("green",))
     for seen in (both, none, one):
         assert seen.maps is not None
         assert seen.maps.shape == (len(seen.names), 12, 16)
         assert seen.maps.dtype == np.float32
         assert [plane.max() for plane in seen.maps] == [1] * len(seen.names)
-    (alone,) = made.compute([made.load({"labels": ["red"]}, photograph)])
+    (alone,) = maps_of(made, photograph, {"labels": ["red"]})
     assert both.maps is not None
     assert alone.maps is not None
     np.testing.assert_allclose(alone.maps[0], both.maps[1], atol=1e-6)
@@ -92,7 +95,7 @@ def test_images_without_labels(looking: Looking, tmp_path: Path) -> None:
 
     def names(**settings: Any) -> tuple[str, ...]:
         made = maker(looking(), **settings)
-        return made.compute([made.load({}, path)])[0].names
+        return maps_of(made, path, {})[0].names
 
     assert names() == ()
     assert names(all_classes=True) == COLOURS
@@ -100,7 +103,7 @@ def test_images_without_labels(looking: Looking, tmp_path: Path) -> None:
     assert names(score_above=0.5) == COLOURS
     assert names(score_above=0.9) == ()
     made = maker(looking(), score_above=0.7)  # labels that are there count all the same
-    assert made.compute([made.load({"labels": ["blue"]}, path)])[0].names == ("blue",)
+    assert maps_of(made, path, {"labels": ["blue"]})[0].names == ("blue",)
 
 
 # ---- image-specific maps -------------------------------------------------------------------------
@@ -120,7 +123,7 @@ def test_image_specific_maps_lie_where_the_regions_are(
     looking: Looking, halves: Path, scales: tuple[float, ...], flip: bool
 ) -> None:
     made = maker(looking(twice=True), reading=ImageSpecific(), scales=scales, flip=flip)
-    (seen,) = made.compute([made.load({"labels": ["red"]}, halves)])
+    (seen,) = maps_of(made, halves, {"labels": ["red"]})
     assert seen.names == ("background", "red")
     assert seen.maps is not None
     assert seen.maps.shape == (2, 60, 76)
@@ -138,7 +141,7 @@ def test_image_specific_maps_say_how_alike_not_more(looking: Looking, tmp_path: 
     pixels = np.zeros((240, 304, 3))
     pixels[:, :150, 0], pixels[120:, :150, 2], pixels[:, 150:, 1] = 250, 200, 100
     made = maker(looking(twice=True), reading=ImageSpecific())
-    (seen,) = made.compute([made.load({"labels": ["red"]}, save(tmp_path / "a.png", pixels))])
+    (seen,) = maps_of(made, save(tmp_path / "a.png", pixels), {"labels": ["red"]})
     assert seen.maps is not None
     prototype = np.array([250, 0, 100])
     for part, colour in ((np.s_[:25, :30], [250, 0, 0]), (np.s_[35:, :30], [250, 0, 200])):
@@ -148,9 +151,9 @@ def test_image_specific_maps_say_how_alike_not_more(looking: Looking, tmp_path: 
 
 def test_general_maps_leave_a_background(looking: Looking, halves: Path) -> None:
     made = maker(looking(twice=True), reading=General())
-    (seen,) = made.compute([made.load({"labels": ["red"]}, halves)])
+    (seen,) = maps_of(made, halves, {"labels": ["red"]})
     plain = maker(looking(16))
-    (expected,) = plain.compute([plain.load({"labels": ["red"]}, halves)])
+    (expected,) = maps_of(plain, halves, {"labels": ["red"]})
     assert seen.names == ("background", "red")
     assert seen.maps is not None
     assert expected.maps is not None
@@ -163,19 +166,19 @@ def test_image_specific_maps_of_a_batch_and_of_images_without_labels(
 ) -> None:
     made = maker(looking(twice=True), reading=ImageSpecific(), score_above=0.58)
     records: list[dict[str, Any]] = [{}, {"labels": []}, {"labels": ["green", "red"]}]
-    found, none, both = made.compute([made.load(record, halves) for record in records])
+    found, none, both = maps_of(made, halves, *records)
     assert found.names == ("background", "red")  # its mean of 0.53 is the probability 0.63
     assert none.names == ()
     assert both.names == ("background", "green", "red")
     for seen in (found, both):
-        (alone,) = made.compute([made.load({"labels": list(seen.names[1:])}, halves)])
+        (alone,) = maps_of(made, halves, {"labels": list(seen.names[1:])})
         np.testing.assert_array_equal(alone.maps, seen.maps)
 
 
 def test_where_nothing_is_wanted_the_network_rests(looking: Looking, photograph: Path) -> None:
     runner = looking()
     made = maker(runner)
-    made.compute([made.load({"labels": []}, photograph), made.load({}, photograph)])
+    maps_of(made, photograph, {"labels": []}, {})
     assert runner.network.calls == 0
 
 
@@ -183,7 +186,7 @@ def test_a_label_that_is_no_class(looking: Looking, photograph: Path) -> None:
     with pytest.raises(
         WsssError, match="label 'gren' is not in the class list; did you mean green"
     ):
-        maker(looking()).load({"labels": ["gren"]}, photograph)
+        maps_of(maker(looking()), photograph, {"labels": ["gren"]})
 
 
 def test_files_hold_maps_of_the_photographs_size(looking: Looking, tmp_path: Path) -> None:
@@ -191,18 +194,19 @@ def test_files_hold_maps_of_the_photographs_size(looking: Looking, tmp_path: Pat
     path = save(tmp_path / "a.jpg", np.random.default_rng(0).integers(0, 256, (401, 602, 3)))
     for bound in (0, 100):
         made = maker(looking(16, bound))
-        (seen,) = made.compute([made.load({"labels": ["red"]}, path)])
+        (seen,) = maps_of(made, path, {"labels": ["red"]})
         assert max(seen.image.shape) == (bound or 602)
-        made.save(seen, tmp_path / "a.npz", {"tool": "test"})
+        made.save(Job({}, {"cam": tmp_path / "a.npz"}, {"tool": "test"}), seen)
         maps = files.read_maps(tmp_path / "a.npz")
         assert (maps.size, maps.classes, maps.meta) == ((401, 602), ("red",), {"tool": "test"})
         assert maps.cam.shape == (1, 101, 151)
 
 
 def test_what_changes_the_maps_is_in_their_provenance(looking: Looking) -> None:
-    assert maker(looking()).params == {"scales": (1.0,), "flip": True}
+    common = {"scales": (1.0,), "image_key": "image", "max_side": 0}
+    assert maker(looking()).params == {**common, "flip": True}
     changed = maker(looking(), all_classes=True, score_above=0.5, flip=False).params
-    assert changed == {"scales": (1.0,), "flip": False, "all": True, "score_above": 0.5}
+    assert changed == {**common, "flip": False, "all": True, "score_above": 0.5}
 
 
 # ---- a classifier with a background --------------------------------------------------------------
@@ -212,8 +216,8 @@ def test_softmax_of_the_labels_and_the_background_over_all_views(
     looking: Looking, photograph: Path
 ) -> None:
     """Mean over the views, then given that no other class is there; background first."""
-    made = maker(looking(), reading=READINGS["eps"], classes=("red", "green"), scales=(1.0, 0.5))
-    (seen,) = made.compute([made.load({"labels": ["green"]}, photograph)])
+    made = maker(looking(), reading=Probabilities(), classes=("red", "green"), scales=(1.0, 0.5))
+    (seen,) = maps_of(made, photograph, {"labels": ["green"]})
     assert seen.names == ("background", "green")
     assert seen.maps is not None
     assert seen.maps.shape == (2, 12, 16)
@@ -235,11 +239,11 @@ def test_a_classifier_with_a_background_maps_nothing_where_nothing_is_wanted(
     looking: Looking, photograph: Path
 ) -> None:
     runner = looking()
-    made = maker(runner, reading=READINGS["eps"], classes=("red", "green"))
-    (seen,) = made.compute([made.load({"labels": []}, photograph)])
+    made = maker(runner, reading=Probabilities(), classes=("red", "green"))
+    (seen,) = maps_of(made, photograph, {"labels": []})
     assert seen.maps is not None
     assert (seen.names, len(seen.maps), runner.network.calls) == ((), 0, 0)
-    made = maker(runner, reading=READINGS["eps"], classes=("red", "green"), score_above=0.99)
-    assert made.compute([made.load({}, photograph)])[0].names == ()
-    made = maker(runner, reading=READINGS["eps"], classes=("red", "green"), score_above=0.1)
-    assert made.compute([made.load({}, photograph)])[0].names == ("background", "red", "green")
+    made = maker(runner, reading=Probabilities(), classes=("red", "green"), score_above=0.99)
+    assert maps_of(made, photograph, {})[0].names == ()
+    made = maker(runner, reading=Probabilities(), classes=("red", "green"), score_above=0.1)
+    assert maps_of(made, photograph, {})[0].names == ("background", "red", "green")

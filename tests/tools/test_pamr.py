@@ -12,26 +12,15 @@ from wsss_cli.classes import VOC
 from wsss_cli.files import Maps
 from wsss_cli.methods.pamr import pamr
 from wsss_cli.tools import pamr as tool
-from wsss_cli.tools.crf import Given, Refiner
-from wsss_cli.tools.pamr import AdaptiveRefiner
+from wsss_cli.tools.crf import Given, Source
+from wsss_cli.tools.pamr import PamrRefiner
 
-SETTINGS = {"iterations": 3, "dilations": (1, 2)}
+SETTINGS: dict[str, Any] = {"iterations": 3, "dilations": (1, 2)}
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
 
-def refiner() -> AdaptiveRefiner:
-    return AdaptiveRefiner(
-        Refiner(
-            key="scores",
-            pamr=SETTINGS,
-            alpha=16.0,
-            threshold=None,
-            certainty=0.7,
-            max_side=0,
-            classes=None,
-        ),
-        "cpu",
-    )
+def refiner() -> PamrRefiner:
+    return PamrRefiner(Source(key="scores", max_side=0), device="cpu", **SETTINGS)
 
 
 def probabilities(*present: int) -> Any:

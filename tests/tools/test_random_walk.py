@@ -11,7 +11,7 @@ import torch
 from wsss_cli.files import Checkpoint, Maps
 from wsss_cli.models.inference import Runner
 from wsss_cli.models.networks import build_network
-from wsss_cli.tools.random_walk import Walked, Walker
+from wsss_cli.tools.random_walk import Walk, Walker
 
 
 def make(max_side: int = 0, **settings: Any) -> Walker:
@@ -46,7 +46,7 @@ def walked(walker: Walker, cam: Any, size: tuple[int, int], own: Any = None) -> 
     background = None if own is None else np.asarray(own, np.float16)
     image = np.full((*size, 3), 128, np.uint8)
     numbers = list(range(1, len(cam) + 1))
-    (done,) = walker.compute([Walked(image, maps, background, numbers)])
+    (done,) = walker.compute([Walk(image, maps, background, numbers)])
     return done.scores
 
 

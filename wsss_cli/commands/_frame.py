@@ -44,7 +44,12 @@ class Command(click.Command):
         name = info_name or ""
         self._rename_settings(name, parent)
         check_settings(self, name, parent)
-        context = super().make_context(name, self._rename_flags(name, args), parent, **extra)
+        try:
+            context = super().make_context(name, self._rename_flags(name, args), parent, **extra)
+        except WsssError as error:  # of an option's value, such as a class list
+            path = f"{parent.command_path} {name}" if parent else name
+            console.warn(path.partition(" ")[2], describe(error))
+            sys.exit(error.exit_code)
         for param in self.params:
             value = context.params.get(param.name or "")
             # Click finds NaN in every range.
@@ -114,8 +119,8 @@ def command(**attributes: Any) -> Callable[[Callable[..., Any]], Command]:
     """Declare the command of a module: its name is the module's, its help the docstring."""
 
     def decorate(function: Callable[..., Any]) -> Command:
-        name = function.__module__.rpartition(".")[2].replace("_", "-")
-        return click.command(name, cls=Command, **attributes)(function)
+        named = function.__module__.rpartition(".")[2].replace("_", "-")
+        return click.command(**{"name": named, "cls": Command, **attributes})(function)
 
     return decorate
 

@@ -12,7 +12,6 @@ import click
 from click.core import ParameterSource
 
 from wsss_cli.classes import load_classes
-from wsss_cli.errors import WsssError, describe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,12 +66,7 @@ class ClassList(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return load_classes(value)
-        except WsssError as error:
-            self.fail(describe(error), param, ctx)
+        return value if isinstance(value, tuple) else load_classes(value)
 
 
 def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -112,7 +106,8 @@ def gather(name: str, *keys: str) -> Callable[[Callable[..., Any]], Callable[...
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def gathered(*args: Any, **params: Any) -> Any:
-            return function(*args, **params, **{name: {key: params.pop(key) for key in keys}})
+            value = {key: params.pop(key) for key in keys}
+            return function(*args, **params, **{name: value})
 
         return gathered
 
@@ -131,7 +126,7 @@ def only_with(need: str, holds: bool, *names: str) -> None:
         names: parameters of the command.
 
     Raises:
-        click.BadParameter: one of them was given.
+        click.UsageError: one of them was given.
     """
     if holds:
         return
@@ -139,11 +134,12 @@ def only_with(need: str, holds: bool, *names: str) -> None:
     choice = _rank(context, need.split()[0].removeprefix("--").replace("-", "_"))
     for param in context.command.params:
         if param.name in names and _rank(context, str(param.name)) >= max(choice, 1):
-            raise click.BadParameter(f"is for {need} only", context, param, param.opts[0])
+            raise click.UsageError(f"{param.opts[0]} is only for {need}", context)
 
 
 def _rank(context: click.Context, name: str) -> int:
-    return _SOURCES.get(context.get_parameter_source(name), 0)
+    source = context.get_parameter_source(name)
+    return 0 if source is None else _SOURCES.get(source, 0)
 
 
 _SOURCES = {
@@ -173,9 +169,7 @@ def stage_options(out: str, **out_attributes: Any) -> Callable[[F], F]:
         "help": "Output folder.",
     }
     return chain(
-        click.option(
-            "-o", "--out", default=out, show_default=True, **{**folder, **out_attributes}
-        ),
+        click.option("-o", "--out", default=out, show_default=True, **{**folder, **out_attributes}),
         click.option(
             "--skip-existing",
             is_flag=True,
@@ -284,9 +278,7 @@ processes_option = click.option(
     help="Parallel processes.",
 )
 
-seed_option = click.option(
-    "--seed", default=0, show_default=True, type=int, help="Random seed."
-)
+seed_option = click.option("--seed", default=0, show_default=True, type=int, help="Random seed.")
 
 
 def batch_size_option(default: int, what: str) -> Callable[[F], F]:

@@ -41,7 +41,7 @@ scale_option = click.option(
 
 def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> Callable[[F], F]:
     """What the loop is told, with a trainer's own defaults."""
-    return _options._chain(
+    return _options.chain(
         click.option(
             "--epochs",
             default=epochs,
@@ -141,7 +141,7 @@ def _output_stride_option(default: str) -> Callable[[F], F]:
 
 
 output_stride_option = _output_stride_option("that of the checkpoint")
-backbone_options = _options._chain(
+backbone_options = _options.chain(
     click.option(
         "--backbone",
         default="efficientnet-lite0",

@@ -17,7 +17,7 @@ _FROM = {
 }
 
 
-@_frame.command("config")
+@_frame.command()
 @click.argument("names", nargs=-1, metavar="[COMMAND]...")
 @click.option("--changed", is_flag=True, help="Only what differs from the defaults.")
 @click.pass_context

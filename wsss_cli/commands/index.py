@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -13,8 +12,9 @@ import click
 
 from wsss_cli import console, records
 from wsss_cli.commands import _frame, _options
-from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.errors import ConfigurationError
 from wsss_cli.records import Record
+from wsss_cli.stage import Failures
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -22,7 +22,6 @@ root_argument = click.argument("root", type=click.Path(exists=True, file_okay=Fa
 saliency_option = click.option(
     "--saliency", metavar="DIR", help="Folder of saliency maps, ID.png; here or in ROOT."
 )
-strict_option = click.option("--strict", is_flag=True, help="Stop at the first record that fails.")
 
 
 def _share(
@@ -39,7 +38,7 @@ def _share(
     return share
 
 
-strong_options = _options._chain(
+strong_options = _options.chain(
     click.option(
         "--strong",
         default=None,
@@ -52,9 +51,9 @@ strong_options = _options._chain(
     click.option(
         "--seed",
         default=None,
+        show_default="0",
         type=int,
-        help="With --strong, another seed marks others; a larger share holds the smaller ones of "
-        "the same seed.  [default: 0]",
+        help="Random seed of --strong; a larger share contains the smaller ones of the same seed.",
     ),
 )
 
@@ -101,11 +100,11 @@ def command() -> None:
     help="Names of the numbers in the masks, for --labels-from masks.  [default: voc]"
 )
 @strong_options
-@strict_option
+@_options.strict_option
 def voc(
     root: str,
     split: str,
-    classes: str | None,
+    classes: tuple[str, ...] | None,
     strict: bool,
     strong: Fraction | None,
     seed: int | None,
@@ -128,15 +127,13 @@ def voc(
     Example:
       wsss index voc VOC2012 --split train_aug --saliency Saliency > train_aug.jsonl
     """
-    from wsss_cli.classes import VOC, load_classes
+    from wsss_cli.classes import VOC
     from wsss_cli.datasets.voc import voc_records
 
-    if classes and options["labels_from"] != "masks":
-        raise click.UsageError("--classes names the numbers in masks: add --labels-from masks")
-    names = load_classes(classes) if classes else VOC
+    _options.only_with("--labels-from masks", options["labels_from"] == "masks", "classes")
     _print(
         "index voc",
-        lambda on_error: voc_records(root, split, on_error, classes=names, **options),
+        lambda on_error: voc_records(root, split, on_error, classes=classes or VOC, **options),
         wanted={"saliency": options["saliency"]},
         strict=strict,
         strong=strong,
@@ -155,7 +152,7 @@ def voc(
 @click.option("--masks", metavar="DIR", help="Folder of true masks, ID.png; here or in ROOT.")
 @saliency_option
 @strong_options
-@strict_option
+@_options.strict_option
 def folder(
     root: str, strict: bool, strong: Fraction | None, seed: int | None, **options: Any
 ) -> None:
@@ -200,16 +197,11 @@ def _print(
     seed: int | None,
 ) -> None:
     """Print what ``index`` finds, name what it leaves out, and say what was asked for in vain."""
-    if seed is not None and strong is None:
-        raise click.BadParameter("has no meaning without --strong", param_hint="--seed")
-    failed = 0
+    _options.only_with("--strong", strong is not None, "seed")
+    failures = Failures(tool, strict=strict)
 
     def fail(text: str) -> None:
-        nonlocal failed
-        failed += 1
-        console.warn(tool, _CONTROL.sub("?", text))  # a line break in a name would make two lines
-        if strict:
-            raise WsssError("stopped at the first failure (--strict)")
+        failures(_CONTROL.sub("?", text))  # a line break in a name would make two lines
 
     count = 0
     lacking: Counter[str] = Counter()
@@ -224,9 +216,10 @@ def _print(
         console.note(
             tool, f"{number} of {count} records have no {key}: no such file in {wanted[key]}"
         )
-    console.note(tool, f"{count} records" + (f", {failed} failed" if failed else ""))
-    if failed:
-        sys.exit(1)
+    console.note(
+        tool, f"{count} records" + (f", {failures.count} failed" if failures.count else "")
+    )
+    failures.exit()
 
 
 def _marked(tool: str, found: list[Record], share: Fraction, seed: int) -> list[Record]:

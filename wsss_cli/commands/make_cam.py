@@ -9,10 +9,9 @@ import click
 from wsss_cli.commands import _frame, _options
 
 
-@_frame.command("make-cam")
+@_frame.command()
 @_options.records_argument
-@_options.checkpoint_option("cam", "eps", "sipe")
-@_options.out_option("out/cam")
+@_options.checkpoint_option(*_options.CLASSIFIERS)
 @_options.inference_options((0.5, 1.0, 1.5, 2.0))
 @click.option("--all", is_flag=True, help="Maps of all classes, not only labels.")
 @click.option(
@@ -20,52 +19,48 @@ from wsss_cli.commands import _frame, _options
     default=None,
     type=click.FloatRange(0, 1),
     metavar="P",
-    help="For images without labels: maps of the classes found with at least this probability.",
+    help="For images without labels: maps of the classes with at least this probability.",
 )
 @click.option(
     "--map",
     default=None,
+    show_default="is-cam",
     type=click.Choice(["is-cam", "cam"]),
-    help="With a checkpoint of sipe-train: the image-specific CAM or the general one."
-    "  [default: is-cam]",
+    help="With a checkpoint of sipe-train: the image-specific CAM or the general one.",
 )
 @click.option(
     "--seed-background",
     default=None,
-    type=click.FloatRange(min=0, min_open=True),
+    show_default="0.8",
+    type=_options.positive,
     metavar="WEIGHT",
-    help="With image-specific CAMs: weight of the background among the seeds; larger gives more of"
-    " it, 0.5 is the paper's.  [default: 0.8]",
+    help="With image-specific CAMs: weight of the background in the choice of seeds; a larger one "
+    "gives more background, 0.5 is the paper's.",
 )
-@_options.batch_size_option
+@_options.batch_size_option(4, " (all of one size)")
 @_options.image_key_option
 @_options.max_side_option
-@_options.stage_options
 @_options.workers_option
 @_options.device_options
+@_options.stage_options("out/cam")
 def command(
     records: tuple[str, ...],
     checkpoint: str,
-    out: str,
-    scales: tuple[float, ...],
-    flip: bool,
     all: bool,
-    score_above: float | None,
     map: str | None,
     seed_background: float | None,
-    batch_size: int,
-    image_key: str,
     max_side: int,
     workers: int,
     device: str,
     precision: str,
-    **stage_options: Any,
+    stage: dict[str, Any],
+    **settings: Any,
 ) -> None:
     """Write class activation maps.
 
     Reads records with `image` and `labels`; adds `cam`: OUT/ID.npz with the maps of the labelled
-    classes at a quarter of the image's size, and with a checkpoint of eps-train or sipe-train that
-    of the background first. Without labels there are no maps, unless --all or --score-above is
+    classes at a quarter of the image's size. Maps from a checkpoint of eps-train or sipe-train
+    begin with the background. Images without labels get no maps, unless --all or --score-above is
     given.
 
     \b
@@ -73,61 +68,20 @@ def command(
       wsss index voc VOC2012 --split train | wsss make-cam -c cam.pt -o out/cam > cam.jsonl
     """
     _frame.sleep_when_idle()
-    from wsss_cli.files import load_checkpoint, provenance
+    from wsss_cli.files import load_checkpoint
     from wsss_cli.models.inference import Runner
-    from wsss_cli.models.networks import READINGS
-    from wsss_cli.models.sipe import General, ImageSpecific
+    from wsss_cli.models.networks import KINDS
     from wsss_cli.stage import Stage
     from wsss_cli.tools.make_cam import CamMaker
 
-    loaded = load_checkpoint(checkpoint, *READINGS)
-    reading = READINGS[loaded.kind]
-    for name, given in (("--map", map), ("--seed-background", seed_background)):
-        if given is not None and loaded.kind != "sipe":
-            raise click.BadParameter(
-                f"{checkpoint} is of kind {loaded.kind}, not of sipe-train", param_hint=name
-            )
-    if map == "cam":
-        if seed_background is not None:
-            raise click.BadParameter(
-                "general CAMs have no seeds; leave it out", param_hint="--seed-background"
-            )
-        reading = General()
-    elif seed_background is not None:
-        reading = ImageSpecific(seed_background)
-    maker = CamMaker(
-        Runner(loaded, device=device, precision=precision, max_side=max_side),
-        reading=reading,
-        classes=loaded.classes,
-        scales=scales,
-        flip=flip,
-        all_classes=all,
-        score_above=score_above,
-    )
-    stage = Stage(
-        "make-cam",
-        out=out,
-        outputs={"cam": ".npz"},
-        needs=(image_key,),
-        sources=() if image_key == "image" else (image_key,),
-        made_by=provenance(
-            "make-cam",
-            {
-                **maker.params,
-                "image_key": image_key,
-                "max_side": max_side,
-            },
-            checkpoint=loaded.digest,
-            classes=loaded.classes,
-        ),
-        **stage_options,
-    )
-    stage.batches(
-        records,
-        load=lambda job: maker.load(job.record, job.record[image_key]),
-        compute=maker.compute,
-        save=lambda job, seen: maker.save(seen, job.paths["cam"], job.meta),
-        batch=batch_size,
-        threads=workers,
-        group=lambda seen: seen.image.shape,
-    )
+    loaded = load_checkpoint(checkpoint, *_options.CLASSIFIERS)
+    readings = KINDS[loaded.kind].readings
+    sipe = f"checkpoints of sipe-train ({checkpoint} is of kind {loaded.kind})"
+    _options.only_with(sipe, loaded.kind == "sipe", "map", "seed_background")
+    _options.only_with("--map is-cam", map != "cam", "seed_background")
+    name = map if map in readings else next(iter(readings))
+    own = name == "is-cam" and seed_background is not None
+    runner = Runner(loaded, device=device, precision=precision, max_side=max_side)
+    reading = readings[name](seed_background) if own else readings[name]()
+    maker = CamMaker(runner=runner, reading=reading, all_classes=all, **settings)
+    Stage(maker, **stage).run(records, workers=workers)

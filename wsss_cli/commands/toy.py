@@ -8,17 +8,17 @@ from wsss_cli import console
 from wsss_cli.commands import _frame, _options
 
 
-@_frame.command("toy")
+@_frame.command(renamed={"--train": "--num-train", "--val": "--num-val"})
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False))
 @click.option(
-    "--train",
+    "--num-train",
     default=400,
     show_default=True,
     type=click.IntRange(min=0),
     help="Pictures for training.",
 )
 @click.option(
-    "--val",
+    "--num-val",
     default=100,
     show_default=True,
     type=click.IntRange(min=0),
@@ -32,7 +32,7 @@ from wsss_cli.commands import _frame, _options
     help="Long side of a picture, in pixels.",
 )
 @_options.seed_option
-def command(folder: str, train: int, val: int, size: int, seed: int) -> None:
+def command(folder: str, num_train: int, num_val: int, size: int, seed: int) -> None:
     """Make a small made-up data set in VOC's layout.
 
     Five animals with one kind of body, told apart by the head, in cluttered places. Writes
@@ -44,14 +44,19 @@ def command(folder: str, train: int, val: int, size: int, seed: int) -> None:
 
     \b
     Example:
-      wsss toy toy --train 400 --val 100
+      wsss toy toy --num-train 400 --num-val 100
       wsss index voc toy --split train | wsss train-cam --classes toy/classes.txt
     """
     from wsss_cli.datasets.toy import make_toy
 
-    with console.progress("toy", total=train + val) as bar:
+    with console.progress("toy", total=num_train + num_val) as bar:
         drawn = make_toy(
-            folder, train=train, val=val, seed=seed, size=size, on_image=lambda: bar.update()
+            folder,
+            train=num_train,
+            val=num_val,
+            seed=seed,
+            size=size,
+            on_image=lambda: bar.update(),
         )
-    kept = train + val - drawn
+    kept = num_train + num_val - drawn
     console.note("toy", f"{folder}: {drawn} pictures made" + (f", {kept} kept" if kept else ""))

@@ -73,6 +73,7 @@ class Runner:
             raise ConfigurationError(
                 "the checkpoint holds NaN or infinite values; train again with a smaller --lr"
             )
+        self.digest, self.classes = checkpoint.digest, checkpoint.classes
         self.compute = choose(device, precision)
         self.device = self.compute.device
         self.max_side = max_side

@@ -1,6 +1,4 @@
-"""What ``crf`` and ``make-aff-labels`` do with one record; imports no torch, so that worker
-processes start fast.
-"""
+"""``crf``: label maps that follow the edges of the photographs; imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +15,19 @@ from wsss_cli import files
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods import crf
+from wsss_cli.stage import Job, RecordTool
 from wsss_cli.tools import label_maps
-from wsss_cli.tools.label_maps import read_matching
+from wsss_cli.tools.label_maps import Labels, Scores
 
-Labels = npt.NDArray[np.uint8]
-Refine = Callable[[npt.NDArray[np.uint8], label_maps.Scores], label_maps.Scores]
+Refine = Callable[[npt.NDArray[np.uint8], Scores], Scores]
 
 
 @dataclass(frozen=True)
 class Given:
-    """What is to be refined of one photograph.
+    """A photograph and its maps or label map, to be refined.
 
     Attributes:
-        image: uint8 (H, W, 3), the photograph or, bounded by ``max_side``, a smaller one.
+        image: uint8 (H, W, 3), the photograph or, limited by ``max_side``, a smaller one.
         size: (H, W) of the photograph.
         labels: a label map of the image, or None.
         maps: activation maps in its place.
@@ -44,46 +42,36 @@ class Given:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refiner:
-    """CAMs, scores or a label map refined by a dense CRF or by PAMR, over the classes present.
-
-    Called, it does all with a dense CRF; PAMR needs torch, and what goes before and after it is
-    here: :class:`wsss_cli.tools.pamr.AdaptiveRefiner`.
+class Source:
+    """The input of a refinement: maps or a label map, read as scores and turned back into labels.
 
     Attributes:
-        key: the record key to refine.
-        crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None for PAMR.
-        pamr: arguments of :func:`wsss_cli.methods.pamr.pamr`, or None for a dense CRF.
+        key: record key of the maps or label map.
         alpha: exponent of the background score of maps that have no background.
         threshold: constant background instead, or None.
-        certainty: trust in the labels of a label map. PAMR gives the same labels for any: the share
-            of a pixel's neighbours that bear a label decides.
-        max_side: photographs with a longer side are refined at this size; 0 is no bound.
-        classes: class list given by the user, or None for that of the maps.
+        certainty: probability given to the label of each pixel of a label map.
+        max_side: photographs with a longer side are refined at this size; 0 is no limit.
+        class_list: class list given by the user, or None for that of the maps.
     """
 
-    key: str
-    crf: Mapping[str, Any] | None = None
-    pamr: Mapping[str, Any] | None = None
-    alpha: float
-    threshold: float | None
-    certainty: float
-    max_side: int
-    classes: Sequence[str] | None
+    key: str = "cam"
+    alpha: float = 16.0
+    threshold: float | None = None
+    certainty: float = 0.7
+    max_side: int = 1024
+    class_list: Sequence[str] | None = None
 
     @property
     def params(self) -> dict[str, Any]:
-        """What changes the result, for its provenance."""
-        method, idle = (
-            ("pamr", {"crf", "certainty"}) if self.crf is None else ("densecrf", {"pamr"})
-        )
-        said = {name: value for name, value in vars(self).items() if name not in idle}
-        return {"method": method, **said}
-
-    def __call__(self, record: Mapping[str, Any], path: Path, meta: dict[str, Any]) -> None:
-        """Refine what ``record`` has under the key into the label map ``path``."""
-        labels = self.labels(self.load(record), partial(label_maps.refine, crf=self.crf))
-        files.write_label_map(path, labels, meta)
+        """The settings that change the result."""
+        return {
+            "key": self.key,
+            "alpha": self.alpha,
+            "threshold": self.threshold,
+            "certainty": self.certainty,
+            "max_side": self.max_side,
+            "classes": self.class_list,
+        }
 
     def load(self, record: Mapping[str, Any]) -> Given:
         """The photograph of ``record`` and what it has under the key."""
@@ -91,18 +79,18 @@ class Refiner:
         if not isinstance(source, str):
             raise WsssError(f"'{self.key}' is not the path of maps or of a label map")
         if Path(source).suffix.lower() == ".npz":
-            image, maps = read_matching(record, self.key, self.max_side)
-            numbers = label_maps.class_numbers(maps, self.classes)
+            image, maps = label_maps.read_matching(record, self.key, self.max_side)
+            numbers = label_maps.class_numbers(maps, self.class_list)
             return Given(image, maps.size, maps=maps, numbers=numbers)
         image, size = files.read_bounded(record["image"], self.max_side)
         labels = files.read_label_map(source, size)
         return Given(image, size, label_maps.resize_labels(labels, image.shape[:2]))
 
     def labels(self, given: Given, refine: Refine) -> Labels:
-        """The label map of the photograph's size that ``refine`` leads to.
+        """The label map, at the photograph's size, of refined scores.
 
         Args:
-            given: what :meth:`load` gave.
+            given: from :meth:`load`.
             refine: takes the image and scores, float32 (1 + K, H, W), background first; gives
                 scores.
         """
@@ -110,7 +98,7 @@ class Refiner:
         labels = label_maps.label_map(refine(given.image, scores), numbers)
         return label_maps.resize_labels(labels, given.size)
 
-    def _scores(self, given: Given) -> tuple[label_maps.Scores, Sequence[int]]:
+    def _scores(self, given: Given) -> tuple[Scores, Sequence[int]]:
         """Scores at the size of the image, background first, and the numbers of their classes."""
         size = given.image.shape[:2]
         if given.labels is not None:
@@ -127,3 +115,40 @@ class Refiner:
             threshold=self.threshold,
         )
         return scores, given.numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrfRefiner(RecordTool):
+    """Maps or a label map refined by a dense CRF (Krähenbühl & Koltun 2011).
+
+    Attributes:
+        source: the input.
+        crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`.
+    """
+
+    source: Source
+    crf: Mapping[str, Any]
+
+    name = "crf"
+    outputs: ClassVar = {"pseudo": ".png"}
+
+    @property
+    def needs(self) -> Sequence[str]:
+        return ("image", self.source.key)
+
+    @property
+    def sources(self) -> Sequence[str]:
+        return (self.source.key,)
+
+    @property
+    def class_list(self) -> Sequence[str] | None:
+        return self.source.class_list
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"method": "densecrf", "crf": dict(self.crf), **self.source.params}
+
+    def work(self, job: Job) -> None:
+        given = self.source.load(job.record)
+        labels = self.source.labels(given, partial(label_maps.refine, crf=self.crf))
+        files.write_label_map(job.paths["pseudo"], labels, job.meta)

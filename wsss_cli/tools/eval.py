@@ -1,4 +1,4 @@
-"""Measuring predictions of a stream of records against true masks; imports no torch."""
+"""``eval``: the predictions of a stream of records against true masks; imports no torch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import ctypes
 import json
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,15 +17,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsss_cli import files
+from wsss_cli import console, files, records
 from wsss_cli.classes import BACKGROUND, MAX_CLASSES, numbers
-from wsss_cli.errors import WsssError, describe
+from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.files import IGNORE, Meta
 from wsss_cli.metrics import Confusion, ThresholdSweep, threshold_histogram
 from wsss_cli.pool import ProcessPool
 from wsss_cli.records import Record, need
+from wsss_cli.stage import Failures
 from wsss_cli.tools import label_maps
-from wsss_cli.tools.report import Measured
+from wsss_cli.tools.report import Measured, image_values
 
 _DEFAULT_KEYS = ("pred", "pseudo", "cam")
 _KINDS_KEPT = 100  # provenances told apart; more are only "many"
@@ -225,6 +227,65 @@ class Tally:
             rule=" or ".join(sorted(self.rules)) or None,
             made_by=[json.loads(text) for text in sorted(self.provenances)],
         )
+
+
+def evaluate(
+    sources: Sequence[str],
+    question: Question,
+    failures: Failures,
+    *,
+    workers: int,
+    per_image: str | None = None,
+) -> Measured:
+    """Measure a stream of records.
+
+    Args:
+        sources: files of records; none means stdin.
+        question: what is compared, and how.
+        failures: called for each record that cannot be counted.
+        workers: parallel processes.
+        per_image: file to write each image's own values to, one JSON object a line, or None.
+
+    Raises:
+        ConfigurationError: values of single images are asked for, but no single background.
+        WsssError: no record could be read.
+    """
+    total: Tally | None = None
+    with ExitStack() as opened:
+        bar = opened.enter_context(console.progress("eval"))
+        lines = None
+        if per_image:
+            temporary = opened.enter_context(files.atomic(per_image))
+            lines = opened.enter_context(open(temporary, "w", encoding="utf-8"))
+        for chunk, part in measure(
+            records.read(sources, failures),
+            question,
+            workers=workers,
+            each=lines is not None,
+            on_error=failures,
+        ):
+            if lines is not None and part.images:
+                lines.write(_own_values(chunk[0], part) + "\n")
+            if total is None:
+                total = part
+            else:
+                total.merge(part)
+            bar.update(len(chunk))
+        if total is None:
+            raise WsssError("nothing was measured: no record could be read")
+    return total.result(failures.count)
+
+
+def _own_values(record: Record, part: Tally) -> str:
+    """The values of one image, as a line of JSON."""
+    confusions = part.confusions()
+    if len(confusions) > 1:
+        raise ConfigurationError(
+            "--per-image needs one background for all images: give --threshold (the "
+            "best is found without --per-image) or --alpha"
+        )
+    values = image_values(record["id"], part.question.names(), confusions[0])
+    return json.dumps(values, ensure_ascii=False)
 
 
 def measure(

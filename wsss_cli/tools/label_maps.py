@@ -16,6 +16,7 @@ from wsss_cli.files import Maps
 from wsss_cli.methods.crf import background_score, dense_crf
 
 Scores = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.uint8]
 
 
 def class_numbers(maps: Maps, classes: Sequence[str] | None) -> list[int]:

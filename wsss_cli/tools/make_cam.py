@@ -1,11 +1,10 @@
-"""From photographs to activation maps: what ``make-cam`` does with a trained classifier."""
+"""``make-cam``: activation maps of photographs, read from the output of a trained classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +16,16 @@ from wsss_cli.methods.grids import overlay
 from wsss_cli.models.cam import Reading
 from wsss_cli.models.inference import Image, Runner, View
 from wsss_cli.models.sipe import General
+from wsss_cli.stage import BatchTool, Job
 from wsss_cli.tools.label_maps import map_size
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One photograph on its way through the network.
+class Photograph:
+    """A photograph on its way through the network.
 
     Attributes:
-        image: uint8 (h, w, 3), the photograph or, bounded by ``max_side``, a smaller one.
+        image: uint8 (h, w, 3), the photograph or, limited by ``max_side``, a smaller one.
         size: (H, W) of the photograph.
         wanted: indices of the classes to map, in label order; None means those that score high.
         maps: float32 (K, h, w) in [0, 1], when computed.
@@ -39,94 +39,121 @@ class Seen:
     names: tuple[str, ...] = ()
 
 
-class CamMaker:
-    """Multi-scale maps of labelled classes (Ahn & Kwak 2018, sec. 3.1).
+@dataclass(frozen=True, kw_only=True)
+class CamMaker(BatchTool):
+    """Multi-scale maps of the labelled classes (Ahn & Kwak 2018, sec. 3.1).
 
-    Args:
+    Attributes:
         runner: the classifier.
-        reading: how its output is read.
-        classes: its classes.
-        scales: sizes that the image is seen at.
-        flip: see the mirrored image too.
+        reading: how its output is read as maps.
+        scales: input scales, relative to the photograph.
+        flip: average with the mirrored photograph.
         all_classes: maps of every class instead of the labels.
-        score_above: for images without labels, the probability from which a class counts as found.
+        score_above: for images without labels, the smallest probability of a class to be mapped.
+        image_key: record key of the photograph.
+        batch_size: photographs of one size that go through the network together.
     """
 
-    def __init__(
-        self,
-        runner: Runner,
-        *,
-        reading: Reading,
-        classes: Sequence[str],
-        scales: Sequence[float],
-        flip: bool,
-        all_classes: bool = False,
-        score_above: float | None = None,
-    ) -> None:
-        self.runner, self.reading, self.classes = runner, reading, tuple(classes)
-        self.scales, self.flip = tuple(scales), flip
-        self.all_classes, self.score_above = all_classes, score_above
+    runner: Runner
+    reading: Reading
+    scales: Sequence[float]
+    flip: bool
+    all_classes: bool = False
+    score_above: float | None = None
+    image_key: str = "image"
+    batch_size: int = 4
+
+    name = "make-cam"
+    outputs: ClassVar = {"cam": ".npz"}
+
+    @property
+    def needs(self) -> Sequence[str]:
+        return (self.image_key,)
+
+    @property
+    def sources(self) -> Sequence[str]:
+        return () if self.image_key == "image" else (self.image_key,)
+
+    @property
+    def checkpoint(self) -> str:
+        return self.runner.digest
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.runner.classes
 
     @property
     def params(self) -> dict[str, Any]:
-        """What changes the maps, for their provenance."""
-        chosen = {"scales": self.scales, "flip": self.flip, **self.reading.params}
+        chosen = {
+            "scales": self.scales,
+            "flip": self.flip,
+            **self.reading.params,
+            "image_key": self.image_key,
+            "max_side": self.runner.max_side,
+        }
         if self.all_classes:
             chosen["all"] = True
         if self.score_above is not None:
             chosen["score_above"] = self.score_above
         return chosen
 
-    def load(self, record: Mapping[str, Any], path: str | Path) -> Seen:
-        """The photograph at ``path`` and the classes that ``record`` asks for."""
-        labels = records.labels(dict(record))
+    def load(self, job: Job) -> Photograph:
+        labels = records.labels(job.record)
         if self.all_classes:
             wanted: list[int] | None = list(range(len(self.classes)))
         elif labels is not None:
             wanted = [number - 1 for number in numbers(labels, self.classes)]
         else:
             wanted = None if self.score_above is not None else []
-        return Seen(*files.read_bounded(path, self.runner.max_side), wanted)
+        path = job.record[self.image_key]
+        return Photograph(*files.read_bounded(path, self.runner.max_side), wanted)
 
-    def compute(self, batch: Sequence[Seen]) -> list[Seen]:
-        """``batch``, photographs of one size, with their maps."""
+    def group(self, item: Photograph) -> tuple[int, ...]:
+        return item.image.shape
+
+    def compute(self, items: Sequence[Photograph]) -> list[Photograph]:
+        """``items``, photographs of one size, with their maps."""
         reading = self.reading
-        if all(seen.wanted == [] for seen in batch):
-            return [self._fused(seen, place, []) for place, seen in enumerate(batch)]
-        if reading.specific and any(seen.wanted is None for seen in batch):
-            # The classes are found first: they decide what is kept.
-            views = self._views(batch, General())
-            batch = [
-                replace(seen, wanted=self._wanted(seen, place, views))
-                for place, seen in enumerate(batch)
+        if all(item.wanted == [] for item in items):
+            return [self._with_maps(item, place, []) for place, item in enumerate(items)]
+        if reading.specific and any(item.wanted is None for item in items):
+            # The classes are found first: they decide what is kept of a view.
+            views = self._views(items, General())
+            items = [
+                replace(item, wanted=self._wanted(item, place, views))
+                for place, item in enumerate(items)
             ]
-        views = self._views(batch, reading)
-        return [self._fused(seen, place, views) for place, seen in enumerate(batch)]
+        views = self._views(items, reading)
+        return [self._with_maps(item, place, views) for place, item in enumerate(items)]
 
-    def _views(self, batch: Sequence[Seen], reading: Reading) -> list[View]:
-        wanted = [seen.wanted for seen in batch]
+    def save(self, job: Job, result: Photograph) -> None:
+        assert result.maps is not None
+        files.write_maps(job.paths["cam"], result.maps, result.names, result.size, job.meta)
+
+    def _views(self, items: Sequence[Photograph], reading: Reading) -> list[View]:
+        wanted = [item.wanted for item in items]
         return self.runner.views(
-            [seen.image for seen in batch],
+            [item.image for item in items],
             self.scales,
             self.flip,
-            lambda found, part: reading.keep(found, wanted[part]),
+            lambda output, part: reading.keep(output, wanted[part]),
         )
 
-    def _wanted(self, seen: Seen, place: int, views: Sequence[View]) -> list[int]:
+    def _wanted(self, item: Photograph, place: int, views: Sequence[View]) -> list[int]:
         """The classes to map: those asked for, or those that score high."""
-        if seen.wanted is not None:
-            return seen.wanted
+        if item.wanted is not None:
+            return item.wanted
         assert self.score_above is not None
         means = [self.reading.scores(view.output[place]) for view in views]
         scores = torch.stack(means).mean(0).sigmoid()
-        found: list[int] = (scores >= self.score_above).nonzero().flatten().tolist()
-        return found
+        high: list[int] = (scores >= self.score_above).nonzero().flatten().tolist()
+        return high
 
-    def _fused(self, seen: Seen, place: int, views: Sequence[View]) -> Seen:
-        size = map_size(seen.size)
-        wanted = self._wanted(seen, place, views)
+    def _with_maps(self, item: Photograph, place: int, views: Sequence[View]) -> Photograph:
+        size = map_size(item.size)
+        wanted = self._wanted(item, place, views)
         if not wanted:
-            return replace(seen, maps=np.zeros((0, *size), np.float32))
+            return replace(item, maps=np.zeros((0, *size), np.float32))
         names = (*self.reading.first, *(self.classes[index] for index in wanted))
         mean = overlay(
             [self.reading.evidence(view.output[place], wanted) for view in views],
@@ -135,9 +162,4 @@ class CamMaker:
             seen=[view.seen for view in views],
             stride=self.reading.stride(self.runner.network),
         )
-        return replace(seen, maps=self.reading.maps(mean).cpu().numpy(), names=names)
-
-    def save(self, seen: Seen, path: str | Path, meta: dict[str, Any]) -> None:
-        """Write the maps as NPZ."""
-        assert seen.maps is not None
-        files.write_maps(path, seen.maps, seen.names, seen.size, meta)
+        return replace(item, maps=self.reading.maps(mean).cpu().numpy(), names=names)

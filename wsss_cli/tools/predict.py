@@ -1,10 +1,9 @@
-"""From photographs to label maps: what ``predict`` does with a trained segmentation network."""
+"""``predict``: label maps of photographs from a trained segmentation network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,19 @@ from wsss_cli.classes import BACKGROUND
 from wsss_cli.methods.grids import vote
 from wsss_cli.methods.psl import prohibit
 from wsss_cli.models.inference import Image, Runner
+from wsss_cli.stage import BatchTool, Job
 from wsss_cli.tools import label_maps
-from wsss_cli.tools.label_maps import map_size
 
 
 @dataclass(frozen=True)
-class Segmented:
-    """One photograph on its way through the network.
+class Photograph:
+    """A photograph on its way through the network.
 
     Attributes:
-        image: uint8 (h, w, 3), the photograph or, bounded by ``max_side``, a smaller one.
+        image: uint8 (h, w, 3), the photograph or, limited by ``max_side``, a smaller one.
         size: (H, W) of the photograph.
         probabilities: of background and the classes, float32 (1 + C, h', w'), when computed; the
-            size is that at which the image is seen.
+            size is that at which the network sees the image.
     """
 
     image: Image
@@ -37,47 +36,76 @@ class Segmented:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segmenter:
+class Segmenter(BatchTool):
     """Multi-scale segmentation (Chen 2018, sec. 4.1).
 
     Attributes:
         runner: the segmentation network.
-        classes: its classes, without background.
-        scales: sizes that the photograph is seen at.
-        flip: see the mirrored photograph too.
-        crf: settings of the dense CRF that refines the probabilities, or None.
+        scales: input scales, relative to the photograph.
+        flip: average with the mirrored photograph.
+        crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None for no CRF.
         drop_below: classes with a smaller probability of being in the photograph are left out (Wei
             et al. 2017, sec. 4.1); needs a network with a classification branch; None leaves out
             none.
+        store_scores: write the probabilities too.
+        image_key: record key of the photograph.
+        batch_size: photographs of one size that go through the network together.
     """
 
     runner: Runner
-    classes: tuple[str, ...]
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     crf: Mapping[str, Any] | None = None
     drop_below: float | None = None
+    store_scores: bool = False
+    image_key: str = "image"
+    batch_size: int = 4
+
+    name = "predict"
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        return {"pred": ".png", **({"scores": ".npz"} if self.store_scores else {})}
+
+    @property
+    def needs(self) -> Sequence[str]:
+        return (self.image_key,)
+
+    @property
+    def sources(self) -> Sequence[str]:
+        return () if self.image_key == "image" else (self.image_key,)
+
+    @property
+    def checkpoint(self) -> str:
+        return self.runner.digest
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.runner.classes
 
     @property
     def params(self) -> dict[str, Any]:
-        """What changes the result, for its provenance."""
         return {
             "scales": self.scales,
             "flip": self.flip,
             "max_side": self.runner.max_side,
             "crf": dict(self.crf) if self.crf is not None else None,
             **({} if self.drop_below is None else {"drop_below": self.drop_below}),
+            "image_key": self.image_key,
         }
 
-    def load(self, path: str | Path) -> Segmented:
-        """The photograph at ``path``."""
-        return Segmented(*files.read_bounded(path, self.runner.max_side))
+    def load(self, job: Job) -> Photograph:
+        path = job.record[self.image_key]
+        return Photograph(*files.read_bounded(path, self.runner.max_side))
 
-    def compute(self, batch: Sequence[Segmented]) -> list[Segmented]:
-        """``batch``, photographs of one size, with probabilities."""
-        views = self.runner.views([one.image for one in batch], self.scales, self.flip)
-        size = self.runner.seen_size((batch[0].image.shape[0], batch[0].image.shape[1]))
-        found = [
+    def group(self, item: Photograph) -> tuple[int, ...]:
+        return item.image.shape
+
+    def compute(self, items: Sequence[Photograph]) -> list[Photograph]:
+        """``items``, photographs of one size, with probabilities."""
+        views = self.runner.views([item.image for item in items], self.scales, self.flip)
+        size = self.runner.seen_size((items[0].image.shape[0], items[0].image.shape[1]))
+        probabilities = [
             vote(
                 [view.output[n] for view in views],
                 size,
@@ -85,29 +113,29 @@ class Segmenter:
                 seen=[view.seen for view in views],
                 stride=self.runner.network.stride,
             )
-            for n in range(len(batch))
+            for n in range(len(items))
         ]
         if self.drop_below is not None:
             each = [view.scores.sigmoid() for view in views if view.scores is not None]
             scores = torch.stack(each).mean(0)
-            found = [
-                prohibit(one, score, self.drop_below)
-                for one, score in zip(found, scores, strict=True)
+            probabilities = [
+                prohibit(maps, score, self.drop_below)
+                for maps, score in zip(probabilities, scores, strict=True)
             ]
         return [
-            replace(one, probabilities=each.cpu().numpy())
-            for one, each in zip(batch, found, strict=True)
+            replace(item, probabilities=maps.cpu().numpy())
+            for item, maps in zip(items, probabilities, strict=True)
         ]
 
-    def save(self, one: Segmented, paths: Mapping[str, Path], meta: dict[str, Any]) -> None:
-        """Write the label map, and the probabilities if a path for them is given."""
-        assert one.probabilities is not None
-        if "scores" in paths:
+    def save(self, job: Job, result: Photograph) -> None:
+        assert result.probabilities is not None
+        if "scores" in job.paths:
             names = (BACKGROUND, *self.classes)
-            small = label_maps.resize(one.probabilities, map_size(one.size))
-            files.write_maps(paths["scores"], small, names, one.size, meta)
-        labels = self._labels(one.probabilities, one.image)
-        files.write_label_map(paths["pred"], label_maps.resize_labels(labels, one.size), meta)
+            small = label_maps.resize(result.probabilities, label_maps.map_size(result.size))
+            files.write_maps(job.paths["scores"], small, names, result.size, job.meta)
+        labels = self._labels(result.probabilities, result.image)
+        labels = label_maps.resize_labels(labels, result.size)
+        files.write_label_map(job.paths["pred"], labels, job.meta)
 
     def _labels(self, probabilities: npt.NDArray[np.float32], image: Image) -> Image:
         labels: Image = probabilities.argmax(0).astype(np.uint8)

@@ -1,10 +1,9 @@
-"""From CAMs and affinities to pseudo-masks: what ``random-walk`` does with an AffinityNet."""
+"""``random-walk``: pseudo-masks from CAMs and the affinities of an AffinityNet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,16 @@ from wsss_cli.methods.cam import normalise
 from wsss_cli.methods.grids import on_image, places, sample
 from wsss_cli.methods.random_walk import random_walk
 from wsss_cli.models.inference import Image, Runner
+from wsss_cli.stage import BatchTool, Job
 from wsss_cli.tools import label_maps
-from wsss_cli.tools.label_maps import read_matching
 
 
 @dataclass(frozen=True)
-class Walked:
-    """One image on its way.
+class Walk:
+    """A photograph and its maps, before and after the walk.
 
     Attributes:
-        image: uint8 (H, W, 3), the photograph or, bounded by ``max_side``, a smaller one.
+        image: uint8 (H, W, 3), the photograph or, limited by ``max_side``, a smaller one.
         maps: its activation maps, background taken out.
         background: the method's own background map, or None.
         numbers: class numbers of the maps.
@@ -44,19 +43,20 @@ class Walked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walker:
+class Walker(BatchTool):
     """Random walk of CAMs along learned affinities (Ahn & Kwak 2018, sec. 3.4).
 
     Attributes:
         runner: the AffinityNet.
         beta: exponent of the affinities.
         steps: steps of the walk.
-        radius: reach of the affinities on the feature grid, as in training.
+        radius: radius of the affinities on the feature grid, as in training.
         alpha: exponent of the background score, which walks along with the classes.
         threshold: constant background compared with the walked maps instead, or None.
         exact: do all steps one by one.
-        crf: settings of the dense CRF that refines the scores, or None.
-        classes: class list given by the user, or None for that of the maps.
+        crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None for no CRF.
+        store_scores: write the walked maps too.
+        class_list: class list given by the user, or None for that of the maps.
     """
 
     runner: Runner
@@ -67,11 +67,31 @@ class Walker:
     threshold: float | None = None
     exact: bool = False
     crf: Mapping[str, Any] | None = None
-    classes: Sequence[str] | None = None
+    store_scores: bool = False
+    class_list: Sequence[str] | None = None
+
+    name = "random-walk"
+    needs = ("image", "cam")
+    sources = ("cam",)
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        return {"pseudo": ".png", **({"scores": ".npz"} if self.store_scores else {})}
+
+    @property
+    def checkpoint(self) -> str:
+        return self.runner.digest
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.class_list or self.runner.classes
+
+    @property
+    def batch_size(self) -> int:
+        return self.runner.abreast
 
     @property
     def params(self) -> dict[str, Any]:
-        """What changes the result, for its provenance."""
         background: dict[str, Any] = (
             {"alpha": self.alpha} if self.threshold is None else {"threshold": self.threshold}
         )
@@ -83,31 +103,42 @@ class Walker:
             "exact": self.exact,
             "max_side": self.runner.max_side,
             "crf": dict(self.crf) if self.crf is not None else None,
-            "classes": self.classes,
+            "classes": self.class_list,
         }
 
-    def load(self, record: Mapping[str, Any]) -> Walked:
-        """The photograph and the maps of ``record``."""
-        image, maps = read_matching(record, "cam", self.runner.max_side)
-        numbers = label_maps.class_numbers(maps, self.classes)
+    def load(self, job: Job) -> Walk:
+        image, maps = label_maps.read_matching(job.record, "cam", self.runner.max_side)
+        numbers = label_maps.class_numbers(maps, self.class_list)
         maps, background = label_maps.split_background(maps)
-        return Walked(image, maps, background, numbers)
+        return Walk(image, maps, background, numbers)
 
-    def compute(self, batch: Sequence[Walked]) -> list[Walked]:
-        """``batch`` with scores at the size at which the photographs are seen."""
-        return self.runner.spread(self._walk, batch)
+    def compute(self, items: Sequence[Walk]) -> list[Walk]:
+        """``items`` with scores at the size at which the network sees the photographs."""
+        return self.runner.spread(self._walk, items)
 
-    def _walk(self, one: Walked) -> Walked:
-        size = (one.image.shape[0], one.image.shape[1])
-        if not one.numbers:
-            scores = np.ones((1, *size), np.float32)
-            return Walked(one.image, one.maps, one.background, [], scores)
-        features = self.runner(one.image)
+    def save(self, job: Job, result: Walk) -> None:
+        assert result.scores is not None
+        if "scores" in job.paths:
+            quarter = result.maps.cam.shape[1:]
+            small = label_maps.resize(result.scores, (quarter[0], quarter[1]))
+            top = max(float(small.max(initial=0)), 1e-9)
+            names = (BACKGROUND, *result.maps.classes)
+            path = job.paths["scores"]
+            files.write_maps(path, small / max(top, 1), names, result.maps.size, job.meta)
+        labels = label_maps.label_map(result.scores, result.numbers)
+        labels = label_maps.resize_labels(labels, result.maps.size)
+        files.write_label_map(job.paths["pseudo"], labels, job.meta)
+
+    def _walk(self, item: Walk) -> Walk:
+        size = (item.image.shape[0], item.image.shape[1])
+        if not item.numbers:
+            return replace(item, scores=np.ones((1, *size), np.float32))
+        features = self.runner(item.image)
         affinity = pairwise_affinity(features[None], self.radius)[0]
         grid = (features.shape[1], features.shape[2])
-        cam = torch.from_numpy(one.maps.cam.astype(np.float32)).to(features.device)
+        cam = torch.from_numpy(item.maps.cam.astype(np.float32)).to(features.device)
         if self.threshold is None:
-            own = None if one.background is None else np.asarray(one.background)
+            own = None if item.background is None else np.asarray(item.background)
             joined = label_maps.with_background(
                 cam.cpu().numpy(), own, alpha=self.alpha, threshold=None
             )
@@ -125,22 +156,8 @@ class Walker:
             walked = normalise(walked)
             flat = torch.full_like(walked[:1], self.threshold)
             walked = torch.cat([flat, walked])
-        result = label_maps.refine(one.image, walked.cpu().numpy(), self.crf)
-        return Walked(one.image, one.maps, one.background, one.numbers, result)
-
-    def save(self, one: Walked, paths: Mapping[str, Path], meta: dict[str, Any]) -> None:
-        """Write the label map, and the scores if a path for them is given."""
-        assert one.scores is not None
-        if "scores" in paths:
-            quarter = one.maps.cam.shape[1:]
-            small = label_maps.resize(one.scores, (quarter[0], quarter[1]))
-            top = max(float(small.max(initial=0)), 1e-9)
-            names = (BACKGROUND, *one.maps.classes)
-            files.write_maps(paths["scores"], small / max(top, 1), names, one.maps.size, meta)
-        labels = label_maps.resize_labels(
-            label_maps.label_map(one.scores, one.numbers), one.maps.size
-        )
-        files.write_label_map(paths["pseudo"], labels, meta)
+        scores = label_maps.refine(item.image, walked.cpu().numpy(), self.crf)
+        return replace(item, scores=scores)
 
     # Cell i of the grid looks at pixel 8 i of the image seen, not at the middle of an eighth of it;
     # resizing the maps as pictures would leave the walk four pixels off its features.

@@ -1,11 +1,9 @@
-"""What ``saliency`` does with one record; imports no torch, so that worker processes start fast."""
+"""``saliency``: maps of the salient object of each photograph; imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +12,7 @@ from PIL import Image
 from wsss_cli import files
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.methods.saliency import background_saliency
+from wsss_cli.stage import BatchTool, Job, RecordTool
 
 Map = npt.NDArray[np.float32]
 
@@ -22,28 +21,43 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _FREE_SIDE = 320  # of networks that take any size; what most of them were trained at
 
 
-def estimate(image: str) -> tuple[Map, tuple[int, int]]:
-    """A training-free map of a photograph and the size (H, W) to write it at."""
-    pixels, size = files.read_bounded(image, WORKING_SIDE)
-    return background_saliency(pixels), size
+class Estimator(RecordTool):
+    """Training-free maps (Zhu et al. 2014, robust background detection)."""
+
+    name = "saliency"
+    outputs: ClassVar = {"saliency": ".png"}
+    params: ClassVar = {}
+
+    def work(self, job: Job) -> None:
+        pixels, size = files.read_bounded(job.record["image"], WORKING_SIDE)
+        _write(job, background_saliency(pixels), size)
 
 
-def inverted(image: str, saliency: str) -> tuple[Map, tuple[int, int]]:
-    """A map that is dark where it is salient, turned round, and the size (H, W) to write it at."""
-    size = files.image_size(image)
-    return 1 - files.read_grey(saliency, size), size
+class Inverter(RecordTool):
+    """The records' own maps, dark where salient, turned into the standard."""
+
+    name = "saliency"
+    outputs: ClassVar = {"saliency": ".png"}
+    needs = ("image", "saliency")
+    sources = ("saliency",)
+    params: ClassVar = {"invert": True}
+
+    def work(self, job: Job) -> None:
+        size = files.image_size(job.record["image"])
+        _write(job, 1 - files.read_grey(job.record["saliency"], size), size)
 
 
-def write(path: Path, found: Map, size: tuple[int, int], meta: Mapping[str, Any]) -> None:
+def _write(job: Job, saliency: Map, size: tuple[int, int]) -> None:
     """Write a map in [0, 1] as 8-bit grey PNG of ``size`` (H, W), 255 = salient."""
-    if found.shape != size:
-        resized = Image.fromarray(found).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        found = np.asarray(resized)
-    files.write_image(path, np.rint(255 * found.clip(0, 1)).astype(np.uint8), dict(meta))
+    if saliency.shape != size:
+        resized = Image.fromarray(saliency).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        saliency = np.asarray(resized)
+    pixels = np.rint(255 * saliency.clip(0, 1)).astype(np.uint8)
+    files.write_image(job.paths["saliency"], pixels, job.meta)
 
 
-class SalientNetwork:
-    """A salient-object network in ONNX, run by onnxruntime on whatever that was installed for.
+class SaliencyNetwork(BatchTool):
+    """A salient-object network in ONNX, run by onnxruntime on the devices it was built for.
 
     Its first input is a picture in the colours of ImageNet, float (1, 3, h, w); its first output
     one map, as values in [0, 1] or else as logits. As the authors of U2-Net do, each map is
@@ -51,15 +65,18 @@ class SalientNetwork:
 
     Args:
         path: the file.
-        side: height and width of what it sees, for a network that takes any.
+        side: height and width of its input, for a network that takes any.
 
     Attributes:
-        size: (h, w) of what it sees.
-        digest: first 16 hexadecimal digits of the file's SHA-256.
+        size: (h, w) of its input.
 
     Raises:
         ConfigurationError: onnxruntime is not installed, or this is no such network.
     """
+
+    name = "saliency"
+    outputs: ClassVar = {"saliency": ".png"}
+    batch_size = 1  # onnxruntime has threads of its own, and most networks take one image
 
     def __init__(self, path: str, side: int | None = None) -> None:
         try:
@@ -91,35 +108,53 @@ class SalientNetwork:
         self._name = taken[0].name
         self._kind = np.float16 if "float16" in taken[0].type else np.float32
         with open(path, "rb") as stream:
-            self.digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+            self._digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
-    def load(self, image: str) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
+    @property
+    def checkpoint(self) -> str:
+        return self._digest
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"input_size": self.size}
+
+    def load(self, job: Job) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
         """A photograph as the network sees it, float32 (3, h, w), and its own size (H, W)."""
-        size = files.image_size(image)
-        picture = files.open_rgb(image, at_least=max(self.size))
+        path = job.record["image"]
+        size = files.image_size(path)
+        picture = files.open_rgb(path, at_least=max(self.size))
         picture = picture.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
         pixels = (np.asarray(picture, np.float32) / 255 - _MEAN) / _STD
         return pixels.transpose(2, 0, 1).astype(np.float32), size
 
+    def compute(
+        self, items: list[tuple[npt.NDArray[np.float32], tuple[int, int]]]
+    ) -> list[tuple[Map, tuple[int, int]]]:
+        return [(self(pixels), size) for pixels, size in items]
+
+    def save(self, job: Job, result: tuple[Map, tuple[int, int]]) -> None:
+        _write(job, *result)
+
     def __call__(self, pixels: npt.NDArray[np.float32]) -> Map:
-        """The map of what :meth:`load` gave, float32 (h', w') in [0, 1].
+        """The map of a loaded photograph, float32 (h', w') in [0, 1].
 
         Raises:
-            WsssError: what comes out is no map.
+            WsssError: the output is no map.
         """
         outputs = self._session.run(None, {self._name: pixels[None].astype(self._kind)})
-        found: Map = np.asarray(outputs[0], np.float32)
-        shape = found.shape
-        found = found.reshape(shape[-2:]) if found.size == np.prod(shape[-2:]) else found.squeeze()
-        if found.ndim != 2:
+        saliency: Map = np.asarray(outputs[0], np.float32)
+        shape = saliency.shape
+        flat = saliency.size == np.prod(shape[-2:])
+        saliency = saliency.reshape(shape[-2:]) if flat else saliency.squeeze()
+        if saliency.ndim != 2:
             raise WsssError(f"the model's first output is of shape {shape}, no map")
-        if not np.isfinite(found).all():
+        if not np.isfinite(saliency).all():
             raise WsssError("the model's map holds NaN")
-        if found.min() < 0 or found.max() > 1:
+        if saliency.min() < 0 or saliency.max() > 1:
             # The logistic function, without overflow.
-            found = ((1 + np.tanh(found / 2)) / 2).astype(np.float32)
-        found -= found.min()
-        return found / max(float(found.max()), 1e-6)
+            saliency = ((1 + np.tanh(saliency / 2)) / 2).astype(np.float32)
+        saliency -= saliency.min()
+        return saliency / max(float(saliency.max()), 1e-6)
 
 
 def _known(dimension: Any) -> bool:

@@ -1,34 +1,25 @@
-"""Pictures to look at: photograph, activation maps and label maps side by side."""
+"""``view``: photograph, activation maps and label maps side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from wsss_cli import files
+from wsss_cli import console, files, records
 from wsss_cli.classes import BACKGROUND, palette
 from wsss_cli.drawing import INK, PALE, PAPER, colour_labels, font, overlay
-from wsss_cli.errors import WsssError
+from wsss_cli.errors import WsssError, describe
 from wsss_cli.files import IGNORE
+from wsss_cli.records import KEYS
+from wsss_cli.stage import Failures, Job, RecordTool
 
 GAP = 10  # pixels between pictures
-_HEADINGS = {
-    "image": "photograph",
-    "mask": "true mask",
-    "cam": "activation",
-    "scores": "scores",
-    "aff_label": "confident regions",
-    "pseudo": "pseudo-mask",
-    "pred": "prediction",
-    "saliency": "saliency",
-    "erased": "erased",
-    "mined": "mined",
-}
 
 
 @dataclass(frozen=True)
@@ -41,18 +32,33 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Viewer:
+class Viewer(RecordTool):
     """Draws the records of a stream.
 
     Attributes:
         keys: record keys to show, in order; one that a record lacks leaves a gap.
-        width: of one picture in pixels.
-        classes: class list for the names in the legends, or None for those of the files.
+        width: width of a picture in pixels.
+        class_list: class list for the names in the legends, or None for those of the files.
     """
 
     keys: tuple[str, ...]
     width: int = 240
-    classes: tuple[str, ...] | None = None
+    class_list: tuple[str, ...] | None = None
+
+    name = "view"
+    outputs: ClassVar = {"view": ".png"}
+
+    @property
+    def sources(self) -> Sequence[str]:
+        return self.keys
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"keys": self.keys, "width": self.width, "classes": self.class_list}
+
+    def work(self, job: Job) -> None:
+        strip = self.strip(job.record["id"], self.row(job.record))
+        files.write_image(job.paths["view"], strip, job.meta)
 
     def row(self, record: dict[str, Any]) -> list[list[Cell]]:
         """The pictures of one record: for each key none, one, or for maps one a class.
@@ -78,14 +84,14 @@ class Viewer:
         return max(round(size[0] * shrink), 1), max(round(size[1] * shrink), 1)
 
     def _picture(self, photo: Image.Image, record: dict[str, Any], key: str) -> Cell:
-        heading = _HEADINGS.get(key, key)
+        heading = _heading(key)
         if key == "image":
             return Cell(photo, heading, [(name, PALE) for name in record.get("labels") or []])
         if key in ("saliency", "erased"):
             read = files.read_image(record[key])
             return Cell(Image.fromarray(read).resize(photo.size), heading)
         labels = files.read_label_map(record[key])
-        names = self.classes or tuple((files.read_meta(record[key]) or {}).get("classes", ()))
+        names = self.class_list or tuple((files.read_meta(record[key]) or {}).get("classes", ()))
         colours = palette()
         legend = []
         for number in np.unique(labels).tolist():
@@ -98,7 +104,7 @@ class Viewer:
 
     def _maps(self, photo: Image.Image, path: str, key: str) -> list[Cell]:
         maps = files.read_maps(path)
-        heading = _HEADINGS.get(key, key)
+        heading = _heading(key)
         shown = [
             Cell(overlay(photo, plane), heading, [(name, PALE)])
             for name, plane in zip(maps.classes, maps.cam, strict=True)
@@ -163,3 +169,35 @@ class Viewer:
                 else:
                     draw.text((left, top), text, INK, font(size))
         return page
+
+
+def _heading(key: str) -> str:
+    return KEYS[key].heading if key in KEYS else key
+
+
+def draw_sheet(
+    viewer: Viewer, sources: Sequence[str], failures: Failures, *, limit: int, asked: bool
+) -> Image.Image:
+    """The contact sheet of the first records of a stream.
+
+    Args:
+        viewer: draws the rows; keys that no record has are left out.
+        sources: files of records; none means stdin.
+        failures: called for each record that cannot be drawn.
+        limit: number of records.
+        asked: the user named the keys, so that one that no record has is worth a warning.
+    """
+    chosen = list(islice(records.read(sources, failures), limit))
+    shown = tuple(key for key in viewer.keys if any(record.get(key) for record in chosen))
+    for key in viewer.keys:
+        if chosen and key not in shown and asked:
+            console.warn(viewer.name, f"no record has '{key}'; left out")
+    viewer = replace(viewer, keys=shown)
+    rows = []
+    for record in chosen:
+        try:
+            records.need(record, viewer.needs)
+            rows.append((record["id"], viewer.row(record)))
+        except (WsssError, OSError) as error:
+            failures(f"{record['id']}: {describe(error)}")
+    return viewer.sheet(rows)

@@ -1,8 +1,8 @@
 """The files that tools exchange: photographs, label maps, activation maps, checkpoints.
 
 Every write goes to a temporary name in the same folder and is renamed, so a file that exists is
-whole. What made a file (tool, version, parameters, checkpoint digest, and the same of the files it
-was made from) is stored inside it: its *provenance*. Nothing is ever unpickled.
+whole. Each file stores its *provenance*: tool, version, parameters, checkpoint digest, and the
+provenance of the files it was made from. Nothing is ever unpickled.
 
 Torch is imported only by the two checkpoint functions.
 """
@@ -88,7 +88,7 @@ def provenance(
     classes: Sequence[str] | None = None,
     sources: Mapping[str, Meta | None] | None = None,
 ) -> Meta:
-    """What made a file, as plain JSON data.
+    """The origin of a file, as plain JSON data.
 
     Args:
         tool: the command's name.
@@ -176,7 +176,7 @@ def open_rgb(path: str | Path, *, at_least: int | None = None) -> Image.Image:
             image.load()
             return _to_rgb(image)
     except (*_CANNOT_READ, Image.DecompressionBombError):
-        return _to_rgb(_open_image(path, "image"))  # decodes again to say what is wrong
+        return _to_rgb(_open_image(path, "image"))  # decodes again, for the error message
 
 
 def read_bounded(path: str | Path, max_side: int) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
@@ -250,7 +250,7 @@ def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDAr
 
 
 def size_note(path: str | Path, size: tuple[int, int]) -> str:
-    """What :func:`read_grey` does to a map of another size than (H, W), in words; else nothing."""
+    """How :func:`read_grey` resizes a map of another size than (H, W), in words; else nothing."""
     height, width = image_size(path)
     own, wanted = f"{width}x{height}", f"{size[1]}x{size[0]}"
     return f"of {own} resized to {wanted}" if own != wanted else ""
@@ -269,7 +269,7 @@ def write_image(
         path: the file.
         pixels: the picture.
         meta: provenance.
-        strategy: of zlib; -1 is what Pillow chooses.
+        strategy: of zlib; -1 leaves the choice to Pillow.
     """
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     info = PngImagePlugin.PngInfo()
@@ -432,7 +432,7 @@ class Checkpoint:
         kind: cam, affinity, eps, sipe or segmentation.
         backbone: name of the backbone.
         classes: class names, without background.
-        config: plain data from which the network is rebuilt, and how it was trained.
+        config: plain data to rebuild the network, and the settings of its training.
         state_dict: its weights.
         digest: first 16 hexadecimal digits of the file's SHA-256.
     """

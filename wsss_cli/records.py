@@ -32,7 +32,7 @@ class Key:
     Attributes:
         what: its value, in words.
         made_by: the tools that add it, in words.
-        heading: what `view` writes above it.
+        heading: the text above it in pictures of `view`.
         path: whether the value is the path of a file.
     """
 
@@ -69,7 +69,7 @@ def read(sources: Sequence[str], on_error: Callable[[str], None]) -> Iterator[Re
 
     Args:
         sources: JSON-lines files; ``-`` is stdin.
-        on_error: called with ``source:line: what is wrong`` for each line that is no good record;
+        on_error: called with ``source:line: the error`` for each line that is no good record;
             the lines after it are still read.
 
     Raises:
@@ -198,7 +198,7 @@ def labels(record: Record) -> list[str] | None:
 
 
 def need(record: Record, keys: Iterable[str]) -> None:
-    """Raise RecordError naming the keys that ``record`` lacks and who makes them."""
+    """Raise RecordError naming the keys that ``record`` lacks and the tools that add them."""
     if missing := [key for key in keys if record.get(key) is None]:
         made_by = [f"'{key}' (made by {KEYS.get(key, KEYS['id']).made_by})" for key in missing]
         raise RecordError(f"record has no {', no '.join(made_by)}")

@@ -51,8 +51,8 @@ class Job:
 class Tool:
     """What a streaming tool does to a record; the stage does the rest.
 
-    A tool is one of the two kinds below, a class of its settings. It is a value: what it says of
-    itself here does not change while it works.
+    A tool is a class of its settings, of one of the two kinds below. Its attributes do not change
+    while it works.
 
     Attributes:
         name: the command, as in its messages.
@@ -63,7 +63,7 @@ class Tool:
         only_with: outputs made only for records that have another key, by that key.
         subfolders: each output goes into a folder of its key's name; for suffixes that are alike.
         params: the settings that change the result (no devices, no numbers of workers).
-        checkpoint: digest of the network used, if there is one.
+        checkpoint: digest of the checkpoint used, or None.
         class_list: class list given by the user, or None for that of the inputs.
         classes: the class list that class numbers and names refer to, if the tool knows it.
     """
@@ -119,7 +119,7 @@ class RecordTool(Tool):
 
 
 class BatchTool(Tool):
-    """A tool that loads and saves in threads and computes several records at once in this one.
+    """A tool that loads and saves in threads and computes batches in the main thread.
 
     Attributes:
         batch_size: largest number of records in one call of ``compute``.
@@ -174,7 +174,7 @@ class Stage:
     """The frame of a streaming tool.
 
     Args:
-        tool: what is done to each record.
+        tool: the work on each record.
         out: the folder it writes to.
         skip_existing: reuse files that the same run would make again.
         strict: stop at the first failure.
@@ -247,7 +247,7 @@ class Stage:
         console.note(tool.name, ", ".join(parts))
         self.failures.exit()
 
-    # ---- what the pipeline asks ----
+    # ---- called by the pipeline ----
 
     def job(self, record: Record) -> Job:
         """The work that ``record`` needs.
@@ -272,15 +272,15 @@ class Stage:
             if there is not None and (there != key or key in (*tool.needs, *tool.sources)):
                 raise WsssError(f"would overwrite its own '{there}'; change --out")
             path.parent.mkdir(parents=True, exist_ok=True)
-        found = {key: files.read_meta(record[key]) for key in tool.sources if record.get(key)}
-        known = {key: value for key, value in found.items() if value}
+        metas = {key: files.read_meta(record[key]) for key in tool.sources if record.get(key)}
+        known = {key: value for key, value in metas.items() if value}
         lists = [value["classes"] for value in known.values() if "classes" in value]
-        # Class numbers mean the same as in what they were made from.
+        # Class numbers mean the same as in the inputs.
         meta = {"classes": lists[0], **self.made_by} if lists else self.made_by
         return Job(record, paths, {**meta, "from": known} if known else meta)
 
     def is_made(self, job: Job) -> bool:
-        """Whether every file of ``job`` is there and was made by the same run from the same."""
+        """Whether every file of ``job`` is there, made by the same run from the same inputs."""
         return all(files.read_meta(path) == job.meta for path in job.paths.values())
 
     def fail(self, record: Record | None, error: BaseException) -> None:
@@ -344,7 +344,7 @@ class _Pipeline:
             self.executor.shutdown(cancel_futures=True)
 
     def _read(self, sources: Sequence[str], places: threading.Semaphore) -> None:
-        """In the reading thread: each record, or what is wrong with its line, as an event."""
+        """In the reading thread: each record, or the error in its line, as an event."""
 
         def put(event: Any) -> None:
             places.acquire()

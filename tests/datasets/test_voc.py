@@ -214,8 +214,7 @@ def test_difficult_objects_count_unless_told_otherwise(root: Path) -> None:
         ),
         ("<?xml version='1.0'?><a><object><name>é</name></object></a>".encode(), [("é", False)]),
         (
-            b"<?xml version='1.0' encoding='ISO-8859-1'?>"
-            b"<a><object><name>\xe9</name></object></a>",
+            b"<?xml version='1.0' encoding='ISO-8859-1'?><a><object><name>\xe9</name></object></a>",
             [("é", False)],
         ),
         (b"<a><object><name>a&amp;b</name></object></a>", [("a&b", False)]),

@@ -120,7 +120,8 @@ def command(**attributes: Any) -> Callable[[Callable[..., Any]], Command]:
 
     def decorate(function: Callable[..., Any]) -> Command:
         named = function.__module__.rpartition(".")[2].replace("_", "-")
-        return click.command(**{"name": named, "cls": Command, **attributes})(function)
+        declared: Command = click.command(**{"name": named, "cls": Command, **attributes})(function)
+        return declared
 
     return decorate
 

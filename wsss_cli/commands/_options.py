@@ -86,7 +86,7 @@ def _shard(
     return int(match[1]), int(match[2])
 
 
-# ---- what options mean together ------------------------------------------------------------------
+# ---- several options together --------------------------------------------------------------------
 
 
 def chain(*options: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -157,7 +157,7 @@ strict_option = click.option("--strict", is_flag=True, help="Stop at the first r
 
 
 def stage_options(out: str, **out_attributes: Any) -> Callable[[F], F]:
-    """``--out`` and the rest of what every streaming tool takes; handed over as ``stage``.
+    """``--out`` and the other options of every streaming tool; handed over as ``stage``.
 
     Args:
         out: default of ``--out``.
@@ -381,7 +381,7 @@ def _crf(
 ) -> dict[str, float]:
     from wsss_cli.methods.crf import Kernels, engine
 
-    engine()  # pydensecrf is missing: said before any work
+    engine()  # raises before any work if pydensecrf is missing
     kernels = {
         "gaussian_sxy": gaussian[0],
         "gaussian_compat": gaussian[1],

@@ -1,4 +1,4 @@
-"""``wsss config``: what is in force and why."""
+"""``wsss config``: the settings in force and their sources."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _FROM = {
 
 @_frame.command()
 @click.argument("names", nargs=-1, metavar="[COMMAND]...")
-@click.option("--changed", is_flag=True, help="Only what differs from the defaults.")
+@click.option("--changed", is_flag=True, help="Only settings that differ from the defaults.")
 @click.pass_context
 def command(context: click.Context, names: tuple[str, ...], changed: bool) -> None:
     """Print the settings in force and where each came from.
 
     Reads no records. Prints one line an option: its table and name as in wsss.toml, its value, and
-    its source: environment, file or default. What is given on a command line overrides all three.
+    its source: environment, file or default. The command line overrides all three.
 
     \b
     Example:
@@ -35,24 +35,26 @@ def command(context: click.Context, names: tuple[str, ...], changed: bool) -> No
     group = top.command
     assert isinstance(group, click.Group)
     for name in names or group.list_commands(top):
-        found = group.get_command(top, name)
-        if found is None:
+        declared = group.get_command(top, name)
+        if declared is None:
             raise click.UsageError(f"no command '{name}'; 'wsss --help' lists them")
-        for line in _lines(top, found, name, changed):
+        for line in _lines(top, declared, name, changed):
             click.echo(line)
 
 
-def _lines(parent: click.Context, found: click.Command, name: str, changed: bool) -> Iterator[str]:
-    context = click.Context(found, parent=parent, info_name=name)
-    if isinstance(found, click.Group):
-        for sub in found.list_commands(context):
-            inner = found.get_command(context, sub)
+def _lines(
+    parent: click.Context, declared: click.Command, name: str, changed: bool
+) -> Iterator[str]:
+    context = click.Context(declared, parent=parent, info_name=name)
+    if isinstance(declared, click.Group):
+        for sub in declared.list_commands(context):
+            inner = declared.get_command(context, sub)
             assert inner is not None
             yield from _lines(context, inner, sub, changed)
         return
-    _frame.check_settings(found, name, parent)
+    _frame.check_settings(declared, name, parent)
     table = ".".join(context.command_path.split()[1:])
-    for param in found.params:
+    for param in declared.params:
         if isinstance(param, click.Option) and param.name not in ("quiet", "verbose", "debug"):
             value, source = param.consume_value(context, {})
             if not (changed and source is ParameterSource.DEFAULT):

@@ -1,4 +1,4 @@
-"""``wsss index``: where every pipe begins."""
+"""``wsss index``: the records of a data set, the start of every pipe."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def folder(
     """Print the records of any folder of photographs.
 
     Reads the photographs below ROOT. The sub-folder that a photograph lies in is its label, unless
-    a table (--csv) names its labels or it shall have none (--unlabelled). Prints one record a
+    a table (--csv) names its labels or --unlabelled is given. Prints one record a
     photograph, in the order of names or of the table; its id is its path below ROOT without the
     suffix. Writes no files.
 
@@ -196,7 +196,7 @@ def _print(
     strong: Fraction | None,
     seed: int | None,
 ) -> None:
-    """Print what ``index`` finds, name what it leaves out, and say what was asked for in vain."""
+    """Print the records of ``index``; report failures and keys that were asked for in vain."""
     _options.only_with("--strong", strong is not None, "seed")
     failures = Failures(tool, strict=strict)
 
@@ -205,10 +205,10 @@ def _print(
 
     count = 0
     lacking: Counter[str] = Counter()
-    found: Iterable[Record] = index(fail)
+    indexed: Iterable[Record] = index(fail)
     if strong is not None:
-        found = _marked(tool, list(found), strong, seed or 0)
-    for record in found:
+        indexed = _marked(tool, list(indexed), strong, seed or 0)
+    for record in indexed:
         records.write(record)
         count += 1
         lacking.update(key for key, given in wanted.items() if given and key not in record)
@@ -222,13 +222,13 @@ def _print(
     failures.exit()
 
 
-def _marked(tool: str, found: list[Record], share: Fraction, seed: int) -> list[Record]:
+def _marked(tool: str, indexed: list[Record], share: Fraction, seed: int) -> list[Record]:
     """The records with a share of them marked strong."""
     from wsss_cli.datasets.strong import mark_strong
 
-    if not any(record.get("mask") for record in found):
+    if not any(record.get("mask") for record in indexed):
         raise ConfigurationError("--strong: no record has a true mask to learn from")
-    marked = mark_strong(found, share, seed)
+    marked = mark_strong(indexed, share, seed)
     count = sum(record["strong"] for record in marked)
     console.note(tool, f"{count} of {len(marked)} records marked strong")
     return marked

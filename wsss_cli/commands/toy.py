@@ -1,4 +1,4 @@
-"""``wsss toy``: data to try everything with."""
+"""``wsss toy``: made-up data to try the tools on."""
 
 from __future__ import annotations
 

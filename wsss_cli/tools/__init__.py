@@ -1,1 +1,1 @@
-"""What each streaming tool does to a record, one file a tool, all in the shape of `stage.Tool`."""
+"""The work of each tool on a record, one file a tool; streaming tools are `stage.Tool`s."""

@@ -74,7 +74,7 @@ class Source:
         }
 
     def load(self, record: Mapping[str, Any]) -> Given:
-        """The photograph of ``record`` and what it has under the key."""
+        """The photograph of ``record`` and its maps or label map under the key."""
         source = record[self.key]
         if not isinstance(source, str):
             raise WsssError(f"'{self.key}' is not the path of maps or of a label map")

@@ -86,7 +86,7 @@ class Eraser(RecordTool):
         return ", ".join(parts)
 
     def _mined(self, record: Mapping[str, Any], maps: Maps, meta: Mapping[str, Any]) -> Labels:
-        """The regions of the steps before and of this one, at the photograph's size."""
+        """The regions mined in earlier steps and in this one, at the photograph's size."""
         places = label_maps.class_numbers(maps, self.class_list)
         before = None
         if record.get("mined"):
@@ -110,14 +110,14 @@ class Eraser(RecordTool):
 
 
 def _labelled(record: Mapping[str, Any], maps: Maps, classes: Sequence[str] | None) -> Maps:
-    """The maps of the record's labels; of an unlabelled one, all that there are."""
+    """The maps of the record's labels; all maps if it is unlabelled."""
     maps, _ = label_maps.split_background(maps)
     labels = records.labels(dict(record))
     if labels is None:
         return maps
     if missing := [name for name in labels if name not in maps.classes]:
         if listed := classes or maps.meta.get("classes"):
-            numbers(missing, listed)  # says so if there is no such class
+            numbers(missing, listed)  # raises if there is no such class
         raise WsssError(f"{record['cam']}: no map of {', '.join(missing)}; make the maps again")
     keep = [place for place, name in enumerate(maps.classes) if name in labels]
     return maps._replace(cam=maps.cam[keep], classes=tuple(maps.classes[place] for place in keep))

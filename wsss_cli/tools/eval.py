@@ -29,7 +29,7 @@ from wsss_cli.tools import label_maps
 from wsss_cli.tools.report import Measured, image_values
 
 _DEFAULT_KEYS = ("pred", "pseudo", "cam")
-_KINDS_KEPT = 100  # provenances told apart; more are only "many"
+_KINDS_KEPT = 100  # different provenances listed; more are only counted
 _CHUNK = 16  # records a worker process takes at once
 
 Labels = npt.NDArray[np.uint8]
@@ -52,7 +52,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is compared, and how.
+    """A comparison of predictions with true masks.
 
     Attributes:
         key: record key of the prediction; None takes the first of pred, pseudo, cam that is there.
@@ -109,14 +109,14 @@ class Question:
 
 
 class Tally:
-    """What records show, added up.
+    """Counts over records, added up.
 
     Attributes:
-        question: what was asked, key and classes settled.
+        question: the comparison, key and classes settled.
         images: how many records were counted.
         confusion: of the label maps, and of maps with one background rule.
         sweep: of maps under several thresholds; None if there were none.
-        rules: how background was told from classes, in words.
+        rules: how the background was decided, in words.
         provenances: of the predictions, as JSON.
     """
 
@@ -164,25 +164,27 @@ class Tally:
         if not question.given:
             question.check_list(path, meta)
         maps, background = label_maps.split_background(maps)
-        found = numbers(maps.classes, question.classes)
+        class_numbers = numbers(maps.classes, question.classes)
         large = label_maps.resize(maps.cam, maps.size)
-        if not found:  # no score exceeds any background: the image is all background
-            large, found = np.zeros((1, *maps.size), np.float32), [1]
+        if not class_numbers:  # no score exceeds any background: the image is all background
+            large, class_numbers = np.zeros((1, *maps.size), np.float32), [1]
         if background is not None and rule.own:
             scores = np.concatenate([label_maps.resize(background[None], maps.size), large])
-            self.confusion.update(label_maps.label_map(scores, found), truth)
+            self.confusion.update(label_maps.label_map(scores, class_numbers), truth)
             self.rules.add("the maps' own background")
         elif rule.alpha is not None:
             scores = label_maps.with_background(large, None, alpha=rule.alpha, threshold=None)
-            self.confusion.update(label_maps.label_map(scores, found), truth)
+            self.confusion.update(label_maps.label_map(scores, class_numbers), truth)
             self.rules.add(f"(1 - max)^{rule.alpha:g}")
         else:
-            self._sweep_over(large, truth, found)
+            self._sweep_over(large, truth, class_numbers)
             count = len(rule.thresholds)
             self.rules.add("constant" if count == 1 else f"best of {count} thresholds")
         return meta
 
-    def _sweep_over(self, maps: npt.NDArray[np.float32], truth: Labels, found: list[int]) -> None:
+    def _sweep_over(
+        self, maps: npt.NDArray[np.float32], truth: Labels, class_numbers: list[int]
+    ) -> None:
         question = self.question
         thresholds = question.rule.thresholds
         histogram = threshold_histogram(
@@ -190,10 +192,10 @@ class Tally:
         )
         if self.sweep is None:
             self.sweep = ThresholdSweep(len(thresholds), question.num_classes, question.ignore)
-        self.sweep.add(histogram, found)
+        self.sweep.add(histogram, class_numbers)
 
     def merge(self, other: Tally) -> None:
-        """Add what another one counted for the same question."""
+        """Add the counts of another tally of the same question."""
         self.images += other.images
         self.confusion.merge(other.confusion)
         if self.sweep is None or other.sweep is None:
@@ -205,7 +207,7 @@ class Tally:
             self.provenances |= other.provenances
 
     def confusions(self) -> list[Confusion]:
-        """The confusion matrix of all that was counted; one for each threshold of a sweep."""
+        """The confusion matrix of all records; one for each threshold of a sweep."""
         if self.sweep is None:
             return [self.confusion]
         swept = self.sweep.confusions()
@@ -214,7 +216,7 @@ class Tally:
         return swept
 
     def result(self, failed: int) -> Measured:
-        """All that was counted, beside ``failed`` records that could not be."""
+        """All counts, and the number of records that could not be counted."""
         assert self.question.key is not None
         return Measured(
             key=self.question.key,
@@ -241,7 +243,7 @@ def evaluate(
 
     Args:
         sources: files of records; none means stdin.
-        question: what is compared, and how.
+        question: the files to compare, and how.
         failures: called for each record that cannot be counted.
         workers: parallel processes.
         per_image: file to write each image's own values to, one JSON object a line, or None.
@@ -300,13 +302,14 @@ def measure(
 
     Args:
         stream: the records.
-        question: what to compare; what it leaves open is settled by the first good record.
-        workers: processes that read side by side; with 0 or 1 this one does all.
+        question: the files to compare; key and classes it leaves open are settled by the first good
+                record.
+        workers: parallel processes; 0 and 1 are this process alone.
         each: give each record on its own, not some together.
         on_error: called with a line for each record that cannot be counted.
 
     Yields:
-        Some records, in order, and what they show.
+        Some records, in order, and their counts.
     """
     _reuse_memory()
     stream = iter(stream)
@@ -357,7 +360,7 @@ def _begin(question: Question, record: Record, on_error: Callable[[str], None]) 
 
 
 def _tally(question: Question, records: list[Record]) -> tuple[Tally, list[str]]:
-    """What the records show together, and a line for each that cannot be counted."""
+    """The counts of the records together, and a line for each that cannot be counted."""
     tally, problems = Tally(question), []
     for record in records:
         try:

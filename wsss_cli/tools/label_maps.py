@@ -18,6 +18,29 @@ from wsss_cli.methods.crf import background_score, dense_crf
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
 
+SHRINK = 4  # maps are stored at a quarter of the image's size
+_HOPELESS = 0.1  # a score below this share of the best one at every pixel wins none
+_BILINEAR = Image.Resampling.BILINEAR
+
+
+def read_matching(
+    record: Mapping[str, Any], key: str, max_side: int = 0
+) -> tuple[npt.NDArray[np.uint8], Maps]:
+    """The photograph of ``record``, made smaller if its long side exceeds ``max_side``, and its
+    maps under ``key``.
+
+    Raises:
+        WsssError: the maps are of an image of another size.
+    """
+    maps = files.read_maps(record[key])
+    image, size = files.read_bounded(record["image"], max_side)
+    if maps.size != size:
+        raise WsssError(
+            f"{record[key]}: maps of an image of {maps.size[1]}x{maps.size[0]}, "
+            f"but this one is {size[1]}x{size[0]}"
+        )
+    return image, maps
+
 
 def class_numbers(maps: Maps, classes: Sequence[str] | None) -> list[int]:
     """Class numbers of the maps' classes, background left out.
@@ -46,10 +69,12 @@ def resize(maps: npt.NDArray[Any], size: tuple[int, int]) -> Scores:
     return resized
 
 
-_BILINEAR = Image.Resampling.BILINEAR
+def map_size(size: Sequence[int]) -> tuple[int, int]:
+    """(h, w) of the stored maps of an image of ``size`` (H, W)."""
+    return -(-size[0] // SHRINK), -(-size[1] // SHRINK)
 
 
-def resize_labels(labels: npt.NDArray[np.uint8], size: Sequence[int]) -> npt.NDArray[np.uint8]:
+def resize_labels(labels: Labels, size: Sequence[int]) -> Labels:
     """A label map at another size (H, W), each pixel with the number nearest to it."""
     if labels.shape == tuple(size):
         return labels
@@ -87,15 +112,15 @@ def with_background(
     return np.concatenate([background[None], cam.astype(np.float32)])
 
 
-def label_map(scores: Scores, class_numbers: Sequence[int]) -> npt.NDArray[np.uint8]:
+def label_map(scores: Scores, class_numbers: Sequence[int]) -> Labels:
     """Class numbers where each score is the largest.
 
     Args:
         scores: (1 + K, H, W), background first.
         class_numbers: numbers of the K classes.
     """
-    table: npt.NDArray[np.uint8] = np.array([0, *class_numbers], np.uint8)
-    labels: npt.NDArray[np.uint8] = table[scores.argmax(0)]
+    table: Labels = np.array([0, *class_numbers], np.uint8)
+    labels: Labels = table[scores.argmax(0)]
     return labels
 
 
@@ -118,8 +143,8 @@ def refine(image: npt.NDArray[np.uint8], scores: Scores, crf: Mapping[str, Any] 
 def among_likely(scores: Scores, refined: Callable[[Scores], Scores]) -> Scores:
     """``refined`` of the scores of the labels that have a chance anywhere; the others get 0.
 
-    Each label costs time; one below a tenth of the best at every pixel cannot win any. A single
-    label has nobody to lose to and stays as it is.
+    Each label costs time, and one below a tenth of the best at every pixel cannot win any. A single
+    label stays as it is.
 
     Args:
         scores: (1 + K, H, W), background first, which always has a chance.
@@ -134,33 +159,3 @@ def among_likely(scores: Scores, refined: Callable[[Scores], Scores]) -> Scores:
     result = np.zeros_like(scores, dtype=np.float32)
     result[chance] = refined(scores[chance])
     return result
-
-
-_HOPELESS = 0.1
-
-
-SHRINK = 4  # maps are stored at a quarter of the image's size
-
-
-def map_size(size: Sequence[int]) -> tuple[int, int]:
-    """(h, w) of the stored maps of an image of ``size`` (H, W)."""
-    return -(-size[0] // SHRINK), -(-size[1] // SHRINK)
-
-
-def read_matching(
-    record: Mapping[str, Any], key: str, max_side: int = 0
-) -> tuple[npt.NDArray[np.uint8], Maps]:
-    """The photograph of ``record``, made smaller if its long side exceeds ``max_side``, and its
-    maps under ``key``.
-
-    Raises:
-        WsssError: the maps are of an image of another size.
-    """
-    maps = files.read_maps(record[key])
-    image, size = files.read_bounded(record["image"], max_side)
-    if maps.size != size:
-        raise WsssError(
-            f"{record[key]}: maps of an image of {maps.size[1]}x{maps.size[0]}, "
-            f"but this one is {size[1]}x{size[0]}"
-        )
-    return image, maps

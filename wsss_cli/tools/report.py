@@ -30,8 +30,8 @@ class Measured:
         key, truth: record keys compared.
         classes: names, background first; plain numbers where no list is known.
         confusions: of all images: one, or one for each of ``thresholds``.
-        thresholds: constant background scores; empty if background was told otherwise.
-        rule: how background was told from classes, in words; None for label maps.
+        thresholds: constant background scores; empty if the background was decided otherwise.
+        rule: how the background was decided, in words; None for label maps.
         images, failed: how many records were counted, and how many could not be.
         made_by: the different provenances of the files, None for files that say nothing.
     """
@@ -61,7 +61,7 @@ class Measured:
 
     @property
     def threshold(self) -> float | None:
-        """The threshold it was taken at, if at one."""
+        """The threshold of that confusion matrix, if it has one."""
         return self.thresholds[self.best] if self.thresholds else None
 
 
@@ -69,7 +69,7 @@ class Measured:
 
 
 def save_counts(path: str | Path, measured: Measured) -> None:
-    """Write the confusion matrices of a run, with what was measured, as JSON."""
+    """Write the confusion matrices of a run, and the rest of its result, as JSON."""
     confusions = [confusion.to_dict() for confusion in measured.confusions]
     data = {"format": _FORMAT, **vars(measured), "confusions": confusions}
     with files.atomic(path) as temporary:
@@ -77,7 +77,7 @@ def save_counts(path: str | Path, measured: Measured) -> None:
 
 
 def load_counts(path: str | Path) -> Measured:
-    """What :func:`save_counts` wrote.
+    """Read a file of :func:`save_counts`.
 
     Raises:
         ConfigurationError: unreadable, or not such a file.
@@ -107,11 +107,11 @@ def merged(parts: Sequence[Measured]) -> Measured:
     total = [Confusion.from_dict(confusion.to_dict()) for confusion in first.confusions]
     made_by = list(first.made_by)
     for part in parts[1:]:
-        for name, one, other in zip(_SAME, _asked(first), _asked(part), strict=True):
-            if one != other:
+        for name, ours, theirs in zip(_SAME, _settings(first), _settings(part), strict=True):
+            if ours != theirs:
                 raise ConfigurationError(
-                    f"cannot merge: {name} is {_told(one)} in one, {_told(other)} in another; "
-                    "measure all with the same options"
+                    f"cannot merge: {name} is {_listed(ours)} in one, {_listed(theirs)} in "
+                    "another; measure all with the same options"
                 )
         for confusion, more in zip(total, part.confusions, strict=True):
             confusion.merge(more)
@@ -128,13 +128,13 @@ def merged(parts: Sequence[Measured]) -> Measured:
 _SAME = ("key", "truth", "classes", "background", "thresholds", "ignore")
 
 
-def _asked(part: Measured) -> tuple[Any, ...]:
-    """What must be equal in runs that are added up, in the order of ``_SAME``."""
-    told = (part.key, part.truth, part.classes, part.rule, part.thresholds)
-    return (*told, part.confusions[0].ignore)
+def _settings(part: Measured) -> tuple[Any, ...]:
+    """The settings that must be equal in runs that are added up, in the order of ``_SAME``."""
+    rule = (part.rule, part.thresholds)
+    return (part.key, part.truth, part.classes, *rule, part.confusions[0].ignore)
 
 
-def _told(value: Any) -> str:
+def _listed(value: Any) -> str:
     return ", ".join(map(_short, value)) if isinstance(value, tuple) else _short(value)
 
 
@@ -150,7 +150,7 @@ def as_json(measured: Measured) -> dict[str, Any]:
         "recall": confusion.recall(),
     }
     rows = {
-        name: {what: _number(column[index]) for what, column in values.items()}
+        name: {measure: _number(column[index]) for measure, column in values.items()}
         for index, name in enumerate(measured.classes)
         if not all(math.isnan(column[index]) for column in values.values())
     }
@@ -200,7 +200,7 @@ def _number(value: float) -> float | None:
 
 
 def lineage(meta: Mapping[str, Any] | None) -> list[str]:
-    """What made a file and what that was made from, newest first, one line a tool.
+    """The tool that made a file and those that made its inputs, newest first, a line each.
 
     >>> lineage({"tool": "crf", "version": "1", "params": {"steps": 10}})
     ['crf 1: steps 10']
@@ -228,7 +228,7 @@ def _short(value: Any) -> str:
 
 
 def facts(measured: Measured) -> list[str]:
-    """What was measured, in lines, so that the figure can be made again."""
+    """How the result was measured, in lines, so that it can be measured again."""
     data = as_json(measured)
     lines = [
         f"{data['images']} images, '{data['key']}' against '{data['truth']}', "

@@ -18,7 +18,7 @@ Map = npt.NDArray[np.float32]
 
 WORKING_SIDE = 200  # pixels; the estimate is no better on larger pictures
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
-_FREE_SIDE = 320  # of networks that take any size; what most of them were trained at
+_FREE_SIDE = 320  # of networks that take any size: the training size of most of them
 
 
 class Estimator(RecordTool):

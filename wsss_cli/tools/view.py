@@ -79,7 +79,7 @@ class Viewer(RecordTool):
         return groups
 
     def _fit(self, size: tuple[int, int]) -> tuple[int, int]:
-        # A tall photograph is shown as high as a wide one is wide, not higher.
+        # The long side of a photograph has the same length, whether it is tall or wide.
         shrink = self.width / max(size[0], size[1])
         return max(round(size[0] * shrink), 1), max(round(size[1] * shrink), 1)
 
@@ -185,7 +185,7 @@ def draw_sheet(
         sources: files of records; none means stdin.
         failures: called for each record that cannot be drawn.
         limit: number of records.
-        asked: the user named the keys, so that one that no record has is worth a warning.
+        asked: the user named the keys: warn about a key that no record has.
     """
     chosen = list(islice(records.read(sources, failures), limit))
     shown = tuple(key for key in viewer.keys if any(record.get(key) for record in chosen))

@@ -32,11 +32,11 @@ def test_a_cell_of_the_grid_lies_at_the_pixel_it_looks_at(max_side: int) -> None
     ramp = (torch.arange(width // 4) * 4 + 1.5).expand(1, height // 4, width // 4)
     seen = walker.runner.seen_size((height, width))
     cells = (-(-seen[0] // 8), -(-seen[1] // 8))
-    grid = walker._on_grid(ramp, cells, (height, width))
+    grid = walker.on_grid(ramp, cells, (height, width))
     shrink = width / seen[1]
     expected = (torch.arange(cells[1]) * 8 + 0.5) * shrink - 0.5
     torch.testing.assert_close(grid[0, 0, 1:-1], expected[1:-1])
-    back = walker._on_image(grid, (height, width))[0, 0]
+    back = walker.on_image(grid, (height, width))[0, 0]
     torch.testing.assert_close(back[24:-24], torch.arange(24.0, width - 24))
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from wsss_cli import files
 from wsss_cli.classes import BACKGROUND
 from wsss_cli.files import Maps
+from wsss_cli.methods import grids
 from wsss_cli.methods.affinity import pairwise_affinity
 from wsss_cli.methods.cam import normalise
-from wsss_cli.methods.grids import on_image, places, sample
 from wsss_cli.methods.random_walk import random_walk
 from wsss_cli.models.inference import Image, Runner
 from wsss_cli.stage import BatchTool, Job
@@ -144,14 +144,14 @@ class Walker(BatchTool):
             )
             cam = torch.from_numpy(joined).to(features.device)
         walked = random_walk(
-            self._on_grid(cam, grid, size),
+            self.on_grid(cam, grid, size),
             affinity,
             self.beta,
             self.steps,
             self.radius,
             exact=self.exact,
         )
-        walked = self._on_image(walked.clamp(min=0), size)
+        walked = self.on_image(walked.clamp(min=0), size)
         if self.threshold is not None:
             walked = normalise(walked)
             flat = torch.full_like(walked[:1], self.threshold)
@@ -162,17 +162,17 @@ class Walker(BatchTool):
     # Cell i of the grid looks at pixel 8 i of the image seen, not at the middle of an eighth of it;
     # resizing the maps as pictures would leave the walk four pixels off its features.
 
-    def _on_grid(self, maps: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    def on_grid(self, maps: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Maps of the whole image, (C, h, w), at the cells of the feature grid."""
         rows, columns = (
-            places(cells, whole, extent, stride=self.runner.network.stride)
+            grids.places(cells, whole, extent, stride=self.runner.network.stride)
             for cells, extent, whole in zip(
                 grid, maps.shape[1:], self.runner.seen_size(size), strict=True
             )
         )
-        return sample(maps[None], rows, columns)[0]
+        return grids.sample(maps[None], rows, columns)[0]
 
-    def _on_image(self, walked: Tensor, size: tuple[int, int]) -> Tensor:
+    def on_image(self, walked: Tensor, size: tuple[int, int]) -> Tensor:
         """Maps on the feature grid, (C, h, w), at the pixels of the image."""
         seen, stride = self.runner.seen_size(size), self.runner.network.stride
-        return on_image(walked[None], size, seen, stride)[0]
+        return grids.on_image(walked[None], size, seen, stride)[0]

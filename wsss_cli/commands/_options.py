@@ -213,15 +213,15 @@ def checkpoint_option(*kinds: str) -> Callable[[F], F]:
 
 
 def classes_option(
-    help: str = "Class list, if not that of the CAMs' checkpoint", *, required: bool = False
+    help: str = "Class list, if not that of the CAMs' checkpoint", **attributes: Any
 ) -> Callable[[F], F]:
     """``--classes LIST``: a name of a list or a file; becomes a tuple of names, or None."""
     return click.option(
         "--classes",
-        required=required,
         metavar="LIST",
         type=ClassList(),
         help=f"{help}: voc, coco, or a text file with one name a line.",
+        **attributes,
     )
 
 

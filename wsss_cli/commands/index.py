@@ -96,9 +96,7 @@ def command() -> None:
     help="Whether objects marked difficult count as labels.",
 )
 @saliency_option
-@_options.classes_option(
-    help="Names of the numbers in the masks, for --labels-from masks.  [default: voc]"
-)
+@_options.classes_option("Class list of the masks, for --labels-from masks", show_default="voc")
 @strong_options
 @_options.strict_option
 def voc(

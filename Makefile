@@ -9,14 +9,20 @@ READY := $(VENV)/.ready
 WSSS  := $(BIN)/wsss
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo voc voc6 voc6-ae voc6-eps voc6-sipe voc6-all test lint format bench clean
+
+# The methods with a recipe of their own, examples/NAME.mk, and `all`, which compares them.
+NAMES := $(filter-out voc toy all,$(basename $(notdir $(wildcard examples/*.mk)))) all
+
+.PHONY: help setup demo voc voc6 $(NAMES:%=voc-%) $(NAMES:%=voc6-%) \
+	test lint format bench clean
 
 help:  ## Show this help.
-	@grep -hE '^[a-z0-9-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
+	@sed -nE 's/^[$$].*: (voc6?-)%:/\1NAME:/; s/^([a-zA-Z0-9-]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 11
+	@echo 'NAME is one of: $(NAMES)'
 
 setup: $(READY)  ## Make the virtual environment and install wsss in it.
 
-# torch comes first and pinned: an open range may bring gigabytes of GPU libraries.
+# torch first, at a fixed version: any other may install gigabytes of GPU libraries.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -24,26 +30,27 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## Run the whole chain on toy data and show what came out.
-	@$(MAKE) --no-print-directory -f examples/toy.mk WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+# What every recipe in examples/ is called with.
+TOOLS = --no-print-directory WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
 
-voc: $(READY)  ## Run the recipe on VOC: make voc DATA=VOC2012 BACKBONE=resnet38
-	@$(MAKE) --no-print-directory -f examples/voc.mk WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+demo: $(READY)  ## Run the whole chain on toy data and print its table.
+	@$(MAKE) $(TOOLS) -f examples/toy.mk
 
-voc6: $(READY)  ## The same on the 6-class subset, with settings for a CPU: make voc6 DATA=…
-	@$(MAKE) --no-print-directory -f examples/voc.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+voc: $(READY)  ## CAM and AffinityNet on VOC, on a GPU: make voc DATA=VOC2012 BACKBONE=resnet38
+	@$(MAKE) $(TOOLS) -f examples/voc.mk SETTINGS=gpu
 
-voc6-ae: $(READY)  ## Adversarial erasing and PSL on the 6-class subset: make voc6-ae DATA=…
-	@$(MAKE) --no-print-directory -f examples/ae-psl.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python) $(STAGE)
+$(NAMES:%=voc-%): voc-%: $(READY)  ## Another method on VOC, on a GPU: make voc-eps DATA=VOC2012
+	@$(MAKE) $(TOOLS) -f examples/$*.mk SETTINGS=gpu
 
-voc6-eps: $(READY)  ## EPS and EPS++ on the 6-class subset: make voc6-eps DATA=…
-	@$(MAKE) --no-print-directory -f examples/eps.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+voc6: $(READY)  ## CAM and AffinityNet on the 6-class subset, on a CPU: make voc6 DATA=voc6
+	@$(MAKE) $(TOOLS) -f examples/voc.mk SETTINGS=cpu
 
-voc6-sipe: $(READY)  ## SIPE on the 6-class subset: make voc6-sipe DATA=…
-	@$(MAKE) --no-print-directory -f examples/sipe.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+$(NAMES:%=voc6-%): voc6-%: $(READY)  ## Another method on the 6-class subset, on a CPU: make voc6-eps DATA=voc6
+	@$(MAKE) $(TOOLS) -f examples/$*.mk SETTINGS=cpu
 
-voc6-all: $(READY)  ## All methods on the 6-class subset, and one table: make voc6-all DATA=…
-	@$(MAKE) --no-print-directory -f examples/all.mk SETTINGS=cpu WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/python)
+# Any other name.
+voc-% voc6-%:
+	$(error there is no recipe for '$@'; NAME is one of: $(NAMES))
 
 test: $(READY)  ## Run all tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
@@ -53,13 +60,13 @@ lint: $(READY)  ## Check style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(READY)  ## Put the code into form.
+format: $(READY)  ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## Print speed and memory beside the plain way.
+bench: $(READY)  ## Measure speed and memory against a simple implementation.
 	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
-clean:  ## Remove what demo, test and setup made.
+clean:  ## Remove the files of demo, test and setup.
 	rm -rf demo $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

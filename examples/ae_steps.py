@@ -1,10 +1,10 @@
-"""Print how adversarial erasing goes on: classification loss and share of pixels mined, by step.
+"""Print the loss and the share of mined pixels after each step of adversarial erasing.
 
     ae_steps.py OUT/step1.jsonl OUT/step2.jsonl … > growth.jsonl
 
-The classifier of a step is OUT/stepN/cam.pt, or the one named behind it: stepN.jsonl=cam.pt.
-The table goes to stderr. Printed are the last step's records with the regions mined after each as
-`mined1`, `mined2` …, for `wsss view --keys image,mined1,mined2`.
+The classifier of step N is OUT/stepN/cam.pt; `stepN.jsonl=cam.pt` names another one. The table is
+printed to stderr. The records of the last step are printed to stdout, with the mined regions after
+each step as `mined1`, `mined2` …, for `wsss view --keys image,mined1,mined2`.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ def last_loss(checkpoint: Path) -> float:
 
 
 def main() -> None:
-    seen: dict[str, dict[str, str]] = {}
-    last: list[dict[str, str]] = []
+    mined_by_id: dict[str, dict[str, str]] = {}
+    records: list[dict[str, str]] = []
     print("| step | classification loss | pixels mined |\n|---|---:|---:|", file=sys.stderr)
-    for step, given in enumerate(sys.argv[1:], start=1):
-        name, _, named = given.partition("=")
+    for step, argument in enumerate(sys.argv[1:], start=1):
+        name, _, checkpoint = argument.partition("=")
         path = Path(name)
-        last = [json.loads(line) for line in path.read_text().splitlines()]
+        records = [json.loads(line) for line in path.read_text().splitlines()]
         mined = pixels = 0
-        for record in last:
-            seen.setdefault(record["id"], {})[f"mined{step}"] = record["mined"]
+        for record in records:
+            mined_by_id.setdefault(record["id"], {})[f"mined{step}"] = record["mined"]
             with Image.open(record["mined"]) as image:
                 regions = np.asarray(image)
             mined, pixels = mined + np.count_nonzero(regions), pixels + regions.size
-        checkpoint = Path(named) if named else path.with_suffix("") / "cam.pt"
+        loss = last_loss(Path(checkpoint) if checkpoint else path.with_suffix("") / "cam.pt")
         share = 100 * mined / max(pixels, 1)
-        print(f"| {step} | {last_loss(checkpoint):.4f} | {share:.1f} % |", file=sys.stderr)
-    for record in last:
-        print(json.dumps({**record, **seen[record["id"]]}, ensure_ascii=False))
+        print(f"| {step} | {loss:.4f} | {share:.1f} % |", file=sys.stderr)
+    for record in records:
+        print(json.dumps({**record, **mined_by_id[record["id"]]}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# For CI: predict, measure, fail if the mIoU falls below a floor. Keeps the result as JSON.
+# For CI: predicts and measures, writes eval.json, and fails if the mIoU is below FLOOR (0 to 1).
 # usage: ci-eval.sh DATA SPLIT CHECKPOINT FLOOR
 set -euo pipefail
 

@@ -1,10 +1,11 @@
-# Saliency maps as pseudo-pixel supervision (EPS, EPS++; Lee et al. 2021, 2023), alone and with a few
-# true masks (1/16, 1/8, 1/4), with the settings and the ways of measuring of voc.mk.
+# Saliency maps as pseudo-pixel supervision (EPS, EPS++; Lee et al. 2021, 2023), without and with a
+# share of the true masks (1/16, 1/8, 1/4), with the settings and measurements of voc.mk.
 #
 #   make voc6-eps DATA=voc6     the 6-class subset on a CPU
+#   make voc-eps  DATA=VOC2012  the whole of VOC on a GPU
 #
-# Needs saliency maps: ROOT/$(SALIENCY). Pseudo-masks are those of the random walk on the EPS++ maps;
-# photographs with a strong label learn their true mask in their place.
+# Needs saliency maps in DATA/$(SALIENCY). The pseudo-masks are those of the random walk on the EPS++
+# maps; images of the share learn their true mask instead.
 
 .PHONY: eps
 eps: eps-table
@@ -33,7 +34,7 @@ EPS_ROWS := 'cam:train:CAM, best threshold' \
 eps-table: $(RUN)/cam.json $(EPS)/eps.maps.json $(EPS)/plain/walk.json $(EPS)/plain/weak.json \
 		$(EPS)/epspp.maps.json $(EPS)/crf.json $(EPS)/walk.json $(EPS)/weak.json \
 		$(STRONG:%=$(EPS)/strong%.json) $(RUN)/full.json
-	@$(PYTHON) $(DEMO)table.py $(RUN) $(EPS_ROWS)
+	@$(PYTHON) $(RECIPES)table.py $(RUN) $(EPS_ROWS)
 
 # ---- labels and saliency -> maps -> pseudo-masks -> network ----
 
@@ -44,7 +45,7 @@ $(EPS)/train.jsonl:
 $(EPS)/eps.pt: VARIANT = eps
 $(EPS)/epspp.pt: VARIANT = eps++
 $(EPS)/eps.pt $(EPS)/epspp.pt: $(EPS)/train.jsonl
-	$(WSSS) eps-train $< --variant $(VARIANT) --classes $(CLASSES) $(BODY) $(TRAIN_EPS) --resume -o $@
+	$(WSSS) eps-train $< --variant $(VARIANT) --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_EPS) --resume -o $@
 
 $(EPS)/%.maps.jsonl: $(EPS)/%.pt
 	$(WSSS) make-cam $(EPS)/train.jsonl -c $< $(SCALES) --skip-existing -o $(EPS)/$*.cam > $@
@@ -52,19 +53,21 @@ $(EPS)/%.maps.jsonl: $(EPS)/%.pt
 $(eval $(call FROM_MAPS,$(EPS),$(EPS)/epspp.maps.jsonl,$(EPS)/epspp.pt))
 $(eval $(call FROM_MAPS,$(EPS)/plain,$(EPS)/eps.maps.jsonl,$(EPS)/eps.pt))
 
-# The same pseudo-masks: --skip-existing makes nothing anew.
+# The same maps and masks as above: --skip-existing computes nothing again.
 $(EPS)/strong%.jsonl: $(EPS)/pseudo.jsonl
 	$(WSSS) index voc $(DATA) --split $(TRAIN) --strong 1/$* | $(WSSS) make-cam -q -c $(EPS)/epspp.pt $(SCALES) --skip-existing -o $(EPS)/epspp.cam | $(WSSS) random-walk -q -c $(EPS)/aff.pt $(WALK) --skip-existing -o $(EPS)/pseudo > $@
 
-# Half of what is drawn are true masks, and an epoch shows each other photograph once: so many epochs
-# draw as many photographs as those of the network on pseudo-masks alone.
-EPOCHS = $(lastword $(shell grep -oE -e '--epochs [0-9]+' <<< '$(TRAIN_SEG)'))
-ALIKE  = $(shell echo $$((($(EPOCHS) * $* + $* - 1) / (2 * ($* - 1)))))
+# Training on both kinds of masks draws every second image from the share 1/s with true masks, and an
+# epoch ends when each of the others has been drawn once. So one epoch draws 2 (s - 1) / s times as
+# many images as on pseudo-masks alone; train for as many epochs less.
+BOTH          := mask,pseudo
+EPOCHS         = $(lastword $(shell grep -oE -e '--epochs [0-9]+' <<< '$(TRAIN_SEG)'))
+STRONG_EPOCHS  = $(shell echo $$((($(EPOCHS) * $* + $* - 1) / (2 * ($* - 1)))))
 
 $(EPS)/strong%.pt: $(EPS)/strong%.jsonl
-	$(WSSS) train-seg $< --target mask,pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --epochs $(ALIKE) --resume -o $@
+	$(call TRAIN_NETWORK,$<,$(BOTH),--epochs $(STRONG_EPOCHS))
 
-# ---- what each is worth ----
+# ---- the mIoU of each stage ----
 
 $(EPS)/%.maps.json: $(EPS)/%.maps.jsonl | $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key cam > $@

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Masks for your own photographs. Labels: one sub-folder per class, or a table PHOTOS/labels.csv
-# with a line `file,label label …` for each photograph. Run again, it goes on where it stopped.
+# Masks for your own photographs. The label of a photograph is the name of its sub-folder in PHOTOS;
+# for several labels each, write a table PHOTOS/labels.csv with one line `file,label label …` per
+# photograph. Run again after an interruption, the script resumes.
 # usage: own-folder.sh PHOTOS CLASSES.txt [OUT]
 set -euo pipefail
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on all GPUs of this machine, then make the maps with one process a GPU.
+# Trains on several GPUs of this machine, then computes the maps with one process per GPU.
 # usage: several-gpus.sh RECORDS.jsonl GPUS
 set -euo pipefail
 
@@ -13,7 +13,7 @@ for gpu in $(seq 1 "$gpus"); do
     parts+=($!)
 done
 for part in "${parts[@]}"; do
-    wait "$part" # fails if that one did
+    wait "$part"
 done
 for gpu in $(seq 1 "$gpus"); do
     cat "part-$gpu.jsonl"

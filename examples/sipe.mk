@@ -1,9 +1,10 @@
-# Image-specific prototypes (SIPE; Chen et al. 2022), with the settings and the ways of measuring of
-# voc.mk.
+# Image-specific prototypes (SIPE; Chen et al. 2022), with the settings and measurements of voc.mk.
 #
 #   make voc6-sipe DATA=voc6    the 6-class subset on a CPU
+#   make voc-sipe  DATA=VOC2012 BACKBONE=resnet50    the whole of VOC on a GPU
 #
-# Pseudo-masks are those of the random walk on the image-specific CAMs, with their own background.
+# The pseudo-masks are those of the random walk on the image-specific CAMs, which have a background
+# map of their own.
 
 .PHONY: sipe
 sipe: sipe-table
@@ -24,23 +25,23 @@ SIPE_ROWS := 'cam:train:CAM, best threshold' \
 .PHONY: sipe-table
 sipe-table: $(RUN)/cam.json $(SIPE)/cam.maps.json $(SIPE)/is-cam.maps.json $(SIPE)/walk.json \
 		$(SIPE)/weak.json $(RUN)/full.json
-	@$(PYTHON) $(DEMO)table.py $(RUN) $(SIPE_ROWS)
+	@$(PYTHON) $(RECIPES)table.py $(RUN) $(SIPE_ROWS)
 
 # ---- labels -> maps -> pseudo-masks -> network ----
 
 $(SIPE)/sipe.pt: | $(RUN)/$(TRAIN).jsonl
-	$(WSSS) sipe-train $(RUN)/$(TRAIN).jsonl --classes $(CLASSES) $(BODY) $(TRAIN_SIPE) --resume -o $@
+	$(WSSS) sipe-train $(RUN)/$(TRAIN).jsonl --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_SIPE) --resume -o $@
 
 $(SIPE)/is-cam.maps.jsonl: $(SIPE)/sipe.pt
 	$(WSSS) make-cam $(RUN)/$(TRAIN).jsonl -c $< $(SCALES) --skip-existing -o $(SIPE)/is-cam > $@
 
-# For the table alone, so of the photographs that are measured.
+# Needed for the table only, so only for the measured images.
 $(SIPE)/cam.maps.jsonl: $(SIPE)/sipe.pt | $(RUN)/train.jsonl
 	$(WSSS) make-cam $(RUN)/train.jsonl -c $< --map cam $(SCALES) --skip-existing -o $(SIPE)/cam > $@
 
 $(eval $(call FROM_MAPS,$(SIPE),$(SIPE)/is-cam.maps.jsonl,$(SIPE)/sipe.pt))
 
-# ---- what each is worth ----
+# ---- the mIoU of each stage ----
 
 $(SIPE)/cam.maps.json: $(SIPE)/cam.maps.jsonl | $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key cam --no-own-background > $@

@@ -2,7 +2,7 @@
 #SBATCH --array=1-8
 #SBATCH --gpus=1
 #SBATCH --requeue
-# One eighth of the records a job. A job that is started again keeps what it has finished.
+# An array of 8 jobs, each for one eighth of the records. A restarted job skips finished records.
 # usage: sbatch slurm.sh RECORDS.jsonl
 set -euo pipefail
 

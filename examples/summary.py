@@ -1,10 +1,11 @@
-"""Print what each method is worth at each stage, its share of the ceiling, and how long it took.
+"""Print one table of all methods: mIoU at three stages, share of the ceiling, and minutes.
 
     summary.py RUN ROW…
 
-A row is NAME:RECIPE:MAPS:MASKS:NETWORK:FILES. MAPS, MASKS and NETWORK name what was measured, as in
-RUN/MAPS.json, and may be empty. The time is that of the commands that wrote FILES (patterns below
-RUN) by RUN/times.tsv, all attempts together; what several methods need counts for each.
+A row is NAME:RECIPE:MAPS:MASKS:NETWORK:FILES. The mIoU of MAPS is read from RUN/MAPS.json, those of
+MASKS and NETWORK likewise; each of the three may be empty. The ceiling is the mIoU in
+RUN/full.json. FILES are patterns of file names in RUN. The minutes are those of the commands in
+RUN/times.tsv (see timed.sh) that wrote one of FILES, interrupted attempts included.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 
-def written(command: str) -> str:
-    """The file that a command of a recipe writes: the last that is redirected to or given by -o."""
+def output(command: str) -> str:
+    """The file that a command of a recipe writes: the last one after ``>`` or ``-o``."""
     return ["", *re.findall(r"(?:>|-o) *(\S+)", command)][-1]
 
 
@@ -25,27 +26,25 @@ def main() -> None:
     run = Path(sys.argv[1])
     rows = [row.split(":") for row in sys.argv[2:]]
     times = run / "times.tsv"
-    lines = (
-        [line.split("\t", 1) for line in times.read_text().splitlines()] if times.exists() else []
-    )
-    spent = [(written(command), int(seconds)) for seconds, command in lines]
+    lines = times.read_text().splitlines() if times.exists() else []
+    timed = [(output(line), int(line.split("\t")[0])) for line in lines]
 
-    def measured(name: str) -> float | None:
-        path = run / f"{name}.json"
-        return json.loads(path.read_text())["miou"] if name and path.exists() else None
+    def miou(stage: str) -> float | None:
+        path = run / f"{stage}.json"
+        return json.loads(path.read_text())["miou"] if stage and path.exists() else None
 
-    ceiling = measured("full")
+    ceiling = miou("full")
     print(
         "| method | recipe | maps, train | pseudo-masks, train | network, val | of full | minutes |"
     )
     print("|---|---|---:|---:|---:|---:|---:|")
     for name, recipe, maps, masks, network, files in rows:
-        found = [measured(stage) for stage in (maps, masks, network)]
-        cells = ["–" if miou is None else f"{100 * miou:.1f}" for miou in found]
-        share = "–" if None in (found[2], ceiling) else f"{100 * found[2] / ceiling:.1f} %"
+        results = [miou(stage) for stage in (maps, masks, network)]
+        cells = ["–" if result is None else f"{100 * result:.1f}" for result in results]
+        share = "–" if None in (results[2], ceiling) else f"{100 * results[2] / ceiling:.1f} %"
         patterns = [f"{run}/{pattern}" for pattern in files.split()]
-        took = [seconds for file, seconds in spent if any(fnmatch(file, p) for p in patterns)]
-        minutes = f"{sum(took) / 60:.0f}" if took else "–"
+        seconds = [took for file, took in timed if any(fnmatch(file, p) for p in patterns)]
+        minutes = f"{sum(seconds) / 60:.0f}" if seconds else "–"
         print(f"| {name} | `make {recipe}` | {' | '.join([*cells, share, minutes])} |")
 
 

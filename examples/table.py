@@ -1,9 +1,9 @@
-"""Print the table of a run of a recipe: what each of its stages is worth.
+"""Print the table of a recipe's results: the mIoU of each stage.
 
     table.py RUN ROW…
 
-A row is NAME:SPLIT:TITLE and shows the mIoU in RUN/NAME.json, which was measured on SPLIT; or
-PART%WHOLE:SPLIT:TITLE, the mIoU in PART.json as a share of that in WHOLE.json.
+A row NAME:SPLIT:TITLE shows the mIoU in RUN/NAME.json, measured on SPLIT. A row
+PART%WHOLE:SPLIT:TITLE shows the mIoU in RUN/PART.json as a percentage of that in RUN/WHOLE.json.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def main() -> None:
     print("|---|---|---:|---:|")
     for row in sys.argv[2:]:
         name, split, title = row.split(":", 2)
-        if "%" not in name:
-            found = read(name)
-            print(f"| {title} | {split} | {found['images']} | {100 * found['miou']:.1f} |")
-        else:
-            part, whole = (read(one)["miou"] for one in name.split("%"))
+        if "%" in name:
+            part, whole = (read(stage)["miou"] for stage in name.split("%"))
             print(f"| {title} | {split} | | {100 * part / whole:.1f} % |")
+        else:
+            result = read(name)
+            print(f"| {title} | {split} | {result['images']} | {100 * result['miou']:.1f} |")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-# The whole chain on made-up data, small enough for two cores and a few minutes; see voc.mk for the
-# same on real data. Run it with `make demo`.
+# The recipe of voc.mk on generated toy data, in a few minutes on two CPU cores. Run it with
+# `make demo`.
 
 RUN  := demo
 DATA := demo/toy
@@ -27,6 +27,6 @@ $(DATA)/classes.txt:
 
 $(RUN)/train.jsonl $(RUN)/val.jsonl: | $(DATA)/classes.txt
 
-# One row an image: what was labelled, where the CAM looked, what the walk made of it, the truth.
+# One row per image: the image, its CAM, the affinity labels, the pseudo-mask, the true mask.
 demo/sheet.png: $(RUN)/pseudo.jsonl
 	$(WSSS) view $< --keys image,cam,aff_label,pseudo,mask --limit 6 --classes $(CLASSES) -o $@ > /dev/null

@@ -1,14 +1,17 @@
-# From image-level labels to a trained network, on any folder in VOC's layout.
+# From image-level labels to a trained segmentation network (CAM, AffinityNet, DeepLab), on any data
+# set in VOC's layout. The recipes of the other methods include this file.
 #
-#   make voc  DATA=VOC2012 BACKBONE=resnet38   the whole of VOC on a GPU, the papers' settings
+#   make voc  DATA=VOC2012 BACKBONE=resnet38   the whole of VOC on a GPU, with the papers' settings
 #   make voc6 DATA=voc6                        the 6-class subset on a CPU
 #
-# Each stage is a file below RUN; a stage that is finished is not done again, and a training that
-# was interrupted goes on where it stopped. Masks of `train` measure, masks of `val` measure, and
-# masks of `train_aug` train nothing but the ceiling.
+# Each stage writes a file in RUN. A stage whose file exists is skipped; an interrupted training
+# resumes. TRAIN is the split to train on. The true masks of `train` and `val` are used to measure
+# only, those of TRAIN only to train the network with full supervision (the ceiling).
 
-SHELL      := bash
-.SHELLFLAGS := -euo pipefail -c
+RECIPES := $(dir $(lastword $(MAKEFILE_LIST)))
+
+SHELL       := bash
+.SHELLFLAGS := $(RECIPES)timed.sh
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -17,10 +20,9 @@ PYTHON   ?= python3
 SETTINGS ?= gpu
 TRAIN    ?= train_aug
 CLASSES  ?= voc
-DEMO     := $(dir $(lastword $(MAKEFILE_LIST)))
 
 ifndef DATA
-$(error say where the data set lies: DATA=VOC2012)
+$(error give the folder of the data set: DATA=VOC2012)
 endif
 
 ifeq ($(SETTINGS),cpu)
@@ -35,7 +37,7 @@ TRAIN_SEG ?= --head aspp --epochs 12 --batch-size 16 --crop 320 --lr 0.001
 PREDICT   ?= --scales 0.75,1,1.25
 else
 BACKBONE ?= resnet38
-# Nobody publishes resnet38 as a state dict; the others are fetched.
+# There is no public state dict of resnet38: give your own file. The others are downloaded.
 WEIGHTS  ?= $(if $(filter resnet38,$(BACKBONE)),resnet38.pth,imagenet)
 RUN      ?= runs/$(notdir $(patsubst %/,%,$(DATA)))
 TRAIN_CAM ?= --epochs 15 --batch-size 16 --crop 448 --resize 448,768 --lr 0.1 --weight-decay 5e-4
@@ -49,11 +51,10 @@ endif
 
 WEIGHTS  ?= imagenet
 CRF      ?= --threshold 0.3 --bilateral 50,5,10
-BODY     := --backbone $(BACKBONE) --weights $(WEIGHTS)
+BACKBONE_OPTIONS := --backbone $(BACKBONE) --weights $(WEIGHTS)
 
-# Each command adds its seconds to times.tsv.
-export BASH_ENV := $(DEMO)timed.bash
-export TIMES    := $(RUN)/times.tsv
+# timed.sh writes the time of each command here.
+export TIMES := $(RUN)/times.tsv
 
 ROWS := 'cam:train:CAM, best threshold' \
 	'crf:train:CAM + dense CRF' \
@@ -64,7 +65,7 @@ ROWS := 'cam:train:CAM, best threshold' \
 
 .PHONY: table
 table: $(RUN)/cam.json $(RUN)/crf.json $(RUN)/walk.json $(RUN)/weak.json $(RUN)/full.json
-	@$(PYTHON) $(DEMO)table.py $(RUN) $(ROWS)
+	@$(PYTHON) $(RECIPES)table.py $(RUN) $(ROWS)
 
 # ---- records ----
 
@@ -74,15 +75,21 @@ $(RUN)/%.jsonl:
 
 $(RUN)/val.jsonl $(RUN)/train.jsonl $(RUN)/$(TRAIN).jsonl:
 
-# ---- image-level labels -> CAMs -> affinities -> pseudo-masks ----
+# ---- image-level labels -> CAMs -> affinities -> pseudo-masks -> network ----
 
 $(RUN)/cam.pt: | $(RUN)/$(TRAIN).jsonl
-	$(WSSS) train-cam $(RUN)/$(TRAIN).jsonl --classes $(CLASSES) $(BODY) $(TRAIN_CAM) --resume -o $@
+	$(WSSS) train-cam $(RUN)/$(TRAIN).jsonl --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_CAM) --resume -o $@
 
 $(RUN)/cam.jsonl: $(RUN)/cam.pt
 	$(WSSS) make-cam $(RUN)/$(TRAIN).jsonl -c $< $(SCALES) --skip-existing -o $(RUN)/cam > $@
 
-# $(call FROM_MAPS,FOLDER,MAPS,CHECKPOINT): what every method does with its maps.
+# $(call TRAIN_NETWORK,RECORDS,TARGET,MORE): train a segmentation network on the masks under TARGET,
+# a key of the records; MORE options, if any, have the last word.
+TRAIN_NETWORK = $(strip $(WSSS) train-seg $(1) --target $(2) --classes $(CLASSES) \
+	$(BACKBONE_OPTIONS) $(TRAIN_SEG) $(3) --resume -o $@)
+
+# $(call FROM_MAPS,FOLDER,MAPS,CHECKPOINT): the stages after the activation maps, the same for every
+# method. MAPS are the records with the maps, CHECKPOINT the classifier that made them.
 define FROM_MAPS
 $(1)/aff_label.jsonl: $(2)
 	@mkdir -p $(1)
@@ -98,20 +105,20 @@ $(1)/walk.json: $(1)/pseudo.jsonl | $(RUN)/train.jsonl
 	$$(PICK) | $$(EVAL) --key pseudo > $$@
 
 $(1)/weak.pt: $(1)/pseudo.jsonl
-	$$(WSSS) train-seg $$< --target pseudo --classes $$(CLASSES) $$(BODY) $$(TRAIN_SEG) --resume -o $$@
+	$$(call TRAIN_NETWORK,$$<,pseudo)
 endef
 $(eval $(call FROM_MAPS,$(RUN),$(RUN)/cam.jsonl,$(RUN)/cam.pt))
 
-# ---- true masks -> the ceiling ----
+# ---- true masks -> network (the ceiling) ----
 
 $(RUN)/full.pt: | $(RUN)/$(TRAIN).jsonl
-	$(WSSS) train-seg $(RUN)/$(TRAIN).jsonl --target mask --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+	$(call TRAIN_NETWORK,$(RUN)/$(TRAIN).jsonl,mask)
 
-# ---- what each stage is worth ----
+# ---- the mIoU of each stage ----
 
 EVAL := $(WSSS) eval --classes $(CLASSES) --format json
 
-# The records of `train` out of those made; a line begins with its id.
+# Only the records of `train`: grep finds them by their id, with which each line begins.
 PICK = cut -d, -f1 $(RUN)/train.jsonl | grep -F -f - $<
 
 $(RUN)/cam.json: $(RUN)/cam.jsonl | $(RUN)/train.jsonl

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The 6-class subset of VOC 2012 that the table in README is measured on: photographs that show
-# nothing but cats, cows, dogs, horses, people and sheep. Makes a small folder in VOC's layout with
-# links to the photographs and masks of yours; image-level labels are those of the masks.
-# usage: voc6-select.sh VOC2012 OUT [LISTS]     LISTS: a folder of id lists  [default: voc6, here]
+# Makes the 6-class subset of VOC 2012 of the published results: images that show only cats, cows,
+# dogs, horses, people and sheep. OUT gets VOC's layout with links to the images and masks in your
+# VOC2012; the image-level labels are the classes in the masks.
+# usage: voc6-select.sh VOC2012 OUT [LISTS]     LISTS: a folder of id lists; default: voc6, here
 #
 # VOC2012 needs JPEGImages and SegmentationClass of PASCAL VOC 2012 and, for train_aug,
 # SegmentationClassAug, the masks that the Semantic Boundaries Dataset adds.
@@ -12,7 +12,7 @@ voc=$(realpath "$1") out=$2 lists=${3:-$(dirname "$0")/voc6}
 mkdir -p "$out"/{JPEGImages,SegmentationClass,Annotations,ImageSets/Segmentation}
 
 sort -u "$lists"/*.txt | while read -r id; do
-    mask=$voc/SegmentationClass/$id.png # VOC's own where there is one: it has borders
+    mask=$voc/SegmentationClass/$id.png # VOC's own mask if it exists, for its unlabelled borders
     [ -e "$mask" ] || mask=$voc/SegmentationClassAug/$id.png
     for file in "$voc/JPEGImages/$id.jpg" "$mask"; do
         [ -e "$file" ] || { echo "voc6-select.sh: no $file" >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""The recipes in examples/: each is valid shell, and does what it says with small data.
+"""The recipes in examples/ and their targets in the Makefile: each is valid and runs on small data.
 
 voc6-select.sh and the id lists: tests/datasets/test_voc6.py.
 """
@@ -23,7 +23,8 @@ from wsss_cli import files
 from wsss_cli.cli import cli
 from wsss_cli.models.networks import build_network
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+REPOSITORY = Path(__file__).parents[1]
+EXAMPLES = REPOSITORY / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.sh"))
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -41,7 +42,7 @@ def script(workdir: Path) -> Script:
             **os.environ,
             **settings,
             "PATH": f"{tool.parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(EXAMPLES.parent),
+            "PYTHONPATH": str(REPOSITORY),
         }
         return subprocess.run(
             ["bash", str(EXAMPLES / name), *args],
@@ -56,7 +57,9 @@ def script(workdir: Path) -> Script:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_each_is_valid_shell_says_its_use_and_stops_at_the_first_failure(path: Path) -> None:
+def test_each_script_is_valid_documents_its_usage_and_stops_at_the_first_failure(
+    path: Path,
+) -> None:
     done = subprocess.run(["bash", "-n", path], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     text = path.read_text()
@@ -67,7 +70,7 @@ def test_each_is_valid_shell_says_its_use_and_stops_at_the_first_failure(path: P
 
 
 def test_own_photographs_become_masks(script: Script, workdir: Path) -> None:
-    """The whole chain, trained for one pass; a second run makes nothing anew."""
+    """The whole chain, trained for one epoch; a second run computes nothing again."""
     rng = np.random.default_rng(0)
     for number in range(4):
         path = workdir / "my photos" / ["cat", "traffic light"][number % 2] / f"{number} é.jpg"
@@ -96,7 +99,7 @@ def test_own_photographs_become_masks(script: Script, workdir: Path) -> None:
 
 
 def test_regions_grow_step_by_step(script: Script, workdir: Path) -> None:
-    """Adversarial erasing, two steps; a second run makes nothing anew."""
+    """Adversarial erasing, two steps; a second run computes nothing again."""
     rng = np.random.default_rng(0)
     lines = []
     for number in range(4):
@@ -133,7 +136,7 @@ def test_regions_grow_step_by_step(script: Script, workdir: Path) -> None:
         assert meta["from"]["erased"] == files.read_meta(f"out/step1/erased/{record['id']}.png")
     assert float(steps[-1][2].strip(" %")) == pytest.approx(100 * np.mean(shares[1]), abs=0.1)
     with Image.open("out/growth.png") as sheet:
-        assert sheet.width > 4 * 200  # the photograph, two steps, the mask made of them
+        assert sheet.width > 4 * 200  # the image, two steps, the pseudo-mask
     made = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*/*/*.*")}
     assert len(made) == 2 * 4 * 4
     again = script(*call, PYTHON=sys.executable)
@@ -143,16 +146,21 @@ def test_regions_grow_step_by_step(script: Script, workdir: Path) -> None:
 
 
 def recipe_calls(recipe: str, *targets: str) -> list[list[str]]:
-    """The commands of wsss that make would run for a recipe, each valid."""
+    """The commands of wsss that make would run for a recipe; fails if one does not parse."""
     command = ["make", "-n", "-f", str(EXAMPLES / recipe), "DATA=voc6", "SETTINGS=cpu", *targets]
     Path("voc6").mkdir()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return parsed_calls(done.stdout)
+
+
+def parsed_calls(commands: str) -> list[list[str]]:
+    """The commands of wsss among those that make printed; fails if one does not parse."""
     calls = []
-    for line in done.stdout.splitlines():
+    for line in commands.splitlines():
         for part in line.split("|"):
             words = part.split(">")[0].split()
-            if words[:1] == ["wsss"]:
+            if words and Path(words[0]).name == "wsss":
                 calls.append(words[1:])
                 for word, after in pairwise(words):
                     if word == "-c":
@@ -164,8 +172,8 @@ def recipe_calls(recipe: str, *targets: str) -> list[list[str]]:
 
 @pytest.mark.usefixtures("workdir")
 def test_the_recipe_of_erasing_is_all_valid() -> None:
-    """Each command that make would run; the second round too."""
-    calls = recipe_calls("ae-psl.mk", "runs/voc6/ae/psl2.json", "ae")
+    """Every command that make would run, the second round included."""
+    calls = recipe_calls("ae.mk", "runs/voc6/ae/psl2.json", "ae")
     tools = [call[0] for call in calls]
     assert tools.count("erase") == 3
     assert tools.count("train-cam") == 3
@@ -175,6 +183,33 @@ def test_the_recipe_of_erasing_is_all_valid() -> None:
     assert sum("--psl" in call for call in calls) == 2
     trained = [call[call.index("--image-key") + 1] for call in calls if "--image-key" in call]
     assert trained == ["erased"] * 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "networks"),
+    [
+        ("ROUNDS=1", ["plain", "psl"]),
+        ("ROUNDS=2", ["plain", "psl", "psl2"]),
+        ("STAGE=ae-second", ["plain", "psl", "psl2"]),
+    ],
+)
+@pytest.mark.usefixtures("workdir")
+def test_a_second_round_of_erasing_trains_one_more_network(
+    setting: str, networks: list[str]
+) -> None:
+    calls = recipe_calls("ae.mk", setting)
+    trained = [Path(call[-1]).stem for call in calls if call[0] == "train-seg"]
+    assert trained == networks
+
+
+def test_another_number_of_rounds_is_refused() -> None:
+    done = subprocess.run(
+        ["make", "-n", "-f", str(EXAMPLES / "ae.mk"), "DATA=voc6", "ROUNDS=3"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "ROUNDS is 1 or 2, not '3'" in done.stderr
 
 
 @pytest.mark.usefixtures("workdir")
@@ -209,8 +244,72 @@ def test_the_recipe_of_sipe_is_all_valid() -> None:
     assert networks == ["runs/voc6/sipe/weak.pt", "runs/voc6/full.pt"]
 
 
+# ---- the targets of the Makefile ----
+
+NAMES = ["ae", "eps", "sipe", "all"]
+
+
+def make(workdir: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """``make -n`` in the repository, with an environment that counts as installed."""
+    venv = workdir / "venv"
+    venv.mkdir(exist_ok=True)
+    (venv / ".ready").touch()
+    command = ["make", "-n", f"VENV={venv}", f"DATA={workdir}/voc6", f"RUN={workdir}/run", *args]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", ["voc", *NAMES])
+@pytest.mark.parametrize(
+    ("prefix", "settings", "backbone"),
+    [("voc", "gpu", "resnet38"), ("voc6", "cpu", "efficientnet-lite0")],
+)
+def test_a_target_runs_the_recipe_of_its_name(
+    prefix: str, settings: str, backbone: str, name: str, workdir: Path
+) -> None:
+    (workdir / "voc6").mkdir()
+    done = make(workdir, prefix if name == "voc" else f"{prefix}-{name}")
+    assert done.returncode == 0, done.stderr
+    assert f"-f examples/{name}.mk SETTINGS={settings}\n" in done.stdout
+    assert ("summary.py" if name == "all" else "table.py") in done.stdout
+    calls = parsed_calls(done.stdout)
+    assert {call[0] for call in calls} >= {"index", "train-cam", "make-cam", "train-seg", "eval"}
+    chosen = [call[call.index("--backbone") + 1] for call in calls if "--backbone" in call]
+    assert set(chosen) == {backbone}
+
+
+def test_the_table_of_all_methods_names_the_targets_of_its_settings(workdir: Path) -> None:
+    for prefix in ("voc", "voc6"):
+        rows = make(workdir, f"{prefix}-all").stdout.splitlines()[-1]
+        for name in ("ae", "eps", "sipe"):
+            assert f":{prefix}-{name}:" in rows
+
+
+@pytest.mark.parametrize("target", ["voc6-nix", "voc-nix", "voc-toy", "voc6-voc"])
+def test_a_target_without_a_recipe_fails_with_the_list_of_recipes(
+    target: str, workdir: Path
+) -> None:
+    done = make(workdir, target)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert f"no recipe for '{target}'; NAME is one of: {' '.join(NAMES)}" in line
+
+
+def test_make_help_lists_the_targets_and_the_names_of_the_recipes() -> None:
+    done = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *lines, names = done.stdout.splitlines()
+    listed = [line.split()[0] for line in lines]
+    assert {"demo", "voc", "voc-NAME", "voc6", "voc6-NAME", "test"} <= set(listed)
+    assert names == f"NAME is one of: {' '.join(NAMES)}"
+    for name in NAMES:
+        assert (EXAMPLES / f"{name}.mk").exists()
+
+
+# ---- times and tables ----
+
+
 STAND_IN = """#!/usr/bin/env bash
-# Writes what it is told to, and sleeps where it should have been trained.
+# Stands in for wsss: writes the files named by -o, and sleeps where wsss would train.
 set -eu
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -257,6 +356,31 @@ def test_all_methods_come_into_one_table_with_their_times(workdir: Path) -> None
         "true masks (ceiling)",
     ]
     assert table[6].startswith("| SIPE | `make voc6-sipe` | 50.0 | 50.0 | 50.0 | 100.0 % | ")
+
+
+def test_the_time_of_a_command_is_written_however_it_ends(workdir: Path) -> None:
+    timed = ["bash", str(EXAMPLES / "timed.sh")]
+    environment = {**os.environ, "TIMES": str(workdir / "run" / "times.tsv")}
+    assert subprocess.run([*timed, "true"], env=environment).returncode == 0  # no folder yet
+    for command, code in (
+        ("mkdir run", 0),
+        ("sleep 1; exit 3", 3),
+        ("false | cat; touch reached", 1),
+        ("echo a \\\n  'b  c' > out", 0),
+    ):
+        assert subprocess.run([*timed, command], env=environment).returncode == code
+    assert not Path("reached").exists()
+    assert Path("out").read_text() == "a b  c\n"
+    lines = [line.split("\t") for line in Path("run/times.tsv").read_text().splitlines()]
+    assert [command for _, command in lines] == [
+        "mkdir run",
+        "sleep 1; exit 3",
+        "false | cat; touch reached",
+        "echo a \\   'b  c' > out",
+    ]
+    assert int(lines[1][0]) >= 1
+    without = {key: value for key, value in os.environ.items() if key != "TIMES"}
+    assert subprocess.run([*timed, "true"], env=without).returncode == 0
 
 
 def test_the_time_of_a_method_is_that_of_all_its_attempts(tmp_path: Path) -> None:
@@ -312,14 +436,14 @@ def test_ci_fails_below_the_floor(script: Script, toy_root: Path) -> None:
     for floor, code in (("0", 0), ("0.99", 1)):
         done = script("ci-eval.sh", str(toy_root), "val", "seg.pt", floor, **small)
         assert done.returncode == code, done.stderr
-        found = json.loads(Path("eval.json").read_text())
-        assert found == json.loads(done.stdout)
-        assert found["images"] == 8
+        result = json.loads(Path("eval.json").read_text())
+        assert result == json.loads(done.stdout)
+        assert result["images"] == 8
 
 
-# ---- what needs a cluster is watched ----
+# ---- scripts for a cluster: their command lines are checked, but not run ----
 
-WATCH = """#!/bin/sh
+RECORDER = """#!/bin/sh
 cat > /dev/null
 printf '%s\\n' "$(basename "$0") $*" >> calls
 [ -t 1 ] || echo '{{"id": "x"}}'
@@ -327,17 +451,17 @@ printf '%s\\n' "$(basename "$0") $*" >> calls
 
 
 def parsed(words: list[str]) -> None:
-    """Raise what the command line would complain about."""
+    """Raise the error that the command line would report."""
     command = cli.get_command(click.Context(cli), words[0])
     assert command is not None
     command.make_context(words[0], words[1:])
 
 
-def watched(script: Script, name: str, *args: str, **settings: str) -> list[list[str]]:
-    """The command lines that a script runs, each valid, none of them run."""
+def recorded(script: Script, name: str, *args: str, **settings: str) -> list[list[str]]:
+    """The valid command lines of a script, recorded instead of run."""
     for tool in ("wsss", "torchrun"):
         path = Path("bin") / tool
-        path.write_text(WATCH.format())
+        path.write_text(RECORDER.format())
         path.chmod(0o755)
     for file in ("cam.pt", "cam.log.jsonl", "aff.pt", "records.jsonl"):
         Path(file).touch()
@@ -350,13 +474,13 @@ def watched(script: Script, name: str, *args: str, **settings: str) -> list[list
 
 
 def test_several_gpus_train_together_and_share_the_records(script: Script) -> None:
-    train, *maps = watched(script, "several-gpus.sh", "records.jsonl", "3")
+    train, *maps = recorded(script, "several-gpus.sh", "records.jsonl", "3")
     assert train[:5] == ["torchrun", "--nproc-per-node", "3", "-m", "wsss_cli"]
     given = sorted(
         (call[call.index("--shard") + 1], call[call.index("--device") + 1]) for call in maps
     )
     assert given == [("1/3", "cuda:0"), ("2/3", "cuda:1"), ("3/3", "cuda:2")]
-    assert Path("cam.jsonl").read_text() == '{"id": "x"}\n' * 3  # and nothing of the log
+    assert Path("cam.jsonl").read_text() == '{"id": "x"}\n' * 3  # without the training log
 
 
 def test_several_gpus_stop_if_one_of_them_fails(script: Script) -> None:
@@ -373,12 +497,12 @@ def test_own_labels_may_stand_in_a_table(script: Script) -> None:
     Path("out").mkdir()
     for name in ("cam.pt", "aff.pt"):
         Path("out", name).touch()
-    calls = watched(script, "own-folder.sh", "my photos", "classes.txt")
+    calls = recorded(script, "own-folder.sh", "my photos", "classes.txt")
     assert " ".join(calls[0][1:]) == "index folder my photos --csv my photos/labels.csv"
 
 
 def test_each_job_of_an_array_has_its_part(script: Script) -> None:
-    calls = watched(script, "slurm.sh", "records.jsonl", SLURM_ARRAY_TASK_ID="3")
+    calls = recorded(script, "slurm.sh", "records.jsonl", SLURM_ARRAY_TASK_ID="3")
     maker = next(call for call in calls if call[1] == "make-cam")
     assert maker[maker.index("--shard") + 1] == "3/8"
     assert all("--skip-existing" in call for call in calls)

@@ -1,27 +1,33 @@
 # Adversarial erasing and prohibitive segmentation learning (AE-PSL; Wei et al. 2017), with the
-# classifier, the settings and the ways of measuring of voc.mk.
+# classifier, settings and measurements of voc.mk.
 #
-#   make voc6-ae DATA=voc6      the 6-class subset on a CPU
-#   make voc6-ae DATA=voc6 STAGE=ae-second      and a second round, on the network's own masks
+#   make voc6-ae DATA=voc6              the 6-class subset on a CPU
+#   make voc6-ae DATA=voc6 ROUNDS=2     and a second network, trained on the masks of the first
+#   make voc-ae  DATA=VOC2012           the whole of VOC on a GPU
 #
-# Each step goes on training the classifier of the one before, on photographs whose mined regions are
-# erased; step 1 is the CAM of voc.mk. Needs saliency maps: ROOT/$(SALIENCY).
+# Step 1 mines the CAM of voc.mk. Each further step fine-tunes the classifier of the step before on
+# images whose mined regions are erased. Needs saliency maps in DATA/$(SALIENCY).
 
-.PHONY: ae ae-second
+.PHONY: ae
 ae: ae-table
 
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 SALIENCY ?= Saliency
 ERASE    ?= --threshold 0.5
+# STAGE=ae-second is the former name of ROUNDS=2.
+ROUNDS   ?= $(if $(filter ae-second,$(STAGE)),2,1)
+ifeq ($(filter 1 2,$(ROUNDS)),)
+$(error ROUNDS is 1 or 2, not '$(ROUNDS)')
+endif
 AE       := $(RUN)/ae
-# Short and slow: a classifier that learns long, or anew, learns what surrounds the objects by heart.
+# Few epochs at a low rate: a classifier trained longer, or from scratch, overfits to the surroundings
+# of the erased objects.
 ifeq ($(SETTINGS),cpu)
 TRAIN_STEP ?= --epochs 2 --batch-size 16 --crop 320 --resize 320,640 --lr 0.002 --new-lr 1
 else
 TRAIN_STEP ?= --epochs 4 --batch-size 16 --crop 448 --resize 448,768 --lr 0.01 --new-lr 1 --weight-decay 5e-4
 endif
-RECIPES  := $(dir $(lastword $(filter %ae-psl.mk,$(MAKEFILE_LIST))))
 
 AE_ROWS = 'cam:train:CAM, best threshold' \
 	'ae/step1.mined:train:mined in 1 step' \
@@ -32,18 +38,15 @@ AE_ROWS = 'cam:train:CAM, best threshold' \
 	'ae/step3.merged:train:mined in 3 steps, merged with saliency ¹' \
 	'ae/plain:val:network without PSL' \
 	'ae/psl:val:network with PSL' \
-	$(and $(wildcard $(AE)/psl2.json),'ae/psl2:val:second round with PSL')
+	$(and $(filter 2,$(ROUNDS))$(wildcard $(AE)/psl2.json),'ae/psl2:val:second round with PSL')
 
 .PHONY: ae-table
 ae-table: $(RUN)/cam.json $(foreach step,1 2 3,$(AE)/step$(step).mined.json $(AE)/step$(step).merged.json) \
-		$(AE)/plain.json $(AE)/psl.json $(AE)/growth.png
+		$(AE)/plain.json $(AE)/psl.json $(if $(filter 2,$(ROUNDS)),$(AE)/psl2.json) $(AE)/growth.png
 	@cat $(AE)/steps.md
 	@$(PYTHON) $(RECIPES)table.py $(RUN) $(AE_ROWS)
 	@echo "¹ pixels that stay undecided (255), about a fifth, count as missed"
 	@echo "step by step: $(AE)/growth.png"
-
-ae-second: $(AE)/psl2.json
-	@$(MAKE) --no-print-directory -f $(RECIPES)ae-psl.mk ae
 
 # ---- mining ----
 
@@ -54,7 +57,8 @@ $(AE)/step0.jsonl:
 $(AE)/step1.jsonl: $(RUN)/cam.jsonl $(AE)/step0.jsonl
 	$(WSSS) make-cam $(AE)/step0.jsonl -c $(RUN)/cam.pt $(SCALES) --skip-existing -o $(RUN)/cam | $(WSSS) erase $(ERASE) --skip-existing -o $(AE)/step1 > $@
 
-# $(call STEP,number,the one before,its classifier)
+# $(call STEP,NUMBER,BEFORE,CHECKPOINT): step NUMBER starts from the records of step BEFORE and from
+# the CHECKPOINT of its classifier.
 define STEP
 $(AE)/step$(1)/cam.pt: $(AE)/step$(2).jsonl
 	$$(WSSS) train-cam $$< --image-key erased --classes $$(CLASSES) --backbone $$(BACKBONE) --weights $(3) $$(TRAIN_STEP) --resume -o $$@
@@ -65,19 +69,19 @@ endef
 $(eval $(call STEP,2,1,$(RUN)/cam.pt))
 $(eval $(call STEP,3,2,$(AE)/step2/cam.pt))
 
-# ---- learning from what was mined ----
+# ---- mined regions merged with saliency -> networks ----
 
 $(AE)/plain.pt: $(AE)/step3.jsonl
-	$(WSSS) train-seg $< --target pseudo --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+	$(call TRAIN_NETWORK,$<,pseudo)
 
 $(AE)/psl.pt: $(AE)/step3.jsonl
-	$(WSSS) train-seg $< --target pseudo --psl --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+	$(call TRAIN_NETWORK,$<,pseudo,--psl)
 
 $(AE)/psl2.pt: $(AE)/psl.pt
 	$(WSSS) predict $(AE)/step3.jsonl -c $< $(PREDICT) --skip-existing -o $(AE)/own > $(AE)/own.jsonl
-	$(WSSS) train-seg $(AE)/own.jsonl --target pred --psl --classes $(CLASSES) $(BODY) $(TRAIN_SEG) --resume -o $@
+	$(call TRAIN_NETWORK,$(AE)/own.jsonl,pred,--psl)
 
-# ---- what each is worth ----
+# ---- the mIoU of each stage ----
 
 $(AE)/%.mined.json: $(AE)/%.jsonl | $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key mined > $@

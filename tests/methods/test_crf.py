@@ -226,7 +226,10 @@ def test_what_would_crash_is_refused(changed: dict[str, Any], message: str) -> N
 
 def test_more_values_than_the_lattice_can_count_are_refused() -> None:
     with pytest.raises(ValueError, match="100 labels for 2000x2000 pixels are too much"):
-        crf._Field(np.zeros((2000, 2000, 3), np.uint8), 100, crf.Kernels())
+        dense_crf(
+            np.zeros((2000, 2000, 3), np.uint8),
+            np.broadcast_to(np.array(1, np.uint8), (100, 2000, 2000)),
+        )
 
 
 def test_a_wide_photograph_fits_the_lattice_with_the_defaults() -> None:

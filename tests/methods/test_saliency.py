@@ -1,4 +1,4 @@
-"""The training-free saliency: what it finds, its parts against slow references."""
+"""The training-free saliency: the objects it finds, its parts against slow references."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import itertools
 import numpy as np
 import pytest
 
-from wsss_cli.methods import saliency as method
-from wsss_cli.methods.saliency import background_saliency, lab, superpixels
+from wsss_cli.methods.saliency import (
+    background_saliency,
+    boundary_connectivity,
+    lab,
+    optimise,
+    otsu,
+    superpixels,
+)
 
 
 def scene(height: int = 120, width: int = 160) -> tuple[np.ndarray, np.ndarray]:
@@ -83,15 +89,15 @@ def test_superpixels_are_numbered_and_keep_to_edges() -> None:
 
 
 def test_boundary_connectivity_against_single_paths() -> None:
-    """Eq. 1 to 3 by trying every simple path."""
+    """Sec. 3 by trying every simple path."""
     rng = np.random.default_rng(1)
     count, sigma = 6, 2.0
     distances = np.abs(np.subtract.outer(values := rng.random(count) * 9, values))
-    touching = np.zeros((count, count), bool)
-    for one, other in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 5), (1, 4)]:
-        touching[one, other] = touching[other, one] = True
+    adjacent = np.zeros((count, count), bool)
+    for first, second in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 5), (1, 4)]:
+        adjacent[first, second] = adjacent[second, first] = True
     border = np.array([True, False, False, True, False, False])
-    linked = touching | np.outer(border, border)
+    linked = adjacent | np.outer(border, border)
     np.fill_diagonal(linked, False)
     usual = np.mean(
         [min(distances[i, j] for j in range(count) if linked[i, j]) for i in range(count)]
@@ -114,7 +120,7 @@ def test_boundary_connectivity_against_single_paths() -> None:
     for i in range(count):
         near = [np.exp(-(geodesic(i, j) ** 2) / (2 * sigma**2)) for j in range(count)]
         expected.append(sum(np.array(near)[border]) / np.sqrt(sum(near)))
-    found = method._boundary_connectivity(distances, touching, border, sigma)
+    found = boundary_connectivity(distances, adjacent, border, sigma)
     assert np.allclose(found, expected)
 
 
@@ -124,25 +130,25 @@ def test_the_optimum_is_the_least_cost() -> None:
     count, sigma = 7, 5.0
     contrast, background = rng.random(count), rng.random(count)
     distances = np.abs(np.subtract.outer(values := rng.random(count) * 9, values))
-    touching = np.eye(count, k=1, dtype=bool) | np.eye(count, k=-1, dtype=bool)
+    adjacent = np.eye(count, k=1, dtype=bool) | np.eye(count, k=-1, dtype=bool)
     border = np.zeros(count, bool)
-    foreground = [c if c >= method._otsu(contrast) else 0 for c in contrast]
+    foreground = [c if c >= otsu(contrast) else 0 for c in contrast]
 
     def cost(s: np.ndarray) -> float:
         total = 1e-6 * (s**2).sum()
         for i in range(count):
             total += 5 * background[i] * s[i] ** 2 + foreground[i] * (s[i] - 1) ** 2
             for j in range(i):
-                if i - j <= 2:  # touching, or with one between
+                if i - j <= 2:  # adjacent, or with one region between
                     weight = np.exp(-(distances[i, j] ** 2) / (2 * sigma**2)) + 0.1
                     total += weight * (s[i] - s[j]) ** 2
         return float(total)
 
-    found = method._optimise(contrast, background, distances, touching, border, sigma)
+    found = optimise(contrast, background, distances, adjacent, border, sigma)
     for _ in range(50):
         assert cost(found) < cost(found + rng.normal(size=count) * 0.01)
 
 
 def test_otsu_parts_two_heaps() -> None:
     values = np.concatenate([np.full(30, 0.1), np.full(10, 0.8)])
-    assert 0.1 < method._otsu(values) < 0.8
+    assert 0.1 < otsu(values) < 0.8

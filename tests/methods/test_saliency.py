@@ -28,36 +28,36 @@ def scene(height: int = 120, width: int = 160) -> tuple[np.ndarray, np.ndarray]:
 
 def test_an_object_on_a_ground_is_found() -> None:
     image, disc = scene()
-    found = background_saliency(image)
-    assert found.dtype == np.float32
-    assert found.shape == disc.shape
-    assert found.min() >= 0
-    assert found.max() <= 1
-    assert found[disc].mean() > 0.9
-    assert found[~disc].mean() < 0.1
+    result = background_saliency(image)
+    assert result.dtype == np.float32
+    assert result.shape == disc.shape
+    assert result.min() >= 0
+    assert result.max() <= 1
+    assert result[disc].mean() > 0.9
+    assert result[~disc].mean() < 0.1
 
 
 def test_what_touches_the_border_is_missed() -> None:
     """The limit that its help states."""
     image, _ = scene()
     image[:, :50] = image[60, 80]
-    found = background_saliency(image)
-    assert found[:, :30].mean() < 0.5 < found[55:65, 75:85].mean()
+    result = background_saliency(image)
+    assert result[:, :30].mean() < 0.5 < result[55:65, 75:85].mean()
 
 
 def test_turned_and_mirrored_is_found_as_well() -> None:
     image, disc = scene()
     for turned, there in ((image[:, ::-1], disc[:, ::-1]), (np.rot90(image), np.rot90(disc))):
-        found = background_saliency(np.ascontiguousarray(turned))
-        assert (found[there].mean(), found[~there].mean()) == pytest.approx((1, 0), abs=0.1)
+        result = background_saliency(np.ascontiguousarray(turned))
+        assert (result[there].mean(), result[~there].mean()) == pytest.approx((1, 0), abs=0.1)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 3), (16, 16), (40, 33)])
 def test_any_size_gives_finite_values(shape: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    found = background_saliency(image)
-    assert found.shape == shape
-    assert np.isfinite(found).all()
+    result = background_saliency(image)
+    assert result.shape == shape
+    assert np.isfinite(result).all()
 
 
 def test_nothing_stands_out_of_one_colour() -> None:
@@ -120,8 +120,8 @@ def test_boundary_connectivity_against_single_paths() -> None:
     for i in range(count):
         near = [np.exp(-(geodesic(i, j) ** 2) / (2 * sigma**2)) for j in range(count)]
         expected.append(sum(np.array(near)[border]) / np.sqrt(sum(near)))
-    found = boundary_connectivity(distances, adjacent, border, sigma)
-    assert np.allclose(found, expected)
+    result = boundary_connectivity(distances, adjacent, border, sigma)
+    assert np.allclose(result, expected)
 
 
 def test_the_optimum_is_the_least_cost() -> None:
@@ -144,9 +144,9 @@ def test_the_optimum_is_the_least_cost() -> None:
                     total += weight * (s[i] - s[j]) ** 2
         return float(total)
 
-    found = optimise(contrast, background, distances, adjacent, border, sigma)
+    result = optimise(contrast, background, distances, adjacent, border, sigma)
     for _ in range(50):
-        assert cost(found) < cost(found + rng.normal(size=count) * 0.01)
+        assert cost(result) < cost(result + rng.normal(size=count) * 0.01)
 
 
 def test_otsu_parts_two_heaps() -> None:

@@ -204,13 +204,13 @@ def _check_image(image: Image) -> None:
         raise ValueError(f"image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
 
 
-def _check_maps(image: Image, maps: npt.NDArray[Any], what: str) -> None:
+def _check_maps(image: Image, maps: npt.NDArray[Any], name: str) -> None:
     if maps.ndim != 3 or not len(maps):
-        raise ValueError(f"{what} must be (C, H, W), not {maps.shape}")
+        raise ValueError(f"{name} must be (C, H, W), not {maps.shape}")
     if maps.shape[1:] != image.shape[:2]:
-        raise ValueError(f"{what} are {maps.shape[1:]}, their image {image.shape[:2]}")
+        raise ValueError(f"{name} are {maps.shape[1:]}, their image {image.shape[:2]}")
     if not (maps.min() >= 0 and float(maps.max()) < 1e30):  # false for NaN too
-        raise ValueError(f"{what} hold NaN, infinite or negative values")
+        raise ValueError(f"{name} hold NaN, infinite or negative values")
 
 
 def label_probabilities(

@@ -1,4 +1,4 @@
-"""Metrics against a loop over pixels, values worked by hand, and one threshold at a time."""
+"""Metrics against slow loops, values worked by hand, and one threshold at a time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from wsss_cli.metrics import Confusion, ThresholdSweep, mean, threshold_histogram
+from wsss_cli.metrics import (
+    Confusion,
+    ThresholdSweep,
+    average_precision,
+    f1,
+    mean,
+    mean_average_precision,
+    threshold_histogram,
+)
+
+# ---- label maps ----------------------------------------------------------------------------------
 
 
 def slow(prediction: np.ndarray, truth: np.ndarray, classes: int, ignore: int) -> np.ndarray:
@@ -34,12 +46,12 @@ def test_counts_equal_a_loop(dtype: type) -> None:
 
 def test_values_worked_by_hand() -> None:
     truth = np.array([[0, 0, 1, 1], [2, 2, 255, 0]], np.uint8)
-    found = np.array([[0, 1, 1, 255], [1, 2, 2, 0]], np.uint8)
+    result = np.array([[0, 1, 1, 255], [1, 2, 2, 0]], np.uint8)
     confusion = Confusion(4)
-    confusion.update(found, truth)
-    # background: 2 right of 3 true, 2 found; 1: 1 of 2, 3 found; 2: 1 of 2, 1 found
+    confusion.update(result, truth)
+    # background: 2 right of 3 true, 2 predicted; 1: 1 of 2, 3; 2: 1 of 2, 1
     assert confusion.iou()[:3].tolist() == [2 / 3, 1 / 4, 1 / 2]
-    assert math.isnan(confusion.iou()[3])  # neither true nor found
+    assert math.isnan(confusion.iou()[3])  # neither true nor predicted
     assert confusion.miou() == pytest.approx((2 / 3 + 1 / 4 + 1 / 2) / 3)
     assert confusion.precision()[:3].tolist() == [1, 1 / 3, 1]
     assert confusion.recall()[:3].tolist() == [2 / 3, 1 / 2, 1 / 2]
@@ -59,9 +71,9 @@ def test_one_matrix_over_the_set_is_not_the_mean_over_images() -> None:
         (np.array([[1, 1, 1, 0]]), np.array([[1, 1, 0, 0]])),
         (np.array([[1]]), np.array([[1]])),
     ]
-    for part, (found, truth) in zip(parts, images, strict=True):
-        whole.update(found, truth)
-        part.update(found, truth)
+    for part, (result, truth) in zip(parts, images, strict=True):
+        whole.update(result, truth)
+        part.update(result, truth)
     assert whole.iou()[1] == 3 / 4
     parts[0].merge(parts[1])
     assert np.array_equal(parts[0].counts, whole.counts)
@@ -113,10 +125,10 @@ def test_a_small_ignore_value_takes_the_place_of_a_class() -> None:
 @pytest.mark.parametrize("shape", [(0, 5), (1, 1), (1, 7), (13, 1)])
 def test_any_shape_is_counted(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(2)
-    truth, found = rng.integers(0, 3, (2, *shape))
+    truth, result = rng.integers(0, 3, (2, *shape))
     confusion = Confusion(3)
-    confusion.update(found, truth)
-    assert np.array_equal(confusion.counts, slow(found, truth, 3, 255))
+    confusion.update(result, truth)
+    assert np.array_equal(confusion.counts, slow(result, truth, 3, 255))
 
 
 def test_a_worker_gives_back_what_it_counted() -> None:
@@ -153,3 +165,58 @@ def test_a_sweep_refuses_a_class_that_is_none() -> None:
     truth = np.array([[0, 9]], np.uint8)
     with pytest.raises(ValueError, match="truth holds class number 9; 3 classes"):
         threshold_histogram(np.ones((1, 1, 2), np.float32), truth, [0.5], num_classes=3)
+
+
+# ---- image-level labels --------------------------------------------------------------------------
+
+
+def slow_average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Step through every threshold and add up the rectangles under the curve."""
+    area, recall = 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        said = [i for i in range(len(scores)) if scores[i] >= threshold]
+        right = sum(bool(truth[i]) for i in said)
+        now = right / sum(truth.tolist())
+        area += (now - recall) * right / len(said)
+        recall = now
+    return area
+
+
+@given(
+    st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=1, max_size=40).filter(
+        lambda rows: any(there for _, there in rows)
+    )
+)
+def test_average_precision_with_ties(rows: list[tuple[int, bool]]) -> None:
+    scores = np.array([score for score, _ in rows], float)
+    truth = np.array([there for _, there in rows])
+    assert average_precision(scores, truth) == pytest.approx(slow_average_precision(scores, truth))
+
+
+def test_average_precision_worked_by_hand() -> None:
+    scores = np.array([0.9, 0.8, 0.7, 0.6])
+    assert average_precision(scores, np.array([1, 1, 0, 0], bool)) == 1
+    assert average_precision(scores, np.array([0, 0, 1, 1], bool)) == pytest.approx(
+        0.5 * 1 / 3 + 0.5 * 2 / 4
+    )
+
+
+def test_a_class_that_is_nowhere_does_not_count() -> None:
+    scores = np.array([[1.0, 3.0], [-1.0, -2.0]])
+    truth = np.array([[True, False], [False, False]])
+    assert mean_average_precision(scores, truth) == 1
+    assert f1(scores, truth) == pytest.approx((1 + 0) / 2)  # class 1 was said to be there
+    assert math.isnan(mean_average_precision(scores, np.zeros((2, 2), bool)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_f1_counts(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, truth = rng.normal(size=(30, 4)), rng.random((30, 4)) < 0.3
+    each = []
+    for c in range(4):
+        tp = sum(scores[i, c] > 0 and truth[i, c] for i in range(30))
+        fp = sum(scores[i, c] > 0 and not truth[i, c] for i in range(30))
+        fn = sum(scores[i, c] <= 0 and truth[i, c] for i in range(30))
+        each.append(2 * tp / (2 * tp + fp + fn))
+    assert f1(scores, truth) == pytest.approx(sum(each) / 4)

@@ -1,6 +1,6 @@
 """Class lists, and the numbers and colours that label maps use for them.
 
-In a label map 0 is background, 1 is the first class of the list, and 255 is ignored.
+In a label map 0 is background, 1 is the first class of the list, and 255 marks ignored pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from wsss_cli.errors import ConfigurationError, WsssError
 
 BACKGROUND = "background"
-MAX_CLASSES = 254  # 0 is background and 255 is ignored
+IGNORE = 255  # in a label map: a pixel without a known label
+MAX_CLASSES = 254  # the numbers between 0, background, and IGNORE
 
 VOC: tuple[str, ...] = (
     "aeroplane",
@@ -128,14 +129,14 @@ _NAMED = {"voc": VOC, "coco": COCO}
 
 
 def load_classes(spec: str) -> tuple[str, ...]:
-    """The class list that ``spec`` names.
+    """The class list that ``spec`` names, without background.
 
     Args:
-        spec: ``voc``, ``coco``, or a UTF-8 text file with one name a line (blank lines and lines
-            starting with ``#`` are left out).
+        spec: ``voc``, ``coco``, or the path of a UTF-8 text file with one name per line (blank
+            lines and lines starting with ``#`` are skipped).
 
     Raises:
-        ConfigurationError: no such list or file, a name twice, no name, or more than 254.
+        ConfigurationError: no such list or file, or not a valid list (:func:`check_classes`).
     """
     if spec in _NAMED:
         return _NAMED[spec]
@@ -150,7 +151,15 @@ def load_classes(spec: str) -> tuple[str, ...]:
 
 
 def check_classes(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """``names`` as a valid class list, or a ConfigurationError that says what is wrong."""
+    """``names`` as a class list, once it is known to be valid.
+
+    Args:
+        names: class names, without background.
+        where: their source, named in front of the message of an error.
+
+    Raises:
+        ConfigurationError: no name, more than 254, a name twice, or ``background`` among them.
+    """
     if not names:
         raise ConfigurationError(f"{where}: the class list is empty")
     if len(names) > MAX_CLASSES:
@@ -163,32 +172,33 @@ def check_classes(names: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def numbers(labels: Iterable[str], classes: Sequence[str]) -> list[int]:
-    """Class numbers, counted from 1, of ``labels`` in the list ``classes``.
+    """Class numbers of ``labels``: their places in the list ``classes``, counted from 1.
 
     Raises:
-        WsssError: a label is not in the list; near misses are named.
+        WsssError: a label is not in the list; the message suggests similar names.
 
     >>> numbers(["dog", "cat"], ["cat", "dog"])
     [2, 1]
     """
     place = {name: number for number, name in enumerate(classes, start=1)}
-    found = []
+    result = []
     for label in labels:
         if label not in place:
             near = difflib.get_close_matches(label, classes, n=2)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise WsssError(f"label '{label}' is not in the class list{hint}")
-        found.append(place[label])
-    return found
+        result.append(place[label])
+    return result
 
 
 @cache
 def palette() -> npt.NDArray[np.uint8]:
-    """The VOC colour map, uint8 RGB of shape (256, 3): entry 0 black, entry 255 cream.
+    """The VOC colour map, uint8 RGB of shape (256, 3): entry 0 is black, entry 255 cream.
 
-    The bits of the class number, lowest three first, fill the channels from their highest bit.
-    Made once, so it cannot be written to.
+    The array is shared by all callers and cannot be written to.
     """
+    # As in VOC's own code: the class number is read three bits at a time, lowest first; they set
+    # one bit each of red, green and blue, from the highest bit down.
     number = np.arange(256)
     colours = np.zeros((256, 3), dtype=np.uint8)
     for bit in range(8):

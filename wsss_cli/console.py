@@ -1,6 +1,6 @@
-"""Everything that is meant for people. It goes to stderr; stdout carries results only.
+"""Messages and progress for people, on stderr; stdout carries only results.
 
-The switches of every command, ``-q``, ``-v`` and ``--debug``, are set once by :func:`configure` and
+The options ``-q``, ``-v`` and ``--debug`` of every command are set once by :func:`configure` and
 apply to the whole process.
 """
 
@@ -19,46 +19,46 @@ _debug = False
 
 
 def configure(*, quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
-    """Set how much is said for the rest of the process."""
+    """Set which messages are printed for the rest of the process."""
     global _level, _debug
     _level = 1 if verbose else -1 if quiet else 0
     _debug = debug
 
 
 def quiet() -> bool:
-    """Whether only warnings and errors may be printed."""
+    """Whether only warnings and errors are to be printed (``-q``)."""
     return _level < 0
 
 
 def verbose() -> bool:
-    """Whether explanations were asked for."""
+    """Whether explanations are to be printed (``-v``)."""
     return _level > 0
 
 
 def debugging() -> bool:
-    """Whether tracebacks were asked for."""
+    """Whether tracebacks are to be printed (``--debug``)."""
     return _debug
 
 
 def warn(tool: str, text: str) -> None:
-    """Say what went wrong; never silenced, because a lost record must be named."""
+    """Print a warning or an error, also with ``-q``, so that no failed record goes unnamed."""
     _print(f"wsss {tool}: {text}")
 
 
 def note(tool: str, text: str) -> None:
-    """Say what a user usually wants to know; silent with ``-q``."""
+    """Print a message of general interest; silent with ``-q``."""
     if not quiet():
         _print(f"wsss {tool}: {text}")
 
 
 def detail(tool: str, text: str) -> None:
-    """Explain; printed only with ``-v``."""
+    """Print an explanation; only with ``-v``."""
     if verbose():
         _print(f"wsss {tool}: {text}")
 
 
 def _print(line: str) -> None:
-    """One whole line at once, above a progress bar if one is drawn."""
+    """Write a whole line at once, above the progress bar if there is one."""
     if "tqdm" in sys.modules:
         sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
     else:
@@ -67,7 +67,7 @@ def _print(line: str) -> None:
 
 
 class Progress(Protocol):
-    """What :func:`progress` gives: ``update(n, loss=0.3)`` counts and shows."""
+    """Yielded by :func:`progress`: ``update(n, loss=0.3)`` adds n and shows the loss."""
 
     def update(self, count: int = 1, **shown: Any) -> None: ...
 
@@ -76,13 +76,13 @@ class Progress(Protocol):
 def progress(
     tool: str, *, total: int | None = None, unit: str = "image", initial: int = 0
 ) -> Iterator[Progress]:
-    """Progress of long work: a bar on a terminal, a line now and then in a log, or nothing.
+    """Report progress: a bar on a terminal, a line every 30 seconds in a log, nothing with ``-q``.
 
     Args:
-        tool: name shown in front.
-        total: expected count, or None when it is unknown (a stream).
-        unit: what is counted, singular.
-        initial: count already done, when a run is resumed.
+        tool: name of the tool, printed first.
+        total: expected number of units, or None if it is unknown (a stream).
+        unit: the unit that is counted, in the singular.
+        initial: units that a resumed run has already done.
     """
     if quiet():
         yield _Silent()

@@ -1,6 +1,7 @@
-"""Segmentation metrics from one confusion matrix over the whole set, as PASCAL VOC counts.
+"""Metrics of label maps and of image-level labels.
 
-Numpy only: measuring needs no torch.
+Label maps are compared in one confusion matrix over the whole set, as PASCAL VOC does. Only NumPy
+is needed, no torch.
 """
 
 from __future__ import annotations
@@ -10,22 +11,28 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import NDArray
+
+from wsss_cli.classes import IGNORE
 
 Counts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
+# ---- label maps ----------------------------------------------------------------------------------
+
 
 class Confusion:
-    """Pixels by true class (rows) and predicted class (columns).
+    """Numbers of pixels by true class (rows) and predicted class (columns).
 
-    The last column holds pixels without a prediction (the ignore value in the predicted map): they
-    are missed by their true class and claimed by none.
+    The last column counts pixels without a prediction (the ignore value in the predicted map). They
+    lower the recall of their true class and the precision of none.
 
     Args:
-        num_classes: C, background included.
+        num_classes: C, background included; 1 to 255.
         ignore: pixels with this true label are not counted. If it is the number of a class, that
             class is left out of every mean.
+
+    Raises:
+        ValueError: num_classes out of range.
 
     >>> confusion = Confusion(2)
     >>> confusion.update(np.array([[0, 1, 1]]), np.array([[0, 0, 1]]))
@@ -33,17 +40,17 @@ class Confusion:
     ([0.5, 0.5], 0.5)
     """
 
-    def __init__(self, num_classes: int, ignore: int = 255) -> None:
+    def __init__(self, num_classes: int, ignore: int = IGNORE) -> None:
         if not 1 <= num_classes <= 255:
             raise ValueError(f"num_classes must lie between 1 and 255, not {num_classes}")
         self.num_classes, self.ignore = num_classes, ignore
         self.counts: Counts = np.zeros((num_classes, num_classes + 1), np.int64)
 
     def update(self, prediction: npt.NDArray[Any], truth: npt.NDArray[Any]) -> None:
-        """Count one image.
+        """Count the pixels of an image.
 
         Args:
-            prediction: class numbers, or the ignore value where there is none, (H, W).
+            prediction: class numbers, or the ignore value where there is no prediction, (H, W).
             truth: class numbers, or the ignore value, (H, W).
 
         Raises:
@@ -51,52 +58,52 @@ class Confusion:
         """
         if prediction.shape != truth.shape:
             raise ValueError(f"prediction is {prediction.shape}, truth {truth.shape}")
-        pairs, pixels = _pairs(_bytes(prediction, "prediction"), _bytes(truth, "truth"))
-        places = _places(self.num_classes, self.ignore)
-        row, column = places[pairs >> 8], places[pairs & 255]
-        for numbers, place, what in (
+        pairs, pixels = _runs(_bytes(prediction, "prediction"), _bytes(truth, "truth"))
+        indices = _indices(self.num_classes, self.ignore)
+        row, column = indices[pairs >> 8], indices[pairs & 255]
+        for numbers, index, name in (
             (pairs >> 8, row, "truth"),
             (pairs & 255, column, "prediction"),
         ):
-            if (wrong := place > self.num_classes).any():
-                _refuse(numbers[wrong], what, self.num_classes)
+            if (wrong := index > self.num_classes).any():
+                _refuse(numbers[wrong], name, self.num_classes)
         known = row < self.num_classes
         np.add.at(self.counts, (row[known], column[known]), pixels[known])
 
     def merge(self, other: Confusion) -> None:
-        """Add what another one counted.
+        """Add the counts of another confusion matrix.
 
         Raises:
-            ValueError: it counts other classes or ignores another value.
+            ValueError: it has other classes or another ignore value.
         """
         if (self.num_classes, self.ignore) != (other.num_classes, other.ignore):
             raise ValueError("confusion matrices of different classes cannot be merged")
         self.counts += other.counts
 
     def iou(self) -> Values:
-        """Intersection over union of each class; NaN where it is neither true nor predicted."""
+        """Intersection over union of each class, (C,); NaN if it is neither true nor predicted."""
         hit = np.diag(self.counts)
         return _ratio(hit, self.counts.sum(1) + self.counts[:, : self.num_classes].sum(0) - hit)
 
     def miou(self) -> float:
-        """Mean IoU over the classes that are true or predicted anywhere; NaN if there is none."""
+        """Mean IoU over the classes that occur in truth or prediction; NaN if there is none."""
         return mean(self.iou())
 
     def precision(self) -> Values:
-        """Of the pixels predicted as each class, the share that is right."""
+        """Share of correct pixels among those predicted as each class, (C,); NaN without any."""
         return _ratio(np.diag(self.counts), self.counts[:, : self.num_classes].sum(0))
 
     def recall(self) -> Values:
-        """Of the pixels of each class, the share that is found."""
+        """Share of correct pixels among those of each true class, (C,); NaN without any."""
         return _ratio(np.diag(self.counts), self.counts.sum(1))
 
     def pixel_accuracy(self) -> float:
-        """Share of all counted pixels that are right."""
+        """Share of correct pixels among all counted pixels; NaN without any."""
         total = self.counts.sum()
         return float(np.trace(self.counts) / total) if total else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, to be stored and merged elsewhere."""
+        """Plain data for JSON, from which :meth:`from_dict` makes the same matrix."""
         return {
             "num_classes": self.num_classes,
             "ignore": self.ignore,
@@ -104,9 +111,9 @@ class Confusion:
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For worker processes: of one image nearly all counts are 0."""
-        places = np.flatnonzero(self.counts)
-        return _unpacked, (self.num_classes, self.ignore, places, self.counts.flat[places])
+        """Pickled by worker processes as the counts above 0, which are few for a single image."""
+        positions = np.flatnonzero(self.counts)
+        return _unpickled, (self.num_classes, self.ignore, positions, self.counts.flat[positions])
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Confusion:
@@ -116,27 +123,29 @@ class Confusion:
             ValueError: the data are not those of a confusion matrix.
         """
         try:
-            made = cls(int(data["num_classes"]), int(data["ignore"]))
+            confusion = cls(int(data["num_classes"]), int(data["ignore"]))
             counts = np.array(data["counts"], np.int64)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError("not a confusion matrix") from error
-        if counts.shape != made.counts.shape or counts.min() < 0:
-            raise ValueError(f"a confusion matrix of shape {counts.shape}, not {made.counts.shape}")
-        made.counts = counts
-        return made
+        expected = confusion.counts.shape
+        if counts.shape != expected or counts.min() < 0:
+            raise ValueError(f"a confusion matrix of shape {counts.shape}, not {expected}")
+        confusion.counts = counts
+        return confusion
 
 
-def _unpacked(num_classes: int, ignore: int, places: Counts, values: Counts) -> Confusion:
-    made = Confusion(num_classes, ignore)
-    made.counts.flat[places] = values
-    return made
+def _unpickled(num_classes: int, ignore: int, positions: Counts, values: Counts) -> Confusion:
+    confusion = Confusion(num_classes, ignore)
+    confusion.counts.flat[positions] = values
+    return confusion
 
 
 class ThresholdSweep:
     """Confusion matrices of maps under many background thresholds, in one pass over the images.
 
-    A pixel is its best class where that score exceeds the threshold, background elsewhere. So one
-    histogram over (true class, best class, number of thresholds exceeded) holds them all.
+    A pixel belongs to its best class if that score exceeds the threshold, else to background. So a
+    single histogram over (true class, best class, number of thresholds exceeded) holds all the
+    matrices.
 
     Args:
         count: number of thresholds, T.
@@ -144,33 +153,34 @@ class ThresholdSweep:
         ignore: as of :class:`Confusion`.
     """
 
-    def __init__(self, count: int, num_classes: int, ignore: int = 255) -> None:
+    def __init__(self, count: int, num_classes: int, ignore: int = IGNORE) -> None:
         self.num_classes, self.ignore = num_classes, ignore
         self.counts: Counts = np.zeros((num_classes, num_classes, count + 1), np.int64)
 
     def add(self, histogram: Counts, class_numbers: Sequence[int]) -> None:
-        """Count an image.
+        """Add the histogram of an image.
 
         Args:
-            histogram: of :func:`threshold_histogram` with the same settings.
-            class_numbers: of the K classes, each once.
+            histogram: from :func:`threshold_histogram` with the same settings.
+            class_numbers: numbers of its K classes, each once.
         """
         self.counts[:, class_numbers] += histogram
 
     def confusions(self) -> list[Confusion]:
-        """The confusion matrix at each threshold."""
+        """The confusion matrix at each threshold, in their order."""
         at_most = self.counts.cumsum(2)[..., :-1]
         exceeded = self.counts.sum(2)[..., None] - at_most
-        made = []
-        for place in range(at_most.shape[2]):
+        confusions = []
+        for threshold in range(at_most.shape[2]):
             confusion = Confusion(self.num_classes, self.ignore)
             counts = confusion.counts
-            counts[:, :-1] = exceeded[..., place]
-            counts[:, 0] += at_most[..., place].sum(1)
+            counts[:, :-1] = exceeded[..., threshold]
+            counts[:, 0] += at_most[..., threshold].sum(1)
+            # A predicted class whose number is the ignore value is no prediction.
             if 0 <= self.ignore < self.num_classes:
                 counts[:, -1], counts[:, self.ignore] = counts[:, self.ignore].copy(), 0
-            made.append(confusion)
-        return made
+            confusions.append(confusion)
+        return confusions
 
 
 def threshold_histogram(
@@ -179,9 +189,9 @@ def threshold_histogram(
     thresholds: Sequence[float],
     *,
     num_classes: int,
-    ignore: int = 255,
+    ignore: int = IGNORE,
 ) -> Counts:
-    """What one image adds to a :class:`ThresholdSweep`.
+    """The histogram of an image, for :meth:`ThresholdSweep.add`.
 
     Args:
         maps: scores of K >= 1 classes, (K, H, W).
@@ -191,33 +201,34 @@ def threshold_histogram(
         ignore: pixels with this true label are not counted.
 
     Returns:
-        Pixels by true class, best of the K classes, thresholds exceeded: (C, K, T + 1).
+        Numbers of pixels by true class, best of the K classes and thresholds exceeded by its score,
+        (C, K, T + 1).
 
     Raises:
         ValueError: a true number is neither a class nor the ignore value.
     """
     kinds, levels = len(maps), len(thresholds) + 1
-    row = _places(num_classes, ignore)[truth]
+    row = _indices(num_classes, ignore)[truth]
     if (row > num_classes).any():
         _refuse(truth[row > num_classes], "truth", num_classes)
     exceeded = np.searchsorted(np.array(thresholds, np.float32), maps.max(0).ravel())
     index = (row * kinds + maps.argmax(0)).ravel() * levels + exceeded
-    found = np.bincount(index, minlength=(num_classes + 1) * kinds * levels)
-    return found.reshape(-1, kinds, levels)[:-1]
+    counts = np.bincount(index, minlength=(num_classes + 1) * kinds * levels)
+    return counts.reshape(-1, kinds, levels)[:-1]  # the last row is of ignored pixels
 
 
 def mean(values: Values) -> float:
-    """Mean of the values that are numbers; NaN if there is none."""
+    """Mean of the values that are not NaN; NaN if there is none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _pairs(
+def _runs(
     prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[Any]]:
-    """Runs of equal pairs, 256 × truth + prediction, and how long each is.
+    """Runs of pixels with the same pair 256 × truth + prediction: the pairs and the lengths.
 
-    Label maps are areas, so there are a hundred times fewer runs than pixels.
+    Label maps consist of areas, so there are a hundred times fewer runs than pixels.
     """
     pairs = truth.astype(np.uint16)
     pairs <<= 8
@@ -227,24 +238,24 @@ def _pairs(
     return pairs[starts], np.diff(starts, append=pairs.size)
 
 
-def _bytes(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
+def _bytes(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
     if values.dtype != np.uint8 and values.size and (values.min() < 0 or values.max() > 255):
-        raise ValueError(f"{what} holds a class number outside 0 to 255")
+        raise ValueError(f"{name} holds a class number outside 0 to 255")
     return values.astype(np.uint8, copy=False)
 
 
-def _places(num_classes: int, ignore: int) -> npt.NDArray[np.intp]:
-    """Row or column of each byte: a class its own, the ignore value C, anything else C + 1."""
-    places = np.full(256, num_classes + 1)
-    places[:num_classes] = range(num_classes)
+def _indices(num_classes: int, ignore: int) -> npt.NDArray[np.intp]:
+    """Row or column of each number from 0 to 255: C for the ignore value, C + 1 for no class."""
+    indices = np.full(256, num_classes + 1)
+    indices[:num_classes] = range(num_classes)
     if 0 <= ignore <= 255:
-        places[ignore] = num_classes
-    return places
+        indices[ignore] = num_classes
+    return indices
 
 
-def _refuse(numbers: npt.NDArray[Any], what: str, num_classes: int) -> None:
+def _refuse(numbers: npt.NDArray[Any], name: str, num_classes: int) -> None:
     raise ValueError(
-        f"{what} holds class number {numbers.min()}; "
+        f"{name} holds class number {numbers.min()}; "
         f"{num_classes} classes have the numbers 0 to {num_classes - 1}"
     )
 
@@ -253,55 +264,65 @@ def _ratio(part: Counts, whole: Counts) -> Values:
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
-def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Area under the precision-recall curve of one class, not interpolated.
+# ---- image-level labels --------------------------------------------------------------------------
+
+
+def average_precision(scores: npt.NDArray[np.floating], truth: npt.NDArray[np.bool_]) -> float:
+    """Area under the precision-recall curve of a class, not interpolated.
 
     AP = sum_k (R_k - R_{k-1}) P_k over the distinct scores, from high to low.
 
     Args:
-        scores: shape (N,), higher where the class is more likely.
-        truth: shape (N,), True where the class is there.
+        scores: shape (N,), higher for images in which the class is more likely.
+        truth: shape (N,), True for the images that show the class.
 
     Returns:
-        The area in [0, 1]; NaN if the class is nowhere.
+        The area in [0, 1]; NaN if no image shows the class.
+
+    >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]))
+    0.8333333333333333
     """
     if not truth.any():
         return float("nan")
     order = np.argsort(-scores, kind="stable")
     scores, truth = scores[order], truth[order]
-    last = np.append(scores[1:] != scores[:-1], True)  # equal scores are accepted together
+    # Images with equal scores pass the same threshold together: only the last of them counts.
+    last = np.append(scores[1:] != scores[:-1], True)
     hits = np.cumsum(truth)[last]
     precision = hits / (np.flatnonzero(last) + 1)
     recall = hits / hits[-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
-def mean_average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Mean of :func:`average_precision` over the classes that are there, or NaN if none is.
+def mean_average_precision(scores: npt.NDArray[np.floating], truth: npt.NDArray[np.bool_]) -> float:
+    """Mean of :func:`average_precision` over the classes that an image shows; NaN if there is none.
 
     Args:
         scores: shape (N, C).
         truth: shape (N, C).
     """
-    each = [average_precision(scores[:, c], truth[:, c]) for c in range(truth.shape[1])]
-    known = [value for value in each if not np.isnan(value)]
+    values = [average_precision(scores[:, c], truth[:, c]) for c in range(truth.shape[1])]
+    known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
 
 
-def f1(scores: NDArray[np.floating], truth: NDArray[np.bool_], threshold: float = 0.0) -> float:
+def f1(
+    scores: npt.NDArray[np.floating], truth: npt.NDArray[np.bool_], threshold: float = 0.0
+) -> float:
     """Mean over classes of F1 = 2 TP / (2 TP + FP + FN).
 
     Args:
         scores: shape (N, C).
         truth: shape (N, C).
-        threshold: a class is said to be there where its score is above this; for logits, 0 is a
-            probability of one half.
+        threshold: classes with a score above this are predicted; for logits, 0 is a probability of
+            one half.
 
     Returns:
-        The mean in [0, 1] over the classes that are somewhere, in truth or by their scores; NaN if
-        there are none.
+        The mean in [0, 1] over the classes that are true or predicted in an image; NaN if there is
+        none.
     """
-    said = scores > threshold
-    hits = 2 * np.sum(said & truth, axis=0)
-    all_ = np.sum(said, axis=0) + np.sum(truth, axis=0)
-    return float(np.mean(hits[all_ > 0] / all_[all_ > 0])) if (all_ > 0).any() else float("nan")
+    predicted = scores > threshold
+    hits = 2 * np.sum(predicted & truth, axis=0)
+    total = np.sum(predicted, axis=0) + np.sum(truth, axis=0)
+    occurs = total > 0
+    return float(np.mean(hits[occurs] / total[occurs])) if occurs.any() else float("nan")

@@ -34,11 +34,11 @@ def test_of_jpegs_an_eighth_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     sizes = []
     original = np.asarray
     monkeypatch.setattr(np, "asarray", lambda a: (sizes.append(a.size), original(a))[1])
-    found = mean_colour([str(path)])
+    result = mean_colour([str(path)])
     monkeypatch.undo()
     assert sizes == [(63, 47)]
-    assert found is not None
-    assert np.abs(np.array(found) - image.mean((0, 1))).max() < 1.5
+    assert result is not None
+    assert np.abs(np.array(result) - image.mean((0, 1))).max() < 1.5
 
 
 def test_what_cannot_be_read_does_not_count(tmp_path: Path) -> None:

@@ -58,10 +58,10 @@ def test_files_agree_with_one_another(toy_root: Path) -> None:
         mask = files.read_label_map(toy_root / "SegmentationClass" / f"{name}.png", size)
         assert Image.open(toy_root / "Saliency" / f"{name}.png").mode == "L"
         assert files.read_grey(toy_root / "Saliency" / f"{name}.png").shape == size
-        found = object_names((toy_root / "Annotations" / f"{name}.xml").read_bytes())
-        assert found
+        objects = object_names((toy_root / "Annotations" / f"{name}.xml").read_bytes())
+        assert objects
         numbers = set(np.unique(mask)) - {0, 255}
-        assert numbers == {CLASSES.index(label) + 1 for label, _ in found}
+        assert numbers == {CLASSES.index(label) + 1 for label, _ in objects}
 
 
 def test_two_classes_never_touch_without_a_border() -> None:
@@ -131,12 +131,12 @@ def test_saliency_is_good_on_the_whole_and_has_each_fault() -> None:
         scene = make_scene(0, "train", index, 160)
         animals, salient = (scene.mask > 0) & (scene.mask < 255), scene.saliency > 127
         overlaps.append((animals & salient).sum() / max((animals | salient).sum(), 1))
-        found = {
+        shares = {
             number: (scene.saliency[scene.mask == number] > 127).mean()
             for number in np.unique(scene.mask[animals])
         }
-        missed_class += any(share < 0.05 for share in found.values())
-        missed_part += any(0.3 < share < 0.9 for share in found.values())
+        missed_class += any(share < 0.05 for share in shares.values())
+        missed_part += any(0.3 < share < 0.9 for share in shares.values())
         background += (salient & (scene.mask == 0)).sum() > 100
         soft = (scene.saliency > 60) & (scene.saliency < 160)
         assert soft.sum() > 20 or not salient.any()

@@ -203,7 +203,7 @@ def test_difficult_objects_count_unless_told_otherwise(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("xml", "found"),
+    ("xml", "objects"),
     [
         (b"<annotation/>", []),
         (b"<a><object><name> cat\n</name></object></a>", [("cat", False)]),
@@ -220,8 +220,8 @@ def test_difficult_objects_count_unless_told_otherwise(root: Path) -> None:
         (b"<a><object><name>a&amp;b</name></object></a>", [("a&b", False)]),
     ],
 )
-def test_object_names(xml: bytes, found: list[tuple[str, bool]]) -> None:
-    assert object_names(xml) == found
+def test_object_names(xml: bytes, objects: list[tuple[str, bool]]) -> None:
+    assert object_names(xml) == objects
 
 
 LAUGHS = (
@@ -306,13 +306,13 @@ def test_saliency_folders_here_or_in_the_root(root: Path) -> None:
     add(root, "b")
     add_list(root, "a\nb")
     given = ["Saliency", "voc/Saliency", str((root / "Saliency").resolve())]
-    found = [read(root, saliency=folder)[0] for folder in given]
-    assert [records[0]["saliency"] for records in found] == [
+    results = [read(root, saliency=folder)[0] for folder in given]
+    assert [records[0]["saliency"] for records in results] == [
         "voc/Saliency/a.png",
         "voc/Saliency/a.png",
         f"{given[2]}/a.png",
     ]
-    assert "saliency" not in found[0][1]
+    assert "saliency" not in results[0][1]
 
 
 # ---- streams -------------------------------------------------------------------------------------

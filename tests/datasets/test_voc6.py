@@ -61,16 +61,16 @@ def select(shell: Run) -> Result:
 def test_select(shell: Run, voc: Path) -> None:
     done = select(shell)
     assert (done.code, done.err) == (0, "")
-    found = {
+    by_split = {
         split: list(voc_records("out", split, pytest.fail))
         for split in ("train", "train_aug", "val")
     }
-    assert {split: [r["id"] for r in records] for split, records in found.items()} == {
+    assert {split: [r["id"] for r in records] for split, records in by_split.items()} == {
         "train": ["a"],
         "train_aug": ["a", "d"],
         "val": ["b"],
     }
-    a, d = found["train_aug"]
+    a, d = by_split["train_aug"]
     assert (a["labels"], d["labels"]) == (["cat"], ["cat", "person"])
     assert 255 in files.read_label_map(a["mask"])
     assert 255 not in files.read_label_map(d["mask"])

@@ -69,8 +69,8 @@ def test_affinities_are_those_of_the_formula(shape: tuple[int, ...], radius: int
 def test_affinities_of_alike_and_of_far_pixels() -> None:
     features = torch.zeros(1, 4, 5, 5)
     features[:, :, :, 3:] = 50
-    found = pairwise_affinity(features, 2)
-    right = found[0, neighbour_offsets(2).index((0, 1))]
+    result = pairwise_affinity(features, 2)
+    right = result[0, neighbour_offsets(2).index((0, 1))]
     assert right[:, :2].eq(1).all()
     assert right[:, 2].max() < 1e-20
     assert right[:, 4].eq(0).all()  # its neighbour is outside
@@ -122,7 +122,7 @@ def test_targets_are_those_of_a_loop(ignore: int) -> None:
     generator = torch.Generator().manual_seed(0)
     choices = torch.tensor([0, 1, 7, ignore])
     labels = choices[torch.randint(0, 4, (2, 6, 5), generator=generator)]
-    found = affinity_targets(labels, 3, ignore)
+    result = affinity_targets(labels, 3, ignore)
     for n in range(2):
         for p, (dy, dx) in enumerate(neighbour_offsets(3)):
             for y in range(6):
@@ -132,7 +132,7 @@ def test_targets_are_those_of_a_loop(ignore: int) -> None:
                     b = int(labels[n, y + dy, x + dx]) if inside else ignore
                     known = ignore not in (a, b)
                     wanted = (known and a == b == 0, known and a == b > 0, known and a != b)
-                    assert tuple(bool(mask[n, p, y, x]) for mask in found) == wanted
+                    assert tuple(bool(mask[n, p, y, x]) for mask in result) == wanted
 
 
 def test_targets_of_bytes_and_of_ignored_maps() -> None:
@@ -150,11 +150,11 @@ def test_targets_of_bytes_and_of_ignored_maps() -> None:
 def test_loss_by_hand() -> None:
     affinity = torch.tensor([0.5, 0.25, 0.9, 0.8, 0.3, 0.6]).reshape(1, 1, 2, 3)
     kinds = torch.tensor([0, 0, 1, 2, 2, 3]).reshape(1, 1, 2, 3)
-    found = affinity_loss(affinity, kinds == 0, kinds == 1, kinds == 2)
+    result = affinity_loss(affinity, kinds == 0, kinds == 1, kinds == 2)
     bg = -(math.log(0.5) + math.log(0.25)) / 2
     fg = -math.log(0.9)
     neg = -(math.log(0.2) + math.log(0.7)) / 2
-    assert float(found) == pytest.approx(bg / 4 + fg / 4 + neg / 2, abs=1e-4)
+    assert float(result) == pytest.approx(bg / 4 + fg / 4 + neg / 2, abs=1e-4)
 
 
 def test_loss_without_pairs_of_a_kind() -> None:

@@ -28,8 +28,8 @@ def slow_fuse(
 ) -> Tensor:
     """Ahn & Kwak 2018, eq. 1, pixel by pixel: where each pixel lies on each map is looked up."""
     total = torch.zeros(maps[0].shape[0], *size)
-    for one, mirrored, (height, width) in zip(maps, flipped, seen, strict=True):
-        for number, plane in enumerate(one.clamp(min=0).tolist()):
+    for view, mirrored, (height, width) in zip(maps, flipped, seen, strict=True):
+        for number, plane in enumerate(view.clamp(min=0).tolist()):
             for y in range(size[0]):
                 for x in range(size[1]):
                     row = (y + 0.5) / size[0] * height - 0.5
@@ -49,7 +49,7 @@ def test_maps_of_several_scales_and_mirrors_against_a_loop(size: tuple[int, int]
     maps = [torch.randn(3, 3, 5), torch.randn(3, 3, 5), torch.randn(3, 6, 9)]
     maps[0][1], maps[1][1], maps[2][1] = -1, -2, 0  # a class that is nowhere
     flags = [False, True, True]
-    shapes = [(one.shape[1], one.shape[2]) for one in maps]
+    shapes = [(view.shape[1], view.shape[2]) for view in maps]
     expected = slow_fuse(maps, size, flags, shapes, stride=1)
     torch.testing.assert_close(fuse(maps, size, flags), expected)
     assert not expected[1].any()
@@ -69,8 +69,8 @@ def test_one_cell_lights_up_the_pixel_it_looks_at(stride: int, length: int, mirr
     for cell in (1, cells // 2, cells - 2):
         delta = torch.zeros(1, cells, cells)
         delta[0, cell, cell] = 1
-        found = fuse([delta], (length, length), [mirrored], seen=[(length, length)], stride=stride)
-        row, column = divmod(int(found.argmax()), length)
+        result = fuse([delta], (length, length), [mirrored], seen=[(length, length)], stride=stride)
+        row, column = divmod(int(result.argmax()), length)
         pixel = stride * cell
         assert (row, column) == (pixel, length - 1 - pixel if mirrored else pixel)
 
@@ -87,15 +87,15 @@ def test_an_image_and_its_mirror_image_are_one(length: int) -> None:
             maps.append(((places + 0.5) / scale - 0.5).expand(1, 4, -1))
             flags.append(mirrored)
             seen.append((64, whole))
-    found = fuse(maps, (4, length), flags, seen=seen, stride=16)[0, 0]
-    inner = found[32:-32] / (found[33] - found[32])
+    result = fuse(maps, (4, length), flags, seen=seen, stride=16)[0, 0]
+    inner = result[32:-32] / (result[33] - result[32])
     torch.testing.assert_close(inner - inner[0], torch.arange(length - 64.0), atol=1e-2, rtol=1e-4)
 
 
 def test_half_precision_is_joined_in_single() -> None:
-    found = fuse([torch.full((1, 2, 2), 300.0, dtype=torch.float16)] * 300, (2, 2), [False] * 300)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, torch.ones(1, 2, 2))
+    result = fuse([torch.full((1, 2, 2), 300.0, dtype=torch.float16)] * 300, (2, 2), [False] * 300)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, torch.ones(1, 2, 2))
 
 
 def test_no_class_gives_no_map() -> None:

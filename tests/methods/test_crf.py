@@ -78,14 +78,14 @@ def picture(seed: int, height: int = 24, width: int = 30) -> tuple[Any, Any]:
 def test_equals_the_exact_mean_field(chosen: dict[str, float], steps: int, seed: int) -> None:
     image, probabilities = picture(seed)
     exact = mean_field(image, probabilities, steps, chosen)
-    found = dense_crf(image, probabilities, steps, **chosen)
-    assert found.dtype == np.float32
+    result = dense_crf(image, probabilities, steps, **chosen)
+    assert result.dtype == np.float32
     # The permutohedral lattice approximates the Gaussians.
-    np.testing.assert_allclose(found, exact, atol=0.03)
-    assert abs(found - exact).mean() < 0.003
+    np.testing.assert_allclose(result, exact, atol=0.03)
+    assert abs(result - exact).mean() < 0.003
     if steps:
-        np.testing.assert_array_equal(found.argmax(0), exact.argmax(0))
-        assert (found.argmax(0) != probabilities.argmax(0)).mean() > 0.1
+        np.testing.assert_array_equal(result.argmax(0), exact.argmax(0))
+        assert (result.argmax(0) != probabilities.argmax(0)).mean() > 0.1
 
 
 @pytest.mark.parametrize("changed", list(NARROW))
@@ -226,7 +226,10 @@ def test_what_would_crash_is_refused(changed: dict[str, Any], message: str) -> N
 
 def test_more_values_than_the_lattice_can_count_are_refused() -> None:
     with pytest.raises(ValueError, match="100 labels for 2000x2000 pixels are too much"):
-        crf._Field(np.zeros((2000, 2000, 3), np.uint8), 100, crf.Kernels())
+        dense_crf(
+            np.zeros((2000, 2000, 3), np.uint8),
+            np.broadcast_to(np.array(1, np.uint8), (100, 2000, 2000)),
+        )
 
 
 def test_a_wide_photograph_fits_the_lattice_with_the_defaults() -> None:
@@ -312,9 +315,9 @@ def test_regions_are_those_of_two_separate_fields() -> None:
     wanted = winner(3)
     wanted[wanted == 0] = 255
     wanted[winner(9) == 0] = 0
-    found = confident_regions(image, cam, 3, 9, **given)
-    np.testing.assert_array_equal(found, wanted)
-    assert {1, 2} <= set(np.unique(found))
+    result = confident_regions(image, cam, 3, 9, **given)
+    np.testing.assert_array_equal(result, wanted)
+    assert {1, 2} <= set(np.unique(result))
 
 
 @pytest.mark.parametrize("height", [1, 0.05])

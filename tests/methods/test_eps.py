@@ -94,8 +94,8 @@ def test_eps_by_hand() -> None:
     # M_fg = .8 | .1 and 1 - M_bg = 1 - .2 | 1 - .9, so the estimate is .8 | .1.
     assert eps_loss(BY_HAND, LEFT, both).item() == pytest.approx((0.2**2 + 0.1**2) / 2)
     # Not labelled it is neither: 1 - M_bg = .9 | .7; with λ = 1/4 the estimate is .875 | .55.
-    found = eps_loss(BY_HAND, LEFT, first, lam=0.25).item()
-    assert found == pytest.approx((0.125**2 + 0.55**2) / 2)
+    result = eps_loss(BY_HAND, LEFT, first, lam=0.25).item()
+    assert result == pytest.approx((0.125**2 + 0.55**2) / 2)
     # Salient on the right, both are on the wrong side and the second alone is foreground.
     right = eps_loss(BY_HAND, 1 - LEFT, both).item()
     # Estimate .1 | .6 of 0 | 1.
@@ -157,8 +157,8 @@ def test_eps_pp_against_slow_loops(seed: int) -> None:
     expected = slow_eps_pp(logits, refined, saliency, labels)
     for above, lam in ((0.8, 1.0), (0.9, 0.5), (1.0, 0.0)):
         slow = slow_eps_pp(logits, refined, saliency, labels, above, lam)
-        found = eps_pp_loss(logits, refined, saliency, labels, above=above, lam=lam)
-        assert found.item() == pytest.approx(slow)
+        result = eps_pp_loss(logits, refined, saliency, labels, above=above, lam=lam)
+        assert result.item() == pytest.approx(slow)
         assert slow != pytest.approx(expected)
     assert eps_pp_loss(logits, refined, saliency, labels).item() == pytest.approx(expected)
     foreground = (refined[:, :-1] * labels[:, :, None, None]).sum(1, keepdim=True)
@@ -248,21 +248,21 @@ def scenes() -> Iterator[tuple[Scene, Tensor, Tensor]]:
 
 def missing_class(mask: Tensor, salient: Tensor) -> Tensor:
     """Cells of a class of which hardly anything is salient, where another is."""
-    found = torch.zeros_like(mask, dtype=torch.bool)
+    result = torch.zeros_like(mask, dtype=torch.bool)
     seen = {int(c): salient[mask == c].float().mean() for c in mask.unique() if 0 < c < 255}
     for c, share in seen.items():
         if share < 0.1 and max(seen.values()) > 0.8:
-            found |= (mask == c) & ~salient
-    return found
+            result |= (mask == c) & ~salient
+    return result
 
 
 def missing_part(mask: Tensor, salient: Tensor) -> Tensor:
     """Cells that are not salient, of classes most of which is."""
-    found = torch.zeros_like(mask, dtype=torch.bool)
+    result = torch.zeros_like(mask, dtype=torch.bool)
     for c in mask.unique():
         if 0 < c < 255 and 0.5 < salient[mask == c].float().mean() < 0.9:
-            found |= (mask == c) & ~salient
-    return found
+            result |= (mask == c) & ~salient
+    return result
 
 
 def false_coverage(mask: Tensor, salient: Tensor) -> Tensor:

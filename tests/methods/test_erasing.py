@@ -90,8 +90,8 @@ def test_mining_against_a_slow_loop(dtype: Any, top: float, threshold: float | N
     for _ in range(5):
         cam = (rng.integers(0, 6, (3, 7, 9)) / 8).astype(dtype)  # many are level, many are 0
         before = rng.choice(np.array([0, 0, 0, 4, 9, 200, 255], np.uint8), (7, 9))
-        found = join(before, mine(cam, [4, 9, 1], top=top, threshold=threshold))
-        assert np.array_equal(found, slow_mine(cam, [4, 9, 1], before, top, threshold))
+        result = join(before, mine(cam, [4, 9, 1], top=top, threshold=threshold))
+        assert np.array_equal(result, slow_mine(cam, [4, 9, 1], before, top, threshold))
 
 
 def test_merging_against_a_slow_loop() -> None:
@@ -99,8 +99,8 @@ def test_merging_against_a_slow_loop() -> None:
     mined = rng.choice(np.array([0, 1, 20, 255], np.uint8), (30, 20))
     saliency = rng.choice(np.array([0, 0.05, 0.06, 0.3, 1]), (30, 20))
     for background in (0.06, 0, 0.5, 2):
-        found = merge(mined, saliency, background=background)
-        assert np.array_equal(found, slow_merge(mined, saliency, background))
+        result = merge(mined, saliency, background=background)
+        assert np.array_equal(result, slow_merge(mined, saliency, background))
 
 
 def test_the_order_of_the_classes_does_not_matter() -> None:

@@ -67,8 +67,8 @@ def test_against_loops(
 ) -> None:
     image, maps = scene(count, channels, height, width)
     wanted = slow(image, maps, iterations, dilations)
-    found = pamr(image, maps, iterations, dilations)
-    torch.testing.assert_close(found, wanted.float(), atol=1e-5, rtol=1e-5)
+    result = pamr(image, maps, iterations, dilations)
+    torch.testing.assert_close(result, wanted.float(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(pamr(image.double(), maps.double(), iterations, dilations), wanted)
 
 
@@ -76,7 +76,7 @@ def test_bands_of_rows_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> N
     image, maps = scene(2, 3, 37, 29)
     whole = pamr(image, maps)
     for band in (1, 29 * 3 * 5):  # a row at a time; five rows, and two left over
-        monkeypatch.setattr(module, "_BAND", band)
+        monkeypatch.setattr(module, "BAND", band)
         torch.testing.assert_close(pamr(image, maps), whole)
 
 
@@ -103,10 +103,10 @@ def test_weights_add_up_to_one_and_favour_what_looks_alike() -> None:
 def test_constant_maps_stay_and_no_value_leaves_the_range() -> None:
     image, maps = scene(1, 3, 33, 50)
     torch.testing.assert_close(pamr(image, torch.full_like(maps, 0.3)), torch.full_like(maps, 0.3))
-    found = pamr(image, maps)
+    result = pamr(image, maps)
     low, high = maps.amin((2, 3)), maps.amax((2, 3))
-    assert (found.amin((2, 3)) >= low - 1e-6).all()
-    assert (found.amax((2, 3)) <= high + 1e-6).all()
+    assert (result.amin((2, 3)) >= low - 1e-6).all()
+    assert (result.amax((2, 3)) <= high + 1e-6).all()
     shares = pamr(image, maps.softmax(1))
     torch.testing.assert_close(shares.sum(1), torch.ones(1, 33, 50))
 
@@ -118,8 +118,8 @@ def test_on_a_flat_photograph_it_is_the_plain_mean_of_the_neighbours(grey: float
     kernel[1, 1] = 0
     edged = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
     wanted = functional.conv2d(edged, kernel.expand(2, 1, 3, 3), groups=2)
-    found = pamr(torch.full((1, 3, 12, 15), grey), maps, 1, (1,))
-    torch.testing.assert_close(found, wanted)
+    result = pamr(torch.full((1, 3, 12, 15), grey), maps, 1, (1,))
+    torch.testing.assert_close(result, wanted)
 
 
 def test_an_edge_stops_what_would_spread() -> None:
@@ -127,9 +127,9 @@ def test_an_edge_stops_what_would_spread() -> None:
     image[..., 30:] = 1
     maps = torch.zeros(1, 1, 40, 60)
     maps[..., 10:24] = 1  # falls short of the edge
-    found = pamr(image, maps)[0, 0]
-    assert found[:, :30].mean() > 0.2
-    assert found[:, 30:].max() < 0.01
+    result = pamr(image, maps)[0, 0]
+    assert result[:, :30].mean() > 0.2
+    assert result[:, 30:].max() < 0.01
     nowhere = pamr(torch.zeros_like(image), maps)[0, 0]
     assert nowhere[:, 30:].mean() > 0.1
 
@@ -173,11 +173,11 @@ def test_maps_of_any_size_are_laid_onto_the_image(height: int, width: int) -> No
 def test_nothing_given_is_changed_and_no_gradient_flows() -> None:
     image, maps = scene(1, 2, 20, 20)
     kept = image.clone(), maps.clone()
-    found = pamr(image.requires_grad_(), maps.requires_grad_())
-    assert not found.requires_grad
+    result = pamr(image.requires_grad_(), maps.requires_grad_())
+    assert not result.requires_grad
     assert torch.equal(image, kept[0])
     assert torch.equal(maps, kept[1])
-    assert not torch.equal(found, maps)
+    assert not torch.equal(result, maps)
     for iterations in (0, 1):  # a result of its own
         assert pamr(image, maps, iterations).data_ptr() != maps.data_ptr()
 
@@ -185,11 +185,11 @@ def test_nothing_given_is_changed_and_no_gradient_flows() -> None:
 @pytest.mark.parametrize("short", [torch.bfloat16, torch.float16])
 def test_short_types_are_computed_long(short: torch.dtype) -> None:
     image, maps = (each.to(short) for each in scene(1, 2, 24, 30))
-    found = pamr(image, maps)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, pamr(image.float(), maps.float()), rtol=0, atol=0)
+    result = pamr(image, maps)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, pamr(image.float(), maps.float()), rtol=0, atol=0)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(pamr(image, maps), found, rtol=0, atol=0)
+        torch.testing.assert_close(pamr(image, maps), result, rtol=0, atol=0)
 
 
 def test_no_map_and_no_image() -> None:

@@ -48,7 +48,7 @@ def test_by_hand() -> None:
     assert (auxiliary_mask(f, torch.tensor([[0.9, 0.2]])) == 1).all()
     # A sure second class keeps the right half.
     assert auxiliary_mask(f, torch.tensor([[0.9, 1.0]]))[0, 0].tolist() == [1, 1, 2, 2]
-    # By true labels a class that is not there is never found, and with none all is background.
+    # With true labels a class that is not in the image never wins; with none all is background.
     assert (auxiliary_mask(f, torch.tensor([[1.0, 0.0]])) == 1).all()
     assert (auxiliary_mask(f, torch.zeros(1, 2)) == 0).all()
 
@@ -57,8 +57,8 @@ def test_by_hand() -> None:
     first = -(math.log(0.3) + math.log(0.5) + 2 * math.log(0.3)) / 4
     second = -(8 * math.log(0.5) + 8 * math.log(0.3)) / 16
     labels = torch.tensor([[1.0, 0.0]])
-    found = psl_loss(f.log(), mask, auxiliary_mask(f, torch.tensor([[0.9, 0.2]])), labels)
-    assert found.item() == pytest.approx(first + second, rel=1e-6)
+    result = psl_loss(f.log(), mask, auxiliary_mask(f, torch.tensor([[0.9, 0.2]])), labels)
+    assert result.item() == pytest.approx(first + second, rel=1e-6)
 
 
 def test_against_slow_loops() -> None:

@@ -74,9 +74,9 @@ def test_the_walk_is_the_matrix_power(kind: str, exact: bool) -> None:
     affinity = made(kind, 12, 15)
     scores = torch.rand(3, 12, 15, generator=torch.Generator().manual_seed(1))
     expected = dense_walk(scores, affinity)
-    found = random_walk(scores, affinity, exact=exact)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=0)
+    result = random_walk(scores, affinity, exact=exact)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result.double(), expected, atol=1e-4, rtol=0)
 
 
 def test_the_size_of_a_photograph_against_float64() -> None:
@@ -94,8 +94,8 @@ def test_scipy_agrees() -> None:
     walked = scores.double().flatten(1).numpy().T
     for _ in range(100):
         walked = step @ walked
-    found = random_walk(scores, affinity, beta=4, steps=100, tolerance=1e-6)
-    np.testing.assert_allclose(found.flatten(1).numpy().T, walked, atol=5e-6)
+    result = random_walk(scores, affinity, beta=4, steps=100, tolerance=1e-6)
+    np.testing.assert_allclose(result.flatten(1).numpy().T, walked, atol=5e-6)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 4, 7, 8, 31, 100, 1000])
@@ -103,9 +103,9 @@ def test_scipy_agrees() -> None:
 def test_any_number_of_steps(steps: int, exact: bool) -> None:
     affinity = made("learned", 7, 6).double()
     scores = torch.rand(2, 7, 6, dtype=torch.float64)
-    found = random_walk(scores, affinity, steps=steps, tolerance=1e-9, exact=exact)
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found, dense_walk(scores, affinity, steps=steps), atol=1e-9, rtol=0)
+    result = random_walk(scores, affinity, steps=steps, tolerance=1e-9, exact=exact)
+    assert result.dtype == torch.float64
+    torch.testing.assert_close(result, dense_walk(scores, affinity, steps=steps), atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("beta", [0, 0.5, 1, 8, 24])
@@ -113,8 +113,8 @@ def test_any_exponent(beta: float) -> None:
     affinity = made("learned", 8, 9) * (made("learned", 8, 9, seed=3) > 0.5)
     scores = torch.rand(1, 8, 9)
     expected = dense_walk(scores, affinity, beta=beta)
-    found = random_walk(scores, affinity, beta=beta)
-    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=0)
+    result = random_walk(scores, affinity, beta=beta)
+    torch.testing.assert_close(result.double(), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("radius", [2, 3, 8])
@@ -123,8 +123,8 @@ def test_any_radius_and_grid(radius: int, size: tuple[int, int]) -> None:
     affinity = made("learned", *size, radius)
     scores = torch.rand(2, *size)
     expected = dense_walk(scores, affinity, steps=64, radius=radius)
-    found = random_walk(scores, affinity, steps=64, radius=radius)
-    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=0)
+    result = random_walk(scores, affinity, steps=64, radius=radius)
+    torch.testing.assert_close(result.double(), expected, atol=1e-4, rtol=0)
 
 
 def test_batches_are_walked_one_by_one() -> None:
@@ -145,17 +145,17 @@ def test_no_images_and_no_classes(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_short_types_are_computed_in_full(dtype: torch.dtype) -> None:
     affinity, scores = made("learned", 6, 6).to(dtype), torch.rand(1, 6, 6).to(dtype)
-    found = random_walk(scores, affinity)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, random_walk(scores.float(), affinity.float()))
+    result = random_walk(scores, affinity)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, random_walk(scores.float(), affinity.float()))
 
 
 def test_under_autocast_and_without_gradients() -> None:
     affinity, scores = made("learned", 6, 6).requires_grad_(), torch.rand(1, 6, 6)
     with torch.autocast("cpu", torch.bfloat16):
-        found = random_walk(scores, affinity)
-    assert not found.requires_grad
-    assert torch.equal(found, random_walk(scores, affinity))
+        result = random_walk(scores, affinity)
+    assert not result.requires_grad
+    assert torch.equal(result, random_walk(scores, affinity))
 
 
 def test_arguments_stay_as_they_are() -> None:
@@ -193,8 +193,8 @@ def test_the_tolerance_bounds_every_pixel(
     if peak:
         scores = (scores == scores.amax((1, 2), keepdim=True)).double()
     expected = dense_walk(scores, affinity, walk["beta"], walk["steps"])
-    found = random_walk(scores, affinity, walk["beta"], walk["steps"], tolerance=tolerance)
-    assert ((found - expected).abs() <= tolerance * ranges(scores) + 1e-11).all()
+    result = random_walk(scores, affinity, walk["beta"], walk["steps"], tolerance=tolerance)
+    assert ((result - expected).abs() <= tolerance * ranges(scores) + 1e-11).all()
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -218,11 +218,11 @@ def test_a_pixel_without_links_keeps_its_score() -> None:
         if dy <= 3 and 0 <= 2 - dx < 6:
             affinity[p, 3 - dy, 2 - dx] = 0
     scores = torch.rand(1, 6, 6)
-    found = random_walk(scores, affinity)
-    assert found[0, 3, 2].item() == pytest.approx(scores[0, 3, 2].item(), abs=1e-6)
+    result = random_walk(scores, affinity)
+    assert result[0, 3, 2].item() == pytest.approx(scores[0, 3, 2].item(), abs=1e-6)
     rest = torch.ones(6, 6).bool()
     rest[3, 2] = False
-    assert found[0][rest].max() - found[0][rest].min() < 1e-3  # all the others are mixed
+    assert result[0][rest].max() - result[0][rest].min() < 1e-3  # all the others are mixed
 
 
 def test_what_is_not_linked_does_not_mix() -> None:
@@ -243,8 +243,8 @@ def test_a_long_walk_reaches_the_stationary_mean() -> None:
     # The stationary distribution is in proportion to the row sums of W, 1 / T_ii here.
     weight = 1 / raw.diagonal()
     mean = (weight * scores.flatten().double()).sum() / weight.sum()
-    found = random_walk(scores, affinity, steps=100_000)
-    torch.testing.assert_close(found.double(), mean.expand(1, 6, 7), atol=1e-3, rtol=0)
+    result = random_walk(scores, affinity, steps=100_000)
+    torch.testing.assert_close(result.double(), mean.expand(1, 6, 7), atol=1e-3, rtol=0)
 
 
 # ---- the expansion -----------------------------------------------------------------------------
@@ -255,8 +255,8 @@ def test_a_long_walk_reaches_the_stationary_mean() -> None:
 def test_the_expansion_is_near_the_power_everywhere(steps: int, tolerance: float) -> None:
     x = np.linspace(-1, 1, 4001)
     weights = chebyshev_power(steps, tolerance)
-    found = np.polynomial.chebyshev.chebval(x, weights)
-    assert np.abs(found - x**steps).max() <= tolerance + 1e-12 * max(steps, 1)
+    result = np.polynomial.chebyshev.chebval(x, weights)
+    assert np.abs(result - x**steps).max() <= tolerance + 1e-12 * max(steps, 1)
     assert sum(weights) == pytest.approx(1, abs=1e-12)
     assert len(weights) <= steps + 1
 

@@ -1,4 +1,4 @@
-"""The training-free saliency: what it finds, its parts against slow references."""
+"""The training-free saliency: the objects it finds, its parts against slow references."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import itertools
 import numpy as np
 import pytest
 
-from wsss_cli.methods import saliency as method
-from wsss_cli.methods.saliency import background_saliency, lab, superpixels
+from wsss_cli.methods.saliency import (
+    background_saliency,
+    boundary_connectivity,
+    lab,
+    optimise,
+    otsu,
+    superpixels,
+)
 
 
 def scene(height: int = 120, width: int = 160) -> tuple[np.ndarray, np.ndarray]:
@@ -22,36 +28,36 @@ def scene(height: int = 120, width: int = 160) -> tuple[np.ndarray, np.ndarray]:
 
 def test_an_object_on_a_ground_is_found() -> None:
     image, disc = scene()
-    found = background_saliency(image)
-    assert found.dtype == np.float32
-    assert found.shape == disc.shape
-    assert found.min() >= 0
-    assert found.max() <= 1
-    assert found[disc].mean() > 0.9
-    assert found[~disc].mean() < 0.1
+    result = background_saliency(image)
+    assert result.dtype == np.float32
+    assert result.shape == disc.shape
+    assert result.min() >= 0
+    assert result.max() <= 1
+    assert result[disc].mean() > 0.9
+    assert result[~disc].mean() < 0.1
 
 
 def test_what_touches_the_border_is_missed() -> None:
     """The limit that its help states."""
     image, _ = scene()
     image[:, :50] = image[60, 80]
-    found = background_saliency(image)
-    assert found[:, :30].mean() < 0.5 < found[55:65, 75:85].mean()
+    result = background_saliency(image)
+    assert result[:, :30].mean() < 0.5 < result[55:65, 75:85].mean()
 
 
 def test_turned_and_mirrored_is_found_as_well() -> None:
     image, disc = scene()
     for turned, there in ((image[:, ::-1], disc[:, ::-1]), (np.rot90(image), np.rot90(disc))):
-        found = background_saliency(np.ascontiguousarray(turned))
-        assert (found[there].mean(), found[~there].mean()) == pytest.approx((1, 0), abs=0.1)
+        result = background_saliency(np.ascontiguousarray(turned))
+        assert (result[there].mean(), result[~there].mean()) == pytest.approx((1, 0), abs=0.1)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 3), (16, 16), (40, 33)])
 def test_any_size_gives_finite_values(shape: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    found = background_saliency(image)
-    assert found.shape == shape
-    assert np.isfinite(found).all()
+    result = background_saliency(image)
+    assert result.shape == shape
+    assert np.isfinite(result).all()
 
 
 def test_nothing_stands_out_of_one_colour() -> None:
@@ -83,15 +89,15 @@ def test_superpixels_are_numbered_and_keep_to_edges() -> None:
 
 
 def test_boundary_connectivity_against_single_paths() -> None:
-    """Eq. 1 to 3 by trying every simple path."""
+    """Sec. 3 by trying every simple path."""
     rng = np.random.default_rng(1)
     count, sigma = 6, 2.0
     distances = np.abs(np.subtract.outer(values := rng.random(count) * 9, values))
-    touching = np.zeros((count, count), bool)
-    for one, other in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 5), (1, 4)]:
-        touching[one, other] = touching[other, one] = True
+    adjacent = np.zeros((count, count), bool)
+    for first, second in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 5), (1, 4)]:
+        adjacent[first, second] = adjacent[second, first] = True
     border = np.array([True, False, False, True, False, False])
-    linked = touching | np.outer(border, border)
+    linked = adjacent | np.outer(border, border)
     np.fill_diagonal(linked, False)
     usual = np.mean(
         [min(distances[i, j] for j in range(count) if linked[i, j]) for i in range(count)]
@@ -114,8 +120,8 @@ def test_boundary_connectivity_against_single_paths() -> None:
     for i in range(count):
         near = [np.exp(-(geodesic(i, j) ** 2) / (2 * sigma**2)) for j in range(count)]
         expected.append(sum(np.array(near)[border]) / np.sqrt(sum(near)))
-    found = method._boundary_connectivity(distances, touching, border, sigma)
-    assert np.allclose(found, expected)
+    result = boundary_connectivity(distances, adjacent, border, sigma)
+    assert np.allclose(result, expected)
 
 
 def test_the_optimum_is_the_least_cost() -> None:
@@ -124,25 +130,25 @@ def test_the_optimum_is_the_least_cost() -> None:
     count, sigma = 7, 5.0
     contrast, background = rng.random(count), rng.random(count)
     distances = np.abs(np.subtract.outer(values := rng.random(count) * 9, values))
-    touching = np.eye(count, k=1, dtype=bool) | np.eye(count, k=-1, dtype=bool)
+    adjacent = np.eye(count, k=1, dtype=bool) | np.eye(count, k=-1, dtype=bool)
     border = np.zeros(count, bool)
-    foreground = [c if c >= method._otsu(contrast) else 0 for c in contrast]
+    foreground = [c if c >= otsu(contrast) else 0 for c in contrast]
 
     def cost(s: np.ndarray) -> float:
         total = 1e-6 * (s**2).sum()
         for i in range(count):
             total += 5 * background[i] * s[i] ** 2 + foreground[i] * (s[i] - 1) ** 2
             for j in range(i):
-                if i - j <= 2:  # touching, or with one between
+                if i - j <= 2:  # adjacent, or with one region between
                     weight = np.exp(-(distances[i, j] ** 2) / (2 * sigma**2)) + 0.1
                     total += weight * (s[i] - s[j]) ** 2
         return float(total)
 
-    found = method._optimise(contrast, background, distances, touching, border, sigma)
+    result = optimise(contrast, background, distances, adjacent, border, sigma)
     for _ in range(50):
-        assert cost(found) < cost(found + rng.normal(size=count) * 0.01)
+        assert cost(result) < cost(result + rng.normal(size=count) * 0.01)
 
 
 def test_otsu_parts_two_heaps() -> None:
     values = np.concatenate([np.full(30, 0.1), np.full(10, 0.8)])
-    assert 0.1 < method._otsu(values) < 0.8
+    assert 0.1 < otsu(values) < 0.8

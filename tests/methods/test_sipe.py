@@ -91,10 +91,10 @@ def seeds_by_loop(cam: Tensor, features: Tensor, valid: Tensor, weight: float) -
 @pytest.mark.parametrize("weight", [0.5, 1.0])
 def test_seeds_are_those_of_a_loop(shape: tuple[int, ...], weight: float) -> None:
     cam, features, valid = scene(shape)
-    found = seed_regions(cam, features, valid, background=weight)
-    assert torch.equal(found, seeds_by_loop(cam, features, valid, weight))
-    assert torch.equal(found.sum(1), valid.amax(1))  # one class in each cell, none in padding
-    assert (found <= valid).all()
+    result = seed_regions(cam, features, valid, background=weight)
+    assert torch.equal(result, seeds_by_loop(cam, features, valid, weight))
+    assert torch.equal(result.sum(1), valid.amax(1))  # one class in each cell, none in padding
+    assert (result <= valid).all()
 
 
 @pytest.mark.parametrize("scratch", [1, 4 * 30 * 7, 1 << 30])
@@ -134,11 +134,11 @@ def test_the_image_specific_cam_is_that_of_a_loop() -> None:
     torch.manual_seed(0)
     given, features = torch.randn(2, 3, 5), torch.randn(2, 5, 4, 6)
     given[1, 2] = 0  # a class without a seed
-    found = image_specific_cam(given, features)
+    result = image_specific_cam(given, features)
     for b, c, y, x in torch.cartesian_prod(*map(torch.arange, (2, 3, 4, 6))).tolist():
         expected = max(cosine(given[b, c], features[b, :, y, x]), 0.0)
-        assert found[b, c, y, x].item() == pytest.approx(expected, abs=1e-6)
-    assert (found[1, 2] == 0).all()
+        assert result[b, c, y, x].item() == pytest.approx(expected, abs=1e-6)
+    assert (result[1, 2] == 0).all()
 
 
 def test_the_consistency_loss_is_a_mean_of_differences() -> None:
@@ -188,18 +188,18 @@ def test_seeds_and_prototypes_of_known_clusters() -> None:
     assert seeds[0, 1].tolist() == [[0, 0, 1, 1, 0]] * 2  # the body too
     assert (seeds[0, 2] == 0).all()
 
-    found = prototypes(seeds, drawn(fine))
+    result = prototypes(seeds, drawn(fine))
     expected = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.8, 0.0], [0.0, 0.0, 0.0]]])
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
-    specific = image_specific_cam(found, drawn(fine)) * valid
+    specific = image_specific_cam(result, drawn(fine)) * valid
     ground = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0]] * 2)
     torch.testing.assert_close(specific[0, 0], ground)
     torch.testing.assert_close(specific[0, 1], torch.tensor([[0.0, 0.0, 0.8, 0.8, 0.0]] * 2))
     maps = torch.cat([head, other], 1)
-    found = explore(maps, drawn(semantic), drawn(fine), valid, valid)
-    assert torch.equal(found[0], cam)
-    torch.testing.assert_close(found[1], specific)
+    result = explore(maps, drawn(semantic), drawn(fine), valid, valid)
+    assert torch.equal(result[0], cam)
+    torch.testing.assert_close(result[1], specific)
     # |M - IS|: background 1 in 2 of 8 cells, class 0.2 in 2 of 8, 0.8 in 2.
     assert gsc_loss(cam, specific, valid).item() == pytest.approx(4 / 16)
 

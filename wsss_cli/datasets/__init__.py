@@ -1,1 +1,1 @@
-"""Data sets on disk as records, and records as training samples."""
+"""Data sets on disk become records (voc, folder, toy); records become training samples."""

@@ -1,4 +1,4 @@
-"""Finding the files of a data set, for the readers of data sets."""
+"""Files of a data set: looking them up and opening them, for the readers of data sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".p
 
 
 def find_image(path: str) -> str | None:
-    """The picture that is called ``path`` but for its suffix, or None."""
+    """The image file ``path`` plus one of the known suffixes, or None if there is none."""
     for suffix in IMAGE_SUFFIXES:
         for cased in (suffix, suffix.upper()):
             if os.path.isfile(path + cased):
@@ -21,9 +21,10 @@ def find_image(path: str) -> str | None:
 
 
 def open_text(path: str) -> TextIO:
-    """A list or table to read: UTF-8 with or without a byte order mark.
+    """Open a list or table for reading: UTF-8 with or without a byte order mark.
 
-    Bytes that are no UTF-8 become lone surrogates, so that only the ids they are in are refused.
+    Bytes that are not UTF-8 become lone surrogates, so that only the ids that contain them are
+    refused.
 
     Raises:
         ConfigurationError: it cannot be opened.
@@ -35,13 +36,19 @@ def open_text(path: str) -> TextIO:
 
 
 def below(root: str, given: str | Path, option: str, *, folder: bool = True) -> str:
-    """A folder or file that an option names: relative to ``root``, or else as it stands.
+    """Path of a folder or file named by an option: relative to ``root``, or else as given.
+
+    Args:
+        root: folder of the data set.
+        given: value of the option.
+        option: its name, for the error.
+        folder: whether it must be a folder.
 
     Raises:
-        ConfigurationError: it is at neither place.
+        ConfigurationError: it is in neither place.
     """
     for path in (os.path.join(root, given), str(given)):
         if os.path.isdir(path) if folder else os.path.exists(path) and not os.path.isdir(path):
             return path
-    what = "folder" if folder else "file"
-    raise ConfigurationError(f"{option} {given}: no such {what}, neither here nor in {root}")
+    kind = "folder" if folder else "file"
+    raise ConfigurationError(f"{option} {given}: no such {kind}, neither here nor in {root}")

@@ -1,10 +1,10 @@
-"""Random views of a training photograph: scale, crop, mirror, colours.
+"""Random augmentation of a training photograph: scale, crop, mirror, colours.
 
-A `View` says which part of a photograph is seen, where it lands in the crop, and whether it is
-mirrored. It is drawn once a sample and then applied to the image, its label map and its saliency
-map alike, so that they stay aligned. Its coordinates are fractions of the photograph, so it holds
-for the image decoded at a reduced size too. Scaling and cropping are one resampling of the part
-that is seen, never of the whole image.
+A `View` holds the part of a photograph that is cut out, its place in the crop, and whether it is
+mirrored. It is drawn once per sample and applied to the image, its label map and its saliency map
+alike, so that they stay aligned. Its coordinates are fractions of the photograph, so they also fit
+an image decoded at a reduced size. Scaling and cropping are a single resampling of the part, not of
+the whole image.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsss_cli.files import IGNORE
+from wsss_cli.classes import IGNORE
 
 T = TypeVar("T", bound=np.generic)
 
-# Weights of red, green and blue in luminance (ITU-R 601), as in every "convert to grey".
+# Weights of red, green and blue in luminance (ITU-R BT.601), as in Pillow's conversion to grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
-# RGB to YIQ: turning the (I, Q) plane by an angle turns the hue and keeps the luminance.
+# RGB to YIQ: a rotation of the (I, Q) plane rotates the hue and keeps the luminance.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _RGB = np.linalg.inv(_YIQ)
 
 
 class Area(NamedTuple):
-    """The part of a crop that shows the photograph, in pixels; the rest is padding."""
+    """The part of a crop that the photograph fills, in pixels; the rest is padding."""
 
     top: int
     left: int
@@ -40,13 +40,13 @@ class Area(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """A view of a photograph.
+    """Part of a photograph and its place in a crop.
 
     Attributes:
-        box: the part seen (left, top, right, bottom), in fractions of the photograph's size.
-        area: where it lands in the crop, in pixels, after mirroring.
+        box: the part (left, top, right, bottom), as fractions of the photograph's size.
+        area: its place in the crop, in pixels, after mirroring.
         crop: height and width of the crop in pixels.
-        mirrored: left and right are exchanged.
+        mirrored: whether left and right are exchanged.
     """
 
     box: tuple[float, float, float, float]
@@ -72,17 +72,17 @@ def random_view(
     scale: tuple[float, float] = (1.0, 1.0),
     mirror: bool = True,
 ) -> View:
-    """Draw a view: a random scale, a random place, mirrored or not.
+    """A view at a random scale and place, mirrored or not.
 
-    A photograph smaller than the crop at the drawn scale is shown whole, at a random place.
+    A photograph that is smaller than the crop at the drawn scale is used whole, at a random place.
 
     Args:
         size: height and width of the photograph in pixels.
-        rng: where all chance comes from.
+        rng: random generator.
         crop: side of the square crop in pixels.
         long_side: range of the photograph's long side after scaling in pixels, both ends included.
-        scale: range of the factor the photograph is scaled by; used where `long_side` is None.
-        mirror: mirror every second view.
+        scale: range of the scale factor; used if `long_side` is None.
+        mirror: whether to mirror half of the views.
     """
     if long_side is not None:
         factor = int(rng.integers(long_side[0], long_side[1] + 1)) / max(size)
@@ -100,7 +100,7 @@ def random_view(
 def _stretch(
     length: int, factor: float, crop: int, rng: np.random.Generator
 ) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Along one axis: the part of the photograph seen (fractions) and where it lands (pixels)."""
+    """Along an axis: the part of the photograph (fractions) and its place in the crop (pixels)."""
     scaled = max(1, round(length * factor))
     if scaled > crop:
         start = int(rng.integers(0, scaled - crop + 1))
@@ -110,11 +110,11 @@ def _stretch(
 
 
 def whole_view(size: tuple[int, int], rng: np.random.Generator, *, crop: int | None = None) -> View:
-    """The whole photograph: as it is, or fitted into the middle of a square crop (validation).
+    """The whole photograph: at its size, or fitted into the middle of a square crop (validation).
 
     Args:
         size: height and width of the photograph in pixels.
-        rng: not used; views are all drawn with the same arguments.
+        rng: not used; here so that it can take the place of :func:`random_view`.
         crop: side of the square in pixels; None keeps the photograph's own size.
     """
     height, width = size
@@ -128,13 +128,13 @@ def whole_view(size: tuple[int, int], rng: np.random.Generator, *, crop: int | N
 
 @dataclass(frozen=True)
 class Jitter:
-    """How far colours are changed at random.
+    """Strength of random colour changes.
 
     Attributes:
         brightness: the image is multiplied by a factor from [1 - brightness, 1 + brightness].
-        contrast: so is its distance from its mean luminance.
-        saturation: so is its distance from grey.
-        hue: hues are turned by at most this part of the colour circle, 0 to 0.5.
+        contrast: likewise its difference from the mean luminance.
+        saturation: likewise its difference from grey.
+        hue: the largest rotation of the hues, as a fraction of the colour circle, 0 to 0.5.
     """
 
     brightness: float = 0.3
@@ -149,8 +149,12 @@ class Jitter:
 def jitter(patch: Image.Image, rng: np.random.Generator, by: Jitter) -> Image.Image:
     """Change brightness, contrast, saturation and hue of an RGB image at random.
 
-    The four are linear in the colours, so they are one 3×4 matrix and one pass over the pixels.
+    Args:
+        patch: RGB image.
+        rng: random generator.
+        by: strength of the changes.
     """
+    # All four changes are linear in the colours: a single 3×4 matrix, one pass over the pixels.
     brightness, contrast, saturation = (
         rng.uniform(max(0.0, 1 - span), 1 + span)
         for span in (by.brightness, by.contrast, by.saturation)
@@ -159,7 +163,7 @@ def jitter(patch: Image.Image, rng: np.random.Generator, by: Jitter) -> Image.Im
     turn = np.array(
         [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
     )
-    # Every fourth pixel each way is enough to know the mean luminance.
+    # Every fourth row and column is enough for the mean luminance.
     mean = np.asarray(patch)[::4, ::4].reshape(-1, 3).mean(axis=0) @ _LUMA * brightness
     colours = saturation * np.eye(3) + (1 - saturation) * _LUMA
     colours = contrast * brightness * (_RGB @ turn @ _YIQ @ colours)
@@ -174,16 +178,16 @@ def take_image(
     fill: Sequence[int],
     colours: tuple[Jitter, np.random.Generator] | None = None,
 ) -> NDArray[np.uint8]:
-    """What a view shows of an image.
+    """The crop of an image that a view describes.
 
     Args:
         image: the photograph, RGB, decoded at any size.
         view: the view.
         fill: red, green and blue of the padding, 0 to 255.
-        colours: how to change the colours, and the chance to do it with; None leaves them.
+        colours: strength of the colour changes and their random generator; None for no changes.
 
     Returns:
-        uint8 [h, w, 3], the size of the crop.
+        uint8 (h, w, 3), the size of the crop.
     """
     patch = _resample(image, view, Image.Resampling.BILINEAR)
     if colours is not None:
@@ -194,24 +198,24 @@ def take_image(
 
 
 def take_labels(labels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """What a view shows of a label map: uint8 [H, W] to [h, w]; the padding is ignored (255)."""
+    """The crop of a label map: uint8 (H, W) to (h, w); the padding is ignored (255)."""
     patch = _resample(Image.fromarray(labels), view, Image.Resampling.NEAREST)
     return _place(np.full(view.crop, IGNORE, dtype=np.uint8), patch, view)
 
 
 def take_grey(grey: NDArray[np.float32], view: View) -> NDArray[np.float32]:
-    """What a view shows of a saliency map: float32 [H, W] to [h, w]; the padding is NaN."""
+    """The crop of a saliency map: float32 (H, W) to (h, w); the padding is NaN."""
     patch = _resample(Image.fromarray(grey), view, Image.Resampling.BILINEAR)
     return _place(np.full(view.crop, np.nan, dtype=np.float32), patch, view)
 
 
 def _resample(image: Image.Image, view: View, filter: Image.Resampling) -> Image.Image:
-    """The part of the image that is seen, at the size it has in the crop, mirrored if asked."""
+    """The part of the image that a view takes, at its size in the crop, mirrored if the view is."""
     size = (view.area.right - view.area.left, view.area.bottom - view.area.top)
     left, top, right, bottom = view.box
     box = (left * image.width, top * image.height, right * image.width, bottom * image.height)
     if size != image.size or box != (0, 0, *size):
-        # reducing_gap: a much larger image is halved quickly first, with no visible difference.
+        # reducing_gap: a much larger image is first reduced quickly, with no visible difference.
         gap = None if filter is Image.Resampling.NEAREST else 2.0
         image = image.resize(size, filter, box=box, reducing_gap=gap)
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.mirrored else image

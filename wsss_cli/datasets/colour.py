@@ -12,36 +12,37 @@ import numpy.typing as npt
 from wsss_cli import files
 from wsss_cli.errors import WsssError
 
-_ABREAST = 64
+_BATCH = 64  # photographs handed to the threads at a time, so that memory stays constant
 
 
 def mean_colour(photographs: Iterable[str], *, threads: int = 1) -> tuple[int, int, int] | None:
     """The mean of all pixels of all photographs, in constant memory.
 
     Args:
-        photographs: paths; those that cannot be read do not count.
-        threads: how many photographs are read at once.
+        photographs: paths; photographs that cannot be read are skipped.
+        threads: number of photographs read at the same time.
 
     Returns:
-        Red, green and blue, 0 to 255, or None without a photograph that can be read.
+        Red, green and blue, 0 to 255, or None if no photograph can be read.
     """
     total, pixels = np.zeros(3), 0
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        for paths in _in_parts(photographs):
-            for found in pool.map(_mean, paths):
-                if found is not None:
-                    total += found[0] * found[1]
-                    pixels += found[1]
+        for paths in _batches(photographs):
+            for result in pool.map(_mean, paths):
+                if result is not None:
+                    mean, count = result
+                    total += mean * count
+                    pixels += count
     if not pixels:
         return None
     red, green, blue = (round(value) for value in (total / pixels).tolist())
     return red, green, blue
 
 
-def _in_parts(paths: Iterable[str]) -> Iterator[list[str]]:
+def _batches(paths: Iterable[str]) -> Iterator[list[str]]:
     remaining = iter(paths)
-    while part := list(islice(remaining, _ABREAST)):
-        yield part
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
 
 
 def _mean(path: str) -> tuple[npt.NDArray[np.float64], int] | None:
@@ -51,5 +52,5 @@ def _mean(path: str) -> tuple[npt.NDArray[np.float64], int] | None:
         # A JPEG is decoded at an eighth of its size: each pixel there is the mean of a block.
         small = files.open_rgb(path, at_least=1)
     except (WsssError, OSError):
-        return None  # whoever works on the record says so
+        return None  # reported when the tool comes to the record
     return np.asarray(small).mean((0, 1), dtype=np.float64), height * width

@@ -1,4 +1,4 @@
-"""Any folder of photographs as a data set: labels from sub-folders, from a CSV, or none at all."""
+"""A folder of photographs as a data set: labels from sub-folders, from a CSV file, or none."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ def folder_records(
 ) -> Iterator[Record]:
     """Records of the photographs below ``root``, in the order of their names or of the table.
 
-    The id is the path below ``root`` without its suffix. Hidden files and folders are passed over.
-    At most the names in one folder (and the folders it lies in) are in memory at a time.
+    The id is the path below ``root`` without its suffix. Hidden files and folders are skipped. At
+    most the names in a single folder and its parent folders are in memory at a time.
 
     Args:
         root: the folder.
-        on_error: called with ``what: what is wrong`` for each photograph left out.
+        on_error: called with the line ``place: problem`` for each photograph left out.
         table: CSV file with the labels, see :func:`read_table`; relative to ``root`` or to the
-            working directory. Only the photographs that it names are taken.
-        unlabelled: take all photographs, without labels. By default the sub-folder of ``root`` that
-            a photograph lies in is its label.
-        masks: folder of true masks, relative to ``root`` or to the working directory: ID.png, or a
-            PNG of the photograph's name alone. A record without one has no ``mask``.
+            working directory. Only the photographs in it become records.
+        unlabelled: all photographs become records, without labels. By default a photograph's label
+            is the name of its sub-folder of ``root``.
+        masks: folder of ground-truth masks, relative to ``root`` or to the working directory, with
+            files ID.png or, without the folders of the id, NAME.png. A record without such a file
+            has no ``mask``.
         saliency: the same for saliency maps.
 
     Raises:
-        ConfigurationError: a folder or file is not there, there are no photographs, or no
+        ConfigurationError: a folder or file does not exist, there are no photographs, or no
             sub-folders that could be labels.
     """
     root = str(Path(root))
@@ -55,11 +56,11 @@ def folder_records(
         if given is not None
     }
     if table is not None:
-        found = read_table(below(root, table, "--csv", folder=False), on_error)
-        pictures = _existing(root, found, on_error)
+        rows = read_table(below(root, table, "--csv", folder=False), on_error)
+        photographs = _existing(root, rows, on_error)
     else:
-        pictures = _walk_labelled(root, set(folders.values()), unlabelled, on_error)
-    for name, labels in pictures:
+        photographs = _walk_labelled(root, set(folders.values()), unlabelled, on_error)
+    for name, labels in photographs:
         record: Record = {"id": os.path.splitext(name)[0], "image": os.path.join(root, name)}
         if labels is not None:
             record["labels"] = labels
@@ -77,7 +78,7 @@ def folder_records(
 def _walk_labelled(
     root: str, excluded: set[str], unlabelled: bool, on_error: OnError
 ) -> Iterator[tuple[str, list[str] | None]]:
-    """Path below ``root`` and labels of each photograph found there."""
+    """Path below ``root`` and labels of each photograph."""
     identities = frozenset(_identity(folder) for folder in excluded)
     is_labelled = not unlabelled
     if is_labelled and not any(
@@ -90,29 +91,29 @@ def _walk_labelled(
             f"{root}: no sub-folders that could be labels; name a table of labels with --csv, "
             "or take the photographs without labels with --unlabelled"
         )
-    found = False
+    is_empty = True
     for name in _walk(root, "", identities, on_error):
-        found = True
+        is_empty = False
         label, is_inside, _ = name.partition("/")
         if is_labelled and not is_inside:
             on_error(f"{name}: lies in no sub-folder, so it has no label")
         else:
             yield name, [label] if is_labelled else None
-    if not found:
+    if is_empty:
         raise ConfigurationError(f"{root}: no photographs in it ({', '.join(IMAGE_SUFFIXES)})")
 
 
 def _walk(
-    root: str, inner: str, passed: frozenset[tuple[int, int]], on_error: OnError
+    root: str, inner: str, excluded: frozenset[tuple[int, int]], on_error: OnError
 ) -> Iterator[str]:
     """Paths below ``root`` of all photographs in its folder ``inner``, sorted, each id once.
 
-    ``passed`` holds the folders not to enter: those that are left out, and those that this one lies
-    in, lest a link to one of them lead round in circles.
+    ``excluded`` holds the identities of folders not to enter: those of masks and saliency maps, and
+    the parents of this folder, since a link to a parent would never end.
     """
     folder = os.path.join(root, inner)
     try:
-        passed |= {_identity(folder)}
+        excluded |= {_identity(folder)}
         with os.scandir(folder) as entries:
             names = sorted(
                 (entry.name, entry.is_dir())
@@ -123,15 +124,15 @@ def _walk(
     except OSError as error:
         on_error(describe(error))
         return
-    taken: dict[str, str] = {}
+    by_stem: dict[str, str] = {}
     for name, is_folder in names:
         path = inner + name
         if is_folder:
-            if _identity(os.path.join(root, path)) not in passed:
-                yield from _walk(root, path + "/", passed, on_error)
+            if _identity(os.path.join(root, path)) not in excluded:
+                yield from _walk(root, path + "/", excluded, on_error)
             continue
         stem = os.path.splitext(name)[0]
-        if (first := taken.setdefault(stem, name)) != name:
+        if (first := by_stem.setdefault(stem, name)) != name:
             on_error(f"{path}: {first} has the same name but for the suffix; move or rename one")
             continue
         try:
@@ -143,28 +144,35 @@ def _walk(
 
 
 def _identity(folder: str) -> tuple[int, int]:
-    """What two names of the same folder have in common."""
-    found = os.stat(folder)
-    return found.st_dev, found.st_ino
+    """Device and inode: the same for all names of a folder, links included."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 # ---- the table -----------------------------------------------------------------------------------
 
 
 def read_table(path: str, on_error: OnError) -> Iterator[tuple[str, str, list[str] | None]]:
-    """Where, file and labels of each line of a table, UTF-8 with or without a byte order mark.
+    """Files and labels from a table, UTF-8 with or without a byte order mark.
 
     A line is a file and its labels: ``photos/a 1.jpg,cat dog``. Labels are separated by spaces, or
-    by semicolons if there is one: ``a.jpg,traffic light;car``, ``a.jpg,traffic light;``. No labels
-    after the comma mean that the photograph shows none; without the comma it is unlabelled.
+    by semicolons if the cell has one: ``a.jpg,traffic light;car``, ``a.jpg,traffic light;``. With
+    nothing after the comma the photograph shows no class; without the comma it is unlabelled.
 
-    A first line whose cells include file (or filename, image, path) is a header; the labels are
-    then in the column label (or labels, class, classes) and other columns are passed over. Without
-    a header all columns after the first hold labels. Columns are separated by commas, or by tabs
-    or semicolons if the first line has no comma. Names with commas stand in double quotes.
+    A first line with a cell file (or filename, image, path) is a header; the labels are then in the
+    column label (or labels, class, classes), and other columns are skipped. Without a header all
+    columns after the first hold labels. Columns are separated by commas, or by tabs or semicolons
+    if the first line has no comma. Names with commas are in double quotes.
+
+    Args:
+        path: the table.
+        on_error: called with the line ``place: problem`` for each line that cannot be read.
+
+    Yields:
+        The place in the table as ``path:line``, the file, and its labels or None.
 
     Raises:
-        ConfigurationError: a header without a column of labels.
+        ConfigurationError: the table cannot be opened, or has a header without a column of labels.
     """
     with open_text(path) as stream:
         first = stream.readline()
@@ -191,7 +199,7 @@ def read_table(path: str, on_error: OnError) -> Iterator[tuple[str, str, list[st
 
 
 def _header(row: Sequence[str], path: str) -> tuple[int, Sequence[int]] | None:
-    """Numbers of the columns of files and of labels, or None if this is no header."""
+    """Numbers of the columns of files and of labels; None if the row is not a header."""
     names = [cell.strip().lower() for cell in row]
     files = [at for at, name in enumerate(names) if name in _FILE_COLUMN]
     if not files:
@@ -203,17 +211,18 @@ def _header(row: Sequence[str], path: str) -> tuple[int, Sequence[int]] | None:
 
 
 def _labels(cells: Sequence[str]) -> list[str]:
-    found: list[str] = []
+    """The labels in some cells, each once."""
+    labels: list[str] = []
     for cell in cells:
         parts = cell.split(";") if ";" in cell else cell.split()
-        found += [name for part in parts if (name := part.strip())]
-    return list(dict.fromkeys(found))
+        labels += [name for part in parts if (name := part.strip())]
+    return list(dict.fromkeys(labels))
 
 
 def _existing(
     root: str, rows: Iterator[tuple[str, str, list[str] | None]], on_error: OnError
 ) -> Iterator[tuple[str, list[str] | None]]:
-    """Path below ``root`` and labels of the rows whose photographs are there."""
+    """Path below ``root`` and labels of the rows whose photographs exist."""
     last = ""
     for where, given, labels in rows:
         name = posixpath.normpath(given)

@@ -1,9 +1,9 @@
-"""Data sets in the layout of PASCAL VOC: the real one, its augmented split, or one's own.
+"""Data sets in the layout of PASCAL VOC: VOC itself, its augmented split, or the user's own.
 
-ROOT/ImageSets/Segmentation/SPLIT.txt   ids, one a line
+ROOT/ImageSets/Segmentation/SPLIT.txt   ids, one per line
 ROOT/JPEGImages/ID.jpg                  photographs
 ROOT/Annotations/ID.xml                 names of the objects: the image-level labels
-ROOT/SegmentationClass[Aug]/ID.png      true masks, where there are any
+ROOT/SegmentationClass[Aug]/ID.png      ground-truth masks, optional
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from xml.parsers import expat
 
 import numpy as np
 
-from wsss_cli.classes import VOC
+from wsss_cli.classes import IGNORE, VOC
 from wsss_cli.datasets._paths import IMAGE_SUFFIXES, below, find_image, open_text
 from wsss_cli.errors import ConfigurationError, WsssError, describe
-from wsss_cli.files import IGNORE, read_label_map
+from wsss_cli.files import read_label_map
 from wsss_cli.records import Record, check_id
 
 LabelsFrom = Literal["annotations", "masks", "none"]
 
 _MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")  # the first that has the file
-_FLAGGED = re.compile(r"(.*\S)\s+(-?1|0)")  # of ImageSets/Main: an id, and whether it shows a class
+_FLAGGED = re.compile(r"(.*\S)\s+(-?1|0)")  # of ImageSets/Main: an id and its flag for a class
 
 
 def voc_records(
@@ -41,25 +41,25 @@ def voc_records(
 ) -> Iterator[Record]:
     """Records of a data set in VOC's layout, in the order of the list.
 
-    The list is read line by line, so that a million ids take no more memory than one. A line is an
-    id; or an id and a flag, as in ImageSets/Main, where -1 leaves the picture out; or the paths of
-    a photograph and a mask below ``root``, as in the lists that go with SegmentationClassAug.
+    The list is read line by line, so that memory does not grow with it. A line is an id; or an id
+    and a flag, as in ImageSets/Main, where -1 leaves the image out; or the paths of a photograph
+    and a mask below ``root``, as in the lists that go with SegmentationClassAug.
 
     Args:
         root: the folder.
         split: name of a list in ImageSets/Segmentation or else in ImageSets/Main, or the path of a
             list.
-        on_error: called with ``id: what is wrong`` for each picture left out; the rest goes on.
-        labels_from: ``annotations`` takes the objects' names, each once, in order of first
-            appearance; without a folder Annotations the records have no labels. ``masks`` takes the
-            classes in the true mask, in the order of ``classes``. ``none`` gives no labels.
+        on_error: called with the line ``id: problem`` for each image left out.
+        labels_from: ``annotations``: the names of the objects, each once, in order of first
+            appearance; without a folder Annotations the records have no labels. ``masks``: the
+            classes in the ground-truth mask, in the order of ``classes``. ``none``: no labels.
         difficult: whether objects marked difficult count as labels.
         saliency: folder of maps ID.png, relative to ``root`` or to the working directory. A record
-            whose map is not there has no ``saliency``.
+            without such a file has no ``saliency``.
         classes: names of the numbers in the masks, counted from 1; for ``masks`` only.
 
     Raises:
-        ConfigurationError: the layout, the list or the saliency folder is not there.
+        ConfigurationError: the layout, the list or the saliency folder does not exist.
     """
     root = str(Path(root))
     if not os.path.isdir(f"{root}/JPEGImages"):
@@ -72,9 +72,9 @@ def voc_records(
     with _open_list(root, split) as lines:
         for line in filter(None, map(str.strip, lines)):
             try:
-                if (found := _look_up(root, line)) is None:
+                if (entry := _look_up(root, line)) is None:
                     continue
-                name, image, mask = found
+                name, image, mask = entry
                 record: Record = {"id": name, "image": image}
                 if labels_from == "annotations":
                     record["labels"] = _annotated(f"{root}/Annotations/{name}.xml", difficult)
@@ -94,21 +94,21 @@ def voc_records(
 
 
 def _open_list(root: str, split: str) -> TextIO:
-    """The list of a split, with or without a byte order mark."""
+    """The list of a split, opened for reading."""
     sets = [f"{root}/ImageSets/{kind}" for kind in ("Segmentation", "Main")]
     for path in (*(f"{folder}/{split}.txt" for folder in sets), split):
         if os.path.exists(path) and not os.path.isdir(path):
             return open_text(path)
-    there = sorted(path.stem for path in Path(sets[0]).glob("*.txt"))
-    hint = f"there are {', '.join(there)}" if there else "it can also be the path of a list of ids"
+    names = sorted(path.stem for path in Path(sets[0]).glob("*.txt"))
+    hint = f"there are {', '.join(names)}" if names else "it can also be the path of a list of ids"
     raise ConfigurationError(f"no split '{split}' in {root}/ImageSets/Segmentation; {hint}")
 
 
 def _look_up(root: str, line: str) -> tuple[str, str, str | None] | None:
-    """Id, image and mask of a line of the list; None for a picture that it flags with -1.
+    """Id, image and mask of a line of the list; None for an image with the flag -1.
 
     Raises:
-        WsssError: an unsafe id, or no such image.
+        WsssError: an unsafe id, or the image does not exist.
     """
     folder, listed = f"{root}/JPEGImages", []
     name, image = line, find_image(f"{folder}/{line}")  # the line may be a name with spaces
@@ -133,34 +133,34 @@ def _look_up(root: str, line: str) -> tuple[str, str, str | None] | None:
 
 
 def _annotated(path: str, difficult: bool) -> list[str]:
-    """Names in an annotation, each once."""
+    """Names of the objects in an annotation file, each once."""
     try:
         with open(path, "rb") as stream:
-            found = object_names(stream.read())
+            objects = object_names(stream.read())
     except FileNotFoundError as error:
         raise WsssError(
             f"no annotation: {path} (--labels-from masks or none does without)"
         ) from error
     except ValueError as error:
         raise WsssError(f"cannot read annotation: {path}: {error}") from error
-    return list(dict.fromkeys(label for label, hard in found if difficult or not hard))
+    return list(dict.fromkeys(label for label, hard in objects if difficult or not hard))
 
 
 def object_names(xml: bytes) -> list[tuple[str, bool]]:
     """Name of each object in a VOC annotation, and whether it is marked difficult.
 
     Only the names of the objects themselves count, not those of their parts. A document type
-    declaration is refused, since the entities in it can be made to fill the memory.
+    declaration is refused, since its entities can expand until they fill the memory.
 
     Raises:
-        ValueError: not well-formed, a document type, or an object without a name.
+        ValueError: XML that is not well-formed, a document type, or an object without a name.
 
     >>> object_names(b"<annotation><object><name>cat</name></object></annotation>")
     [('cat', False)]
     """
-    found: list[tuple[str, bool]] = []
+    objects: list[tuple[str, bool]] = []
     open_tags: list[str] = []
-    texts: dict[str, str] = {}  # of the object's own elements
+    texts: dict[str, str] = {}  # of the elements directly in the object
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         open_tags.append(tag)
@@ -176,7 +176,7 @@ def object_names(xml: bytes) -> list[tuple[str, bool]]:
             name = texts.get("name", "").strip()
             if not name:
                 raise ValueError("an object has no name")
-            found.append((name, texts.get("difficult", "").strip() == "1"))
+            objects.append((name, texts.get("difficult", "").strip() == "1"))
         open_tags.pop()
 
     def doctype(*_: object) -> None:
@@ -189,7 +189,7 @@ def object_names(xml: bytes) -> list[tuple[str, bool]]:
         parser.Parse(xml, True)
     except expat.ExpatError as error:
         raise ValueError(str(error)) from error
-    return found
+    return objects
 
 
 def _in_mask(path: str | None, classes: Sequence[str]) -> list[str]:

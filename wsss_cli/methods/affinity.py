@@ -1,4 +1,4 @@
-"""Semantic affinity between neighbouring pixels: features to affinities, labels to targets, loss.
+"""Semantic affinity of neighbouring pixels: affinities from features, targets from labels, loss.
 
 Ahn & Kwak, "Learning Pixel-level Semantic Affinity with Image-level Supervision", CVPR 2018,
 sec. 3.2 and 3.3.
@@ -20,7 +20,14 @@ from torch.autograd.function import once_differentiable
 def neighbour_offsets(radius: int = 5) -> list[tuple[int, int]]:
     """Offsets (dy, dx) to the neighbours nearer than ``radius``, each pair of pixels once.
 
-    (0, 1) … (0, r - 1), then dy = 1 … r - 1 with dx = -(r - 1) … r - 1 where dx² + dy² < r².
+    They are half of the disc of sec. 3.2: (0, 1) … (0, r - 1), then dy = 1 … r - 1 with
+    dx = -(r - 1) … r - 1 where dx² + dy² < r².
+
+    Args:
+        radius: r in pixels of the feature grid, at least 2.
+
+    Raises:
+        ValueError: radius < 2.
 
     >>> neighbour_offsets(2)
     [(0, 1), (1, -1), (1, 0), (1, 1)]
@@ -38,7 +45,16 @@ def neighbour_offsets(radius: int = 5) -> list[tuple[int, int]]:
 def pair_slices(
     dy: int, dx: int, height: int, width: int
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where both ends of the pairs at offset (dy, dx), dy >= 0, lie in a (height, width) grid."""
+    """Rows and columns of both ends of all pairs at one offset in a grid.
+
+    Args:
+        dy, dx: the offset; dy >= 0.
+        height, width: size of the grid.
+
+    Returns:
+        Slices (rows, columns) of the pixels (y, x) and of their neighbours (y + dy, x + dx); empty
+        if no pair fits.
+    """
     rows, below = slice(0, max(height - dy, 0)), slice(dy, max(height, dy))
     if dx >= 0:
         left, right = slice(0, max(width - dx, 0)), slice(dx, max(width, dx))
@@ -50,15 +66,15 @@ def pair_slices(
 def pairwise_affinity(features: Tensor, radius: int = 5) -> Tensor:
     """Affinities of neighbouring pixels: exp(-mean_d |f_i - f_j|) (eq. 3).
 
-    The paper writes the L1 distance; the mean over the D channels, as in its published code, keeps
-    the scale independent of D.
+    The paper has the sum over the D channels; the mean, as in the authors' code, keeps the scale
+    independent of D.
 
     Args:
         features: f_aff, shape (N, D, h, w).
-        radius: neighbours are nearer than this.
+        radius: neighbours are nearer than this, pixels of the grid.
 
     Returns:
-        Affinities in (0, 1], shape (N, P, h, w); 0 where the neighbour is outside. Can be
+        Affinities in (0, 1], shape (N, P, h, w); 0 where the neighbour is outside. They can be
         differentiated once.
 
     Raises:
@@ -71,9 +87,10 @@ def pairwise_affinity(features: Tensor, radius: int = 5) -> Tensor:
 
 
 class _Affinity(torch.autograd.Function):
-    """Keeps the features alone; autograd itself would keep D values for each of the P pairs.
+    """Affinities with a gradient that needs the features only.
 
-    With W = exp(-|f_i - f_j|_1 / D), dW / df_i = -W sign(f_i - f_j) / D = -dW / df_j.
+    Autograd would store D values for each of the P pairs. With W = exp(-|f_i - f_j|_1 / D),
+    dW / df_i = -W sign(f_i - f_j) / D = -dW / df_j.
     """
 
     @staticmethod
@@ -83,11 +100,11 @@ class _Affinity(torch.autograd.Function):
         count, height, width, _ = last.shape
         offsets = neighbour_offsets(radius)
         affinity = last.new_zeros(count, len(offsets), height, width)
-        for images in _portions(last):
-            for place, offset in enumerate(offsets):
+        for images in _parts(last):
+            for pair, offset in enumerate(offsets):
                 here, there = pair_slices(*offset, height, width)
-                apart = (last[images, *here] - last[images, *there]).abs_().mean(-1)
-                affinity[images, place, *here] = apart.neg_().exp_()
+                distance = (last[images, *here] - last[images, *there]).abs_().mean(-1)
+                affinity[images, pair, *here] = distance.neg_().exp_()
         context.save_for_backward(last, affinity)
         context.radius = radius
         return affinity
@@ -99,18 +116,18 @@ class _Affinity(torch.autograd.Function):
         height, width, channels = last.shape[1:]
         slope = (gradient * affinity).div_(-channels)[..., None]
         total = torch.zeros_like(last)
-        for images in _portions(last):
-            for place, offset in enumerate(neighbour_offsets(context.radius)):
+        for images in _parts(last):
+            for pair, offset in enumerate(neighbour_offsets(context.radius)):
                 here, there = pair_slices(*offset, height, width)
                 change = (last[images, *here] - last[images, *there]).sign_()
-                change.mul_(slope[images, place, *here])
+                change.mul_(slope[images, pair, *here])
                 total[images, *here] += change
                 total[images, *there] -= change
         return total.permute(0, 3, 1, 2), None
 
 
-def _portions(features: Tensor) -> Iterator[slice]:
-    """The batch in parts: one image at a time stays in a CPU's cache, a GPU takes all at once."""
+def _parts(features: Tensor) -> Iterator[slice]:
+    """The batch in parts: single images on a CPU, which fit its caches; all at once on a GPU."""
     step = 1 if features.device.type == "cpu" else max(len(features), 1)
     return (slice(start, start + step) for start in range(0, len(features), step))
 
@@ -118,15 +135,17 @@ def _portions(features: Tensor) -> Iterator[slice]:
 def affinity_targets(
     label_map: Tensor, radius: int = 5, ignore: int = 255
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Which pairs should be alike and which not (sec. 3.2, P+_bg, P+_fg, P-).
+    """The pairs of pixels with equal and with different labels (sec. 3.2: P+_bg, P+_fg, P-).
 
     Args:
         label_map: class numbers, shape (N, h, w); 0 is background.
-        radius: neighbours are nearer than this.
-        ignore: label of neutral pixels; a pair with one of them, or reaching outside, is in none.
+        radius: neighbours are nearer than this, pixels of the grid.
+        ignore: label of neutral pixels. Pairs with a neutral pixel, or with a pixel outside the
+            map, are in none of the three sets.
 
     Returns:
-        Three bool tensors of shape (N, P, h, w): both background, both the same class, different.
+        Three bool tensors of shape (N, P, h, w), True where both pixels are background, where both
+        are of the same class, and where their labels differ.
 
     Raises:
         ValueError: label_map of another shape, or radius < 2.
@@ -137,7 +156,7 @@ def affinity_targets(
     offsets = neighbour_offsets(radius)
     shape = (label_map.shape[0], len(offsets), height, width)
     masks = [torch.zeros(shape, dtype=torch.bool, device=label_map.device) for _ in range(3)]
-    for place, (dy, dx) in enumerate(offsets):
+    for pair, (dy, dx) in enumerate(offsets):
         (rows, left), (below, right) = pair_slices(dy, dx, height, width)
         here, there = label_map[:, rows, left], label_map[:, below, right]
         known = (here != ignore) & (there != ignore)
@@ -145,36 +164,37 @@ def affinity_targets(
         for mask, chosen in zip(
             masks, (alike & (here == 0), alike & (here > 0), known & (here != there)), strict=True
         ):
-            mask[:, place, rows, left] = chosen
+            mask[:, pair, rows, left] = chosen
     return masks[0], masks[1], masks[2]
 
 
 def affinity_loss(affinity: Tensor, bg_pos: Tensor, fg_pos: Tensor, neg: Tensor) -> Tensor:
-    """Cross entropy of affinities, balanced between kinds of pairs (sec. 3.3).
+    """Cross entropy of affinities, balanced between the three sets of pairs (sec. 3.3).
 
-    L = L+_bg / 4 + L+_fg / 4 + L- / 2, with L+ the mean of -log W over alike pairs and L- the mean
-    of -log(1 - W) over different ones: the paper's L+_fg + L+_bg + 2 L-, a quarter of it. A kind
-    without pairs adds nothing.
+    L = L+_bg / 4 + L+_fg / 4 + L- / 2, with L+ the mean of -log W over pairs with equal labels and
+    L- the mean of -log(1 - W) over pairs with different ones: a quarter of the paper's
+    L+_fg + L+_bg + 2 L-. An empty set adds nothing.
 
     Args:
         affinity: W in [0, 1], shape (N, P, h, w).
-        bg_pos, fg_pos, neg: of :func:`affinity_targets`, the same shape.
+        bg_pos, fg_pos, neg: P+_bg, P+_fg and P- of :func:`affinity_targets`, the same shape.
 
     Returns:
-        A scalar, not negative, in float32 at least.
+        A scalar, at least 0, in float32 at least.
 
     Raises:
         ValueError: shapes that differ.
     """
-    shapes = {tuple(given.shape) for given in (affinity, bg_pos, fg_pos, neg)}
+    shapes = {tuple(tensor.shape) for tensor in (affinity, bg_pos, fg_pos, neg)}
     if len(shapes) > 1:
         raise ValueError(f"affinity and its targets must have one shape, not {sorted(shapes)}")
     affinity = affinity.to(torch.promote_types(affinity.dtype, torch.float32))
     tiny = 1e-5  # keeps the logarithms and their gradients finite
     alike = -(affinity + tiny).clamp(max=1).log()
-    unlike = -(1 + tiny - affinity).clamp(max=1).log()
-    return _mean(alike, bg_pos) / 4 + _mean(alike, fg_pos) / 4 + _mean(unlike, neg) / 2
+    different = -(1 + tiny - affinity).clamp(max=1).log()
+    return _mean(alike, bg_pos) / 4 + _mean(alike, fg_pos) / 4 + _mean(different, neg) / 2
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the values where ``mask`` is set; 0 where it is nowhere."""
     return (values * mask).sum() / mask.sum().clamp(min=1)

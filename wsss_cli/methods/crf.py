@@ -4,8 +4,8 @@ Krähenbühl & Koltun, "Efficient Inference in Fully Connected CRFs with Gaussia
 NIPS 2011; confident regions after Ahn & Kwak, "Learning Pixel-level Semantic Affinity", CVPR 2018,
 sec. 3.2.
 
-The mean field runs in pydensecrf, which answers some input with a crash of the whole process or
-with nonsense; all that is checked here before it is called.
+The mean field itself runs in pydensecrf. Some inputs crash it, and the whole process with it, or
+give wrong numbers; they are refused here before it is called.
 """
 
 from __future__ import annotations
@@ -18,25 +18,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wsss_cli.classes import IGNORE
 from wsss_cli.errors import ConfigurationError
 
 Image = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
 
-IGNORE = 255
-MAX_LABELS = 255  # what fits beside IGNORE in a label map
+MAX_LABELS = 255  # the numbers a label map has beside IGNORE
 
-_TINY = 1e-5  # probability of the impossible: its logarithm must be finite
-_LAST_CELL = 32_000  # the lattice counts its cells in 16 bits and wraps around beyond
-_LAST_INDEX = 2**31  # and its values with ints
+_TINY = 1e-5  # the smallest probability, so that its logarithm is finite
+_LAST_CELL = 32_000  # the lattice has 16-bit coordinates, which wrap around silently
+_LAST_INDEX = 2**31  # and 32-bit indices of its values
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernels:
     """The two kernels of the pairwise potential (Krähenbühl & Koltun 2011, eq. 3).
 
-    k(f_i, f_j) = w1 exp(-|p_i - p_j|² / 2 s_a² - |I_i - I_j|² / 2 s_b²) + w2 exp(-|p_i - p_j|² / 2
-    s_g²), with the defaults of AffinityNet's code. A weight of 0 leaves a kernel out.
+        k(f_i, f_j) = w1 exp(-|p_i - p_j|² / 2 s_a² - |I_i - I_j|² / 2 s_b²)
+                    + w2 exp(-|p_i - p_j|² / 2 s_g²)
+
+    p are positions, I colours. A weight of 0 leaves a kernel out. The defaults are those of
+    AffinityNet's code.
 
     Attributes:
         gaussian_sxy: s_g, pixels.
@@ -65,14 +68,20 @@ class Kernels:
         self.check_reach(1, 1)
 
     def check_reach(self, height: int, width: int) -> None:
-        """Raise ValueError if an image of this size does not fit the lattice."""
-        place, colour = self.bilateral_sxy, self.bilateral_srgb
-        reaches = {
+        """Check that an image of this size fits the lattice of the filter.
+
+        Raises:
+            ValueError: a width is too small for it.
+        """
+        space, colours = self.bilateral_sxy, [255 / self.bilateral_srgb] * 3
+        # Largest value of each feature, under the setting that an error names. Colours alone come
+        # first, so that a bad bilateral_srgb is not reported as a bad bilateral_sxy.
+        features = {
             "gaussian_sxy": [width / self.gaussian_sxy, height / self.gaussian_sxy],
-            "bilateral_srgb": [255 / colour] * 3,
-            "bilateral_sxy": [width / place, height / place, *[255 / colour] * 3],
+            "bilateral_srgb": colours,
+            "bilateral_sxy": [width / space, height / space, *colours],
         }
-        for name, spans in reaches.items():
+        for name, spans in features.items():
             if _furthest_cell(spans) > _LAST_CELL:
                 raise ValueError(
                     f"{name} {getattr(self, name):g} is too small for an image of {width}x{height}"
@@ -80,7 +89,7 @@ class Kernels:
 
 
 def _furthest_cell(spans: Sequence[float]) -> float:
-    """Largest coordinate in the permutohedral lattice of features from 0 to ``spans``.
+    """Largest coordinate that features from 0 to ``spans`` have in the permutohedral lattice.
 
     Coordinate 0 adds all scaled features, coordinate j subtracts j times feature j - 1 (Adams, Baek
     & Davis 2010, sec. 3).
@@ -105,7 +114,7 @@ def dense_crf(
 
     Q_i(l) ∝ p_i(l) exp(Σ_j k(f_i, f_j) Q_j(l)), repeated: Potts compatibility, unary -log p. As in
     the authors' code, and unlike the paper's formula, each kernel is normalised symmetrically,
-    D^-1/2 K D^-1/2, and a pixel is its own neighbour too.
+    D^-1/2 K D^-1/2, and the sum over j includes i.
 
     Args:
         image: RGB, uint8 (H, W, 3).
@@ -118,11 +127,13 @@ def dense_crf(
         bilateral_compat: w1.
 
     Returns:
-        Posterior, float32 (C, H, W), adding up to 1 over C. With one label it is 1 everywhere.
+        Posterior Q, float32 (C, H, W), which adds up to 1 over C. With one label it is 1
+        everywhere.
 
     Raises:
         ValueError: shapes that do not fit, NaN, infinite or negative values, no pixel, more than
             255 labels, or widths too small for an image of this size.
+        ConfigurationError: pydensecrf is not installed.
     """
     kernels = Kernels(
         gaussian_sxy=gaussian_sxy,
@@ -137,9 +148,9 @@ def dense_crf(
 
 
 class _Field:
-    """The kernels of one image, ready for the mean field; what they are given is checked.
+    """The kernels of one image, ready for the mean field.
 
-    Building it is a fifth of the work, so that several inferences on one image share it.
+    Building them is a fifth of the work, so several inferences on an image share them.
     """
 
     def __init__(self, image: Image, labels: int, kernels: Kernels) -> None:
@@ -151,7 +162,7 @@ class _Field:
         if 6 * height * width * labels >= _LAST_INDEX:
             raise ValueError(f"{labels} labels for {width}x{height} pixels are too much for a CRF")
         if labels == 1:
-            return  # nothing to decide, and pydensecrf is not sure to survive it
+            return  # nothing to decide, and pydensecrf may crash
         self.crf = engine().DenseCRF2D(width, height, labels)
         if kernels.gaussian_compat > 0:
             self.crf.addPairwiseGaussian(sxy=kernels.gaussian_sxy, compat=kernels.gaussian_compat)
@@ -168,15 +179,19 @@ class _Field:
             raise ValueError(f"steps must not be negative, not {steps}")
         if self.shape[0] == 1:
             return np.ones(self.shape, np.float32)
-        given = np.clip(probabilities.astype(np.float64), _TINY, None)
-        given /= given.sum(0)
-        unary = -np.log(given).astype(np.float32).reshape(self.shape[0], -1)
+        shares = np.clip(probabilities.astype(np.float64), _TINY, None)
+        shares /= shares.sum(0)
+        unary = -np.log(shares).astype(np.float32).reshape(self.shape[0], -1)
         self.crf.setUnaryEnergy(np.ascontiguousarray(unary))
         return np.array(self.crf.inference(steps), dtype=np.float32).reshape(self.shape)
 
 
 def engine() -> Any:
-    """The module of pydensecrf that does the work, or a ConfigurationError if it is missing."""
+    """The extension module of pydensecrf, imported on first use.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
     try:
         from pydensecrf import densecrf
     except ImportError as error:
@@ -189,27 +204,29 @@ def _check_image(image: Image) -> None:
         raise ValueError(f"image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
 
 
-def _check_maps(image: Image, maps: npt.NDArray[Any], what: str) -> None:
+def _check_maps(image: Image, maps: npt.NDArray[Any], name: str) -> None:
     if maps.ndim != 3 or not len(maps):
-        raise ValueError(f"{what} must be (C, H, W), not {maps.shape}")
+        raise ValueError(f"{name} must be (C, H, W), not {maps.shape}")
     if maps.shape[1:] != image.shape[:2]:
-        raise ValueError(f"{what} are {maps.shape[1:]}, their image {image.shape[:2]}")
+        raise ValueError(f"{name} are {maps.shape[1:]}, their image {image.shape[:2]}")
     if not (maps.min() >= 0 and float(maps.max()) < 1e30):  # false for NaN too
-        raise ValueError(f"{what} hold NaN, infinite or negative values")
+        raise ValueError(f"{name} hold NaN, infinite or negative values")
 
 
 def label_probabilities(
     labels: npt.NDArray[np.uint8], *, certainty: float = 0.7, ignore: int = IGNORE
 ) -> tuple[Scores, list[int]]:
-    """Probabilities that express trust in a label map, for the labels present in it.
+    """Probabilities of the labels in a label map, all pixels being equally certain of theirs.
 
     Args:
         labels: class numbers, uint8 (H, W).
-        certainty: probability of a pixel's own label, above 0.5; the others share the rest.
-        ignore: pixels with this number say nothing: all labels are equally likely there.
+        certainty: probability of the label that a pixel has, above 0.5 and below 1; the other
+            labels share the rest evenly.
+        ignore: number of pixels without a label, where all labels are equally likely.
 
     Returns:
-        Probabilities, float32 (C, H, W), and the C class numbers; background (0) is always one.
+        Probabilities, float32 (C, H, W), and the C class numbers in the map; background (0) is
+        always among them.
 
     Raises:
         ValueError: certainty is not between 0.5 and 1.
@@ -227,11 +244,14 @@ def label_probabilities(
 
 
 def background_score(cam: npt.NDArray[Any], alpha: float) -> Scores:
-    """(1 - max_c M_c)^alpha (Ahn & Kwak 2018, eq. 2); a smaller alpha gives more background.
+    """M_bg = (1 - max_c M_c) ** alpha of NumPy arrays (Ahn & Kwak 2018, eq. 2).
+
+    A smaller alpha gives more background. :func:`wsss_cli.methods.cam.background_score` is the same
+    for tensors; this module does without torch, which worker processes would have to load.
 
     Args:
-        cam: activations in [0, 1], (C, h, w), C >= 1.
-        alpha: exponent, > 0.
+        cam: activations in [0, 1], (C, h, w), C >= 1; rounding errors beyond are cut off.
+        alpha: the exponent, > 0.
 
     Returns:
         Background score in [0, 1], float32 (h, w).
@@ -250,29 +270,30 @@ def confident_regions(
     steps: int = 10,
     **kernels: float,
 ) -> npt.NDArray[np.uint8]:
-    """Where CAMs can be trusted (Ahn & Kwak 2018, sec. 3.2).
+    """Confident regions of the classes and of background in CAMs (Ahn & Kwak 2018, sec. 3.2).
 
-    A low alpha amplifies the background score: what is a class even then, after a dense CRF, is a
-    confident class. A high alpha weakens it: what is background even then is confident background.
-    The rest is neutral.
+    A dense CRF runs twice. With a low alpha the background score is amplified: pixels that go to a
+    class even so are confident regions of that class. With a high alpha it is weakened: pixels that
+    go to background even so are confident background. All other pixels are neutral.
 
     Args:
         image: RGB, uint8 (H, W, 3).
         cam: activations in [0, 1], (C, H, W); C may be 0, then all is background.
         low_alpha: exponent of the background score, > 0.
         high_alpha: the larger exponent.
-        background: the method's own background score in [0, 1], (H, W), where it has one. At each
-            pixel all scores are taken as shares of their sum; the powers r and 1/r of the
-            background's take the place of those of (1 - max_c M_c), r² = low_alpha / high_alpha: as
-            far apart, but around the score itself.
-        steps: mean-field iterations.
+        background: background score in [0, 1], (H, W), of methods with a background map of their
+            own. At each pixel the scores are divided by their sum, which leaves the background a
+            share b, and b ** r and b ** (1 / r) with r² = low_alpha / high_alpha take the place of
+            (1 - max_c M_c) ** alpha: the exponents keep their ratio, but lie around 1.
+        steps: mean-field iterations, at least 0.
         kernels: fields of :class:`Kernels`.
 
     Returns:
         uint8 (H, W): 0 background, 1 … C the classes in the order given, 255 neutral.
 
     Raises:
-        ValueError: as :func:`dense_crf`, or low_alpha >= high_alpha, or activations above 1.
+        ValueError: as :func:`dense_crf`, or low_alpha >= high_alpha, or scores above 1.
+        ConfigurationError: pydensecrf is not installed.
     """
     if not 0 < low_alpha < high_alpha:
         raise ValueError(f"alphas must rise from above 0: {low_alpha}, {high_alpha}")
@@ -304,5 +325,6 @@ def confident_regions(
 
     regions = winner(low_alpha)
     regions[regions == 0] = IGNORE
+    # Last, so that background wins where the two runs contradict each other.
     regions[winner(high_alpha) == 0] = 0
     return regions

@@ -1,13 +1,13 @@
-"""Explicit pseudo-pixel supervision: saliency maps say where the labelled classes must be.
+"""Explicit pseudo-pixel supervision: the labelled classes' maps together match the saliency map.
 
 EPS: Lee et al., "Railroad Is Not a Train: Saliency as Pseudo-Pixel Supervision for Weakly
 Supervised Semantic Segmentation", CVPR 2021, sec. 3. EPS++: Lee et al., "Saliency as Pseudo-Pixel
 Supervision for Weakly and Semi-Supervised Semantic Segmentation", PAMI 2023, inconsistent region
 drop.
 
-A network has C + 1 class maps, background last; M_1 … M_{C+1} are their softmax. What is not known
-is NaN: pixels whose saliency is NaN (padding, images without a saliency map) take part in nothing,
-and an image whose labels are NaN may show any class.
+The network has C + 1 class maps, the last of which is background; M_1 … M_{C+1} are their softmax.
+NaN stands for unknown values: pixels whose saliency is NaN (padding, images without a saliency map)
+are left out of every mean, and an image whose labels are NaN may show any class.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch.nn import functional
 
 
 def foreground_map(cam_logits: Tensor, labels: Tensor) -> Tensor:
-    """M_fg = sum_c y_c M_c, the softmax maps of the classes of an image together.
+    """M_fg = sum_c y_c M_c, the sum of the softmax maps of the labelled classes.
 
     Args:
         cam_logits: class maps, background last, shape (N, C + 1, h, w).
-        labels: y, 1 for the classes of the image and 0 for the others, shape (N, C); NaN where they
-            are not known, which counts as 1.
+        labels: y, 1 for the classes of the image and 0 for the others, shape (N, C); NaN, unknown,
+            counts as 1.
 
     Returns:
-        M_fg in [0, 1], shape (N, 1, h, w); 0 in an image that shows none of the classes.
+        M_fg in [0, 1], shape (N, 1, h, w); 0 in an image without any of the classes.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -36,14 +36,17 @@ def foreground_map(cam_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def overlap(cam_logits: Tensor, saliency: Tensor) -> Tensor:
-    """O_c = |B(M_c) ∩ B(M_s)| / |B(M_c)|, how much of a class's map is salient (CVPR 2021, eq. 4).
+    """O_c = |B(M_c) ∩ B(M_s)| / |B(M_c)|, the salient share of a class's map (CVPR 2021, eq. 4).
+
+    B(M) is 1 where M is above one half and 0 elsewhere.
 
     Args:
         cam_logits: class maps, background last, shape (N, C + 1, h, w).
         saliency: M_s in [0, 1] or NaN, shape (N, 1, h, w).
 
     Returns:
-        In [0, 1], shape (N, C), without gradient; 0 for a class that is nowhere above one half.
+        In [0, 1], shape (N, C), without gradient; 0 for a class whose map is nowhere above one
+        half.
     """
     maps = cam_logits.detach().softmax(1)[:, :-1].round() * ~saliency.isnan()
     salient = (maps * saliency.nan_to_num().round()).sum((2, 3))
@@ -55,20 +58,20 @@ def eps_loss(
 ) -> Tensor:
     """The saliency loss of EPS (CVPR 2021, eq. 2 to 5), to be added to the classification loss.
 
-    Of the classes of the image, those with O_c > τ are the foreground, M_fg, the others go with the
-    background, M_bg; M̂_s = λ M_fg + (1 - λ)(1 - M_bg) estimates the saliency, and the loss is the
-    mean of (M_s - M̂_s)².
+    M_fg is the sum of the maps of the labelled classes with O_c > τ, M_bg that of the other
+    labelled classes and of background. M̂_s = λ M_fg + (1 - λ)(1 - M_bg) is the estimated saliency,
+    and the loss is the mean of (M_s - M̂_s)².
 
     Args:
         cam_logits: class maps, background last, shape (N, C + 1, h, w).
         saliency: M_s in [0, 1], shape (N, 1, H, W), resized to (h, w) by the nearest pixel; NaN
-            where it is not known.
-        labels: shape (N, C): 1, 0, or NaN where not known.
+            where it is unknown.
+        labels: shape (N, C): 1, 0, or NaN where unknown.
         tau: τ, from 0 to 1.
         lam: λ, from 0 to 1.
 
     Returns:
-        A scalar, the mean over the images that have a saliency map; 0 if none has.
+        A scalar, the mean over the images with a saliency map; 0 if there is none.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -76,10 +79,12 @@ def eps_loss(
     _check(cam_logits, labels, saliency)
     saliency = _resized(saliency, cam_logits)
     maps = cam_logits.softmax(1)
-    there = labels.nan_to_num(1)
-    salient = there * (overlap(cam_logits, saliency) > tau)
+    labelled = labels.nan_to_num(1)
+    # A class whose map lies mostly outside the salient region is one that the saliency map misses:
+    # as part of the background, it is not pushed into the salient region.
+    salient = labelled * (overlap(cam_logits, saliency) > tau)
     foreground = _sum(maps[:, :-1], salient)
-    background = _sum(maps[:, :-1], there - salient) + maps[:, -1:]
+    background = _sum(maps[:, :-1], labelled - salient) + maps[:, -1:]
     estimate = lam * foreground + (1 - lam) * (1 - background)
     return _mean_square(estimate, saliency, ~saliency.isnan())
 
@@ -96,24 +101,26 @@ def eps_pp_loss(
 ) -> Tensor:
     """The saliency loss of EPS++ with inconsistent region drop (PAMI 2023).
 
-    N = B(M_r) ⊕ B(M_s) is where the refined foreground M_r and the saliency map, both rounded, say
-    different things, so that one of them is wrong; it is left out:
-    sum (1 - N)(M_s - M̂_s)² / |1 - N|, where M̂_s is M_fg or, with λ below 1, that of EPS.
+    Pixels where the refined foreground M_r and the saliency map disagree, N = B(M_r) ⊕ B(M_s), are
+    left out: sum (1 - N)(M_s - M̂_s)² / |1 - N|, with M̂_s = λ M_fg + (1 - λ)(1 - M_{C+1}).
 
     Args:
         cam_logits: class maps, background last, shape (N, C + 1, h, w).
-        refined: their softmax, refined (:func:`wsss_cli.methods.pamr.pamr`), (N, C + 1, h, w); or
-            M_r itself, the refined :func:`foreground_map`, (N, 1, h, w), which is the same, as that
-            refinement is linear. It gets no gradient.
+        refined: the softmax of the class maps after refinement with
+            :func:`wsss_cli.methods.pamr.pamr`, (N, C + 1, h, w); or M_r itself, the refined
+            :func:`foreground_map`, (N, 1, h, w), which gives the same, as PAMR is linear in the
+            maps. It gets no gradient.
         saliency: M_s in [0, 1], shape (N, 1, H, W), resized to (h, w) by the nearest pixel; NaN
-            where it is not known.
-        labels: shape (N, C): 1, 0, or NaN where not known.
-        sure: bool (N,), images whose saliency is true, so that nothing of it is left out.
-        above: how far M_r must be from B(M_s), see :func:`inconsistent`.
-        lam: λ of M̂_s = λ M_fg + (1 - λ)(1 - M_{C+1}), from 0 to 1.
+            where it is unknown.
+        labels: shape (N, C): 1, 0, or NaN where unknown.
+        sure: bool (N,), True for images with a ground-truth saliency map, where nothing is left
+            out.
+        above: distance of M_r from B(M_s) above which a pixel is left out; see
+            :func:`inconsistent`.
+        lam: λ, from 0 to 1; 1 makes M̂_s the foreground map alone.
 
     Returns:
-        A scalar, the mean over the images that have a pixel left; 0 if none has.
+        A scalar, the mean over the images with a pixel left; 0 if there is none.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -134,14 +141,14 @@ def eps_pp_loss(
 def inconsistent(
     refined: Tensor, saliency: Tensor, sure: Tensor | None = None, above: float = 0.5
 ) -> Tensor:
-    """N = B(M_r) ⊕ B(M_s), where a refined foreground and a saliency map contradict each other.
+    """N = B(M_r) ⊕ B(M_s), the pixels where refined foreground and saliency map disagree.
 
     Args:
         refined: M_r in [0, 1], shape (N, 1, h, w).
         saliency: M_s in [0, 1], shape (N, 1, h, w).
-        sure: bool (N,), images of which nothing is inconsistent.
-        above: from 0.5 to 1. If larger than 0.5, M_r must also be further than this from B(M_s): at
-            0.9 a salient pixel is inconsistent where M_r is below 0.1; at 1 nothing is.
+        sure: bool (N,), True for images in which no pixel is inconsistent.
+        above: from 0.5 to 1. If larger than 0.5, M_r must also differ from B(M_s) by more than
+            this: at 0.9 a salient pixel is inconsistent where M_r is below 0.1; at 1 none is.
 
     Returns:
         bool (N, 1, h, w).
@@ -154,7 +161,7 @@ def inconsistent(
 
 
 def _sum(maps: Tensor, labels: Tensor) -> Tensor:
-    """The sum over the classes of maps (N, C, h, w), each times its label, shape (N, 1, h, w)."""
+    """Sum over the classes of maps (N, C, h, w), each times its label, shape (N, 1, h, w)."""
     weights = labels.nan_to_num(1)[:, :, None, None]
     return (maps * weights).sum(1, keepdim=True)
 
@@ -167,12 +174,12 @@ def _resized(saliency: Tensor, cam_logits: Tensor) -> Tensor:
 
 
 def _mean_square(estimate: Tensor, saliency: Tensor, counts: Tensor) -> Tensor:
-    """Mean squared difference where ``counts``, of each image, then over those that have any."""
+    """Mean squared difference over the pixels in ``counts`` of each image, then over the images."""
     # NaN is taken out before the square: 0 times NaN would be NaN in the gradient.
     square = torch.where(counts, estimate - saliency.nan_to_num(), 0) ** 2
     pixels = counts.sum((1, 2, 3))
-    each = square.sum((1, 2, 3)) / pixels.clamp(min=1)
-    return each.sum() / (pixels > 0).sum().clamp(min=1)
+    losses = square.sum((1, 2, 3)) / pixels.clamp(min=1)
+    return losses.sum() / (pixels > 0).sum().clamp(min=1)
 
 
 def _check(cam_logits: Tensor, labels: Tensor, saliency: Tensor | None = None) -> None:

@@ -1,4 +1,10 @@
-"""Maps on grids that look at one image: resampling between them, averages over scales and flips."""
+"""Maps on different grids over the same image: resampling, and means over scales and mirror images.
+
+A network whose padding is symmetric centres cell (y, x) of its output on pixel (stride y, stride x)
+of the image it sees. Every function here keeps to that rule, so that maps of several scales,
+strides and mirror images lie on the image without a shift against each other. Plain resizing of the
+maps would shift them by up to half a cell.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +14,52 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# ---- from one grid to another --------------------------------------------------------------------
+
 
 def places(
     cells: int, seen: int, onto: int, *, stride: float = 1, onto_stride: float = 1
 ) -> Tensor:
-    """Where the cells of one grid lie on another, along one side of an image that both look at.
+    """Positions of the cells of one grid on a second grid, along one side of the image.
 
-    A grid looks at the image resized to so many pixels, from cell i at pixel ``stride`` · i of it,
-    as networks do whose padding is symmetric: at the fraction (stride i + 1/2) / seen of the side.
+    The first grid sees the side resized to ``seen`` pixels, the second to ``onto`` pixels. Cell i
+    of the first is at the fraction (stride · i + 1/2) / seen of the side.
 
     Args:
-        cells: number of cells of the one grid.
-        seen, stride: of the one grid.
-        onto, onto_stride: of the other.
+        cells: number of cells of the first grid.
+        seen: length of the side that the first grid sees, pixels.
+        onto: length of the side that the second grid sees, pixels.
+        stride: pixels from cell to cell of the first grid.
+        onto_stride: pixels from cell to cell of the second grid.
 
     Returns:
-        Places in cells of the other grid, shape (cells,), as :func:`sample` takes them.
+        Positions in cells of the second grid, float32 (cells,), as :func:`sample` takes them. They
+        may lie beyond its first and last cell.
     """
+    # Resizing keeps the fraction at which a pixel's centre, at index + 1/2, lies on the side.
     pixels = (stride * torch.arange(cells) + 0.5) * (onto / seen) - 0.5
     return pixels / onto_stride
+
+
+def sample(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Bilinear values of maps at the crossings of the given rows and columns.
+
+    Args:
+        maps: shape (N, C, h, w).
+        rows: shape (H,), positions in cells: 0 is the centre of the first row, h - 1 of the last;
+            beyond them the edge is repeated.
+        columns: shape (W,), likewise.
+
+    Returns:
+        Shape (N, C, H, W), of the type and on the device of ``maps``.
+    """
+    # grid_sample without align_corners counts from -1 to 1 between the outer edges of the map.
+    y = (2 * rows.to(maps) + 1) / maps.shape[2] - 1
+    x = (2 * columns.to(maps) + 1) / maps.shape[3] - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    return functional.grid_sample(
+        maps, grid.expand(len(maps), -1, -1, -1), padding_mode="border", align_corners=False
+    )
 
 
 def on_image(
@@ -37,14 +70,15 @@ def on_image(
     *,
     mirrored: bool = False,
 ) -> Tensor:
-    """What a network makes of an image, at the pixels of the image.
+    """The output of a network for an image, at the pixels of the image.
 
     Args:
         maps: shape (N, C, h, w).
         size: (H, W) of the image.
-        seen: (H, W) at which the network saw it; cell (y, x) looks at pixel (stride y, stride x).
-        stride: of the maps on the image seen.
-        mirrored: whether it saw the mirrored image, where pixel x of the image is pixel W - 1 - x.
+        seen: (H', W') of the image as the network saw it; cell (y, x) is centred on its pixel
+            (stride y, stride x).
+        stride: pixels of the image seen from cell to cell.
+        mirrored: whether the network saw the mirror image, whose pixel x shows pixel W' - 1 - x.
 
     Returns:
         Shape (N, C, H, W), of the type and on the device of ``maps``.
@@ -60,7 +94,8 @@ def on_finer(maps: Tensor, cells: tuple[int, int], ratio: float) -> Tensor:
     Args:
         maps: shape (N, C, h', w').
         cells: (h, w) of the finer map.
-        ratio: its stride goes so many times into that of ``maps``; cell 0 of both looks at pixel 0.
+        ratio: stride of ``maps`` divided by that of the finer map. Cell 0 of both is centred on
+            pixel 0.
 
     Returns:
         Shape (N, C, h, w), of the type and on the device of ``maps``.
@@ -68,61 +103,11 @@ def on_finer(maps: Tensor, cells: tuple[int, int], ratio: float) -> Tensor:
     if ratio == 1:
         return maps
     rows, columns = (torch.arange(count) / ratio for count in cells)
+    # In float32, since half precision cannot tell neighbouring positions on a large map apart.
     return sample(maps.float(), rows, columns).to(maps.dtype)
 
 
-def sample(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Bilinear values of maps on the grid of the given rows and columns.
-
-    Args:
-        maps: shape (N, C, h, w).
-        rows: shape (H,), places in pixels: 0 is the centre of the first row, h - 1 of the last;
-            beyond them the edge is repeated.
-        columns: shape (W,), likewise.
-
-    Returns:
-        Shape (N, C, H, W), of the type and on the device of ``maps``.
-    """
-    y = (2 * rows.to(maps) + 1) / maps.shape[2] - 1
-    x = (2 * columns.to(maps) + 1) / maps.shape[3] - 1
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-    return functional.grid_sample(
-        maps, grid.expand(len(maps), -1, -1, -1), padding_mode="border", align_corners=False
-    )
-
-
-def vote(
-    logits: Sequence[Tensor],
-    size: tuple[int, int],
-    flipped: Sequence[bool],
-    *,
-    seen: Sequence[tuple[int, int]] | None = None,
-    stride: int = 1,
-) -> Tensor:
-    """Mean class probabilities over scales and mirrored images (Chen 2018, sec. 4.1).
-
-    p = mean_i softmax_c(x^i), each x^i turned back if mirrored and resized (bilinear).
-
-    Args:
-        logits: x^i, each of shape (C, h_i, w_i); at least one.
-        size: (H, W) of the result.
-        flipped: whether each of ``logits`` is of the mirrored image.
-        seen, stride: where the logits look, as of :func:`wsss_cli.methods.cam.fuse`.
-
-    Returns:
-        Probabilities, float32 of shape (C, H, W), which add up to 1 over C.
-
-    Raises:
-        ValueError: no logits, or not one flag (and size) each.
-    """
-    seen = [(one.shape[-2], one.shape[-1]) for one in logits] if seen is None else seen
-    if not logits or not len(logits) == len(flipped) == len(seen):
-        raise ValueError(f"{len(logits)} logits with {len(flipped)} flags and {len(seen)} sizes")
-    total = torch.zeros(logits[0].shape[0], *size, device=logits[0].device)
-    for one, mirrored, shape in zip(logits, flipped, seen, strict=True):
-        large = on_image(one[None].float(), size, shape, stride, mirrored=mirrored)
-        total += large[0].softmax(0)
-    return total / len(logits)
+# ---- means over views: scaled and mirrored copies of an image ------------------------------------
 
 
 def overlay(
@@ -133,20 +118,72 @@ def overlay(
     seen: Sequence[tuple[int, int]] | None = None,
     stride: int = 1,
 ) -> Tensor:
-    """The mean of maps of several scales and mirrored images, each laid onto the image.
+    """Mean of the maps of several views of an image, each laid onto the image.
 
-    Args and errors are those of :func:`fuse`.
+    Mirrored maps are turned back and all are resampled to the image, bilinear.
+
+    Args:
+        maps: of each view, shape (C, h_i, w_i); at least one view.
+        size: (H, W) of the image.
+        flipped: whether each view is the mirror image.
+        seen: (H_i, W_i) of each view, whose pixel (stride y, stride x) cell (y, x) is centred on.
+            None if each map covers the image cell by cell, as a resized image would.
+        stride: pixels of a view from cell to cell of its maps.
 
     Returns:
         float32 of shape (C, H, W), on the device of ``maps``.
+
+    Raises:
+        ValueError: no maps, maps of different classes, or not one flag (and size) per view.
     """
-    seen = [(one.shape[-2], one.shape[-1]) for one in maps] if seen is None else seen
+    return _mean_over_views(maps, size, flipped, seen, stride)
+
+
+def vote(
+    logits: Sequence[Tensor],
+    size: tuple[int, int],
+    flipped: Sequence[bool],
+    *,
+    seen: Sequence[tuple[int, int]] | None = None,
+    stride: int = 1,
+) -> Tensor:
+    """Mean class probabilities of several views of an image.
+
+    p = mean_i softmax_c(x^i), each x^i turned back and resampled first: the multi-scale inputs of
+    DeepLab (Chen et al., PAMI 2018, sec. 4.1), with the mean where the paper takes the maximum.
+
+    Args:
+        logits: x^i of each view, shape (C, h_i, w_i); at least one view.
+        size, flipped, seen, stride: as of :func:`overlay`.
+
+    Returns:
+        Probabilities, float32 of shape (C, H, W), which add up to 1 over C.
+
+    Raises:
+        ValueError: as :func:`overlay`.
+    """
+    return _mean_over_views(logits, size, flipped, seen, stride, softmax=True)
+
+
+def _mean_over_views(
+    maps: Sequence[Tensor],
+    size: tuple[int, int],
+    flipped: Sequence[bool],
+    seen: Sequence[tuple[int, int]] | None,
+    stride: int,
+    *,
+    softmax: bool = False,
+) -> Tensor:
+    if seen is None:
+        seen = [(view.shape[-2], view.shape[-1]) for view in maps]
     if not maps or not len(maps) == len(flipped) == len(seen):
         raise ValueError(f"{len(maps)} maps with {len(flipped)} flags and {len(seen)} sizes")
-    if len({one.shape[0] for one in maps}) > 1:
-        raise ValueError(f"maps of {sorted({one.shape[0] for one in maps})} classes")
+    if len(counts := {view.shape[0] for view in maps}) > 1:
+        raise ValueError(f"maps of {sorted(counts)} classes")
+    # Added up view by view, so that memory does not grow with the number of views.
     total = torch.zeros(maps[0].shape[0], *size, device=maps[0].device)
-    for one, mirrored, shape in zip(maps, flipped, seen, strict=True):
-        if total.numel():
-            total += on_image(one[None].float(), size, shape, stride, mirrored=mirrored)[0]
+    for view, mirrored, shape in zip(maps, flipped, seen, strict=True):
+        if total.numel():  # grid_sample refuses maps without a class
+            large = on_image(view[None].float(), size, shape, stride, mirrored=mirrored)[0]
+            total += large.softmax(0) if softmax else large
     return total / len(maps)

@@ -1,19 +1,19 @@
 """Random walk of class scores along affinities (Ahn & Kwak, CVPR 2018, sec. 3.4).
 
-T = D^-1 W^beta (entrywise power), D the row sums, and the scores become T^t scores. The N × N
-matrix never exists: each pixel has links to its P neighbours each way, and a product with T is one
-sparse product.
+T = D^-1 W^beta (entrywise power), D the row sums, and the scores become T^t scores. T is sparse:
+each pixel is linked to itself and to its P neighbours in either direction, so that a step of the
+walk is one sparse product.
 
-T^t does not need t products either. W is symmetric, so T is similar to S = D^-1/2 W^beta D^-1/2,
+The walk needs fewer than t products. W is symmetric, so T is similar to S = D^-1/2 W^beta D^-1/2,
 whose spectrum lies in [-1, 1], and on that interval
 
     x^t = sum_k c_k T_k(x),    c_k = 2^(1-t) C(t, (t-k)/2),   k = t, t-2, …   (c_0 halved)
 
-with T_k the Chebyshev polynomials. The c_k are a folded binomial distribution and die out beyond a
-few standard deviations sqrt(t): about 85 products do for t = 256.
+with T_k the Chebyshev polynomials. The c_k are a folded binomial distribution and vanish beyond a
+few standard deviations sqrt(t): about 85 products are enough for t = 256.
 
-All is computed in float64: where affinities are weak, T is so near the identity that rounding in
-float32, the same way at every step, would add up to more than the expansion leaves out.
+Everything is computed in float64. Where affinities are weak, T is so close to the identity that the
+rounding of float32, the same at every step, would add up to more than the expansion leaves out.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ def random_walk(
     *,
     exact: bool = False,
 ) -> Tensor:
-    """Scores after a random walk of ``steps`` steps.
+    """Scores after a random walk of ``steps`` steps, T^t scores (sec. 3.4).
 
-    Rows of T add up to 1: a constant score stays as it is, whatever the tolerance, and so does the
-    score of a pixel without links.
+    The rows of T add up to 1, so constant scores stay as they are, whatever the tolerance, and so
+    does the score of a pixel without links.
 
     Args:
         scores: shape (N, C, h, w) or (C, h, w); any finite values.
         affinity: shape (N, P, h, w) or (P, h, w), not negative, as
-            :func:`wsss_cli.methods.affinity.pairwise_affinity` gives it; 0 is no link. Every pixel
-            is linked to itself with 1.
-        beta: exponent of the affinities (the paper's beta, 8).
-        steps: number of steps t (the paper's 256).
-        radius: neighbours are nearer than this; fixes P.
-        tolerance: no score differs from the exact one by more than this times the range (largest
-            minus smallest) of its class's scores.
-        exact: do all ``steps`` products instead of the expansion.
+            :func:`wsss_cli.methods.affinity.pairwise_affinity` returns them; 0 is no link. Every
+            pixel is linked to itself with 1.
+        beta: exponent of the affinities, at least 0 (the paper's beta, 8).
+        steps: number of steps t, at least 0 (256 in the paper).
+        radius: neighbours are nearer than this, pixels of the grid; fixes P.
+        tolerance: largest error of a score, as a share of the range (largest minus smallest) of the
+            scores of its class.
+        exact: compute all ``steps`` products instead of the expansion.
 
     Returns:
-        The walked scores, of the shape and device of ``scores``, in float32 at least; no gradient
-        flows through them.
+        Scores of the shape and on the device of ``scores``, in float32 at least. No gradient flows
+        through them.
 
     Raises:
         ValueError: shapes that do not fit, values that are NaN, infinite or (affinities) negative,
@@ -68,27 +68,29 @@ def random_walk(
     if beta < 0 or steps < 0 or steps != int(steps) or not tolerance >= 0:
         raise ValueError(f"beta {beta}, steps {steps}, tolerance {tolerance}: none may be negative")
     _check(scores, affinity, radius)
-    # Apple's GPUs know neither sparse matrices nor float64.
+    # Apple's GPUs have neither sparse matrices nor float64.
     device = torch.device("cpu") if scores.device.type == "mps" else scores.device
     real = torch.promote_types(scores.dtype, torch.float32)
     walked = torch.empty(scores.shape, dtype=real, device=scores.device)
     with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
-        for result, given, links in zip(walked, scores, affinity, strict=True):
-            if not given.numel():
+        for result, image_scores, links in zip(walked, scores, affinity, strict=True):
+            if not image_scores.numel():
                 continue
             links = links.to(device, torch.float64)
+            # Without the factor, beta = 0 would turn missing links into 0**0 = 1.
             matrix, root = _similar(links**beta * (links > 0), radius)
-            start = (given.to(device) * root).flatten(1).T.contiguous()
+            # T^t s = D^-1/2 S^t D^1/2 s.
+            start = (image_scores.to(device) * root).flatten(1).T.contiguous()
             if exact:
                 end = start
                 for _ in range(int(steps)):
                     end = matrix @ end
             else:
-                # With an expansion off by e, a pixel is off by at most e |D^1/2 s|_2 / D_ii^1/2;
-                # and constants pass unchanged, so that s may be taken from mid-range.
+                # An expansion with error e changes a pixel by at most e |D^1/2 s|_2 / D_ii^1/2. As
+                # constants pass unchanged, s counts from the middle of its range: hence the half.
                 bound = float(root.norm() / root.min()) / 2
                 end = _expand(matrix, start, chebyshev_power(int(steps), tolerance / bound))
-            result.copy_(end.T.reshape(given.shape) / root)
+            result.copy_(end.T.reshape(image_scores.shape) / root)
     return walked[0] if single else walked
 
 
@@ -109,10 +111,10 @@ def _check(scores: Tensor, affinity: Tensor, radius: int) -> None:
 
 
 def _similar(links: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    """S of one image from the upper half of W^beta, (P, h, w), and D^1/2, (h, w).
+    """S, CSR (h w, h w), and D^1/2, (h, w), of one image from the upper half of W^beta, (P, h, w).
 
-    S is sparse (CSR) with 2 P + 1 entries in every row. Those that would lie outside the image are
-    zeros in some column inside; that is faster than leaving them out.
+    S has 2 P + 1 entries in every row. Links to pixels outside the image are zeros in some column
+    inside, which is faster than leaving them out.
     """
     height, width = links.shape[1:]
     offsets = neighbour_offsets(radius)
@@ -127,10 +129,10 @@ def _similar(links: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     scale = degrees.rsqrt()
     band = links.new_zeros(2 * pairs + 1, height, width)
     band[pairs] = scale * scale
-    # In a row, columns rise: neighbours above, the pixel itself, neighbours below.
-    for rank, place in enumerate(sorted(range(pairs), key=offsets.__getitem__), start=1):
-        here, there = ends[place]
-        link = links[place][here] * scale[here] * scale[there]
+    # CSR has its columns in ascending order: neighbours above, the pixel itself, neighbours below.
+    for rank, pair in enumerate(sorted(range(pairs), key=offsets.__getitem__), start=1):
+        here, there = ends[pair]
+        link = links[pair][here] * scale[here] * scale[there]
         band[pairs + rank][here] = link
         band[pairs - rank][there] = link
     ahead = torch.tensor([dy * width + dx for dy, dx in sorted(offsets)], dtype=torch.int32)
@@ -165,9 +167,13 @@ def chebyshev_power(steps: int, tolerance: float) -> list[float]:
     """Weights c_0 … c_K with |x^steps - sum_k c_k T_k(x)| <= tolerance on [-1, 1].
 
     The weights of the full expansion are positive and add up to 1. K is the first degree beyond
-    which they add up to no more than half the tolerance, and c_K takes over their sum: so the
-    expansion is 1 at x = 1, as x^steps is, and near there, where slow changes live, T_K is close to
-    the polynomials it stands for.
+    which they add up to no more than half the tolerance, and c_K takes over their sum. So the
+    expansion is 1 at x = 1, as x^steps is, and close to x^steps near there, where the eigenvalues
+    of slowly varying scores lie.
+
+    Args:
+        steps: the exponent, at least 0.
+        tolerance: largest error, at least 0; 0 gives the full expansion.
 
     >>> [round(weight, 6) for weight in chebyshev_power(3, 0)]
     [0.0, 0.75, 0.0, 0.25]
@@ -178,6 +184,7 @@ def chebyshev_power(steps: int, tolerance: float) -> list[float]:
         weight = 0.0
         if (steps - degree) % 2 == 0:
             lower = (steps - degree) // 2
+            # log C(t, (t-k)/2): the binomial itself is too large for a float from t = 1030 on.
             choices = (
                 math.lgamma(steps + 1) - math.lgamma(lower + 1) - math.lgamma(steps - lower + 1)
             )

@@ -1,9 +1,12 @@
-"""What stands out in a photograph, found without training: contrast to the likely background.
+"""Training-free saliency: the contrast of image regions to the likely background.
 
-Zhu et al., "Saliency Optimization from Robust Background Detection", CVPR 2014. A region is
-background in so far as it clings to the border of the image, and salient in so far as its colour
-differs from background near it. Departures from the paper: superpixels of a few rounds of k-means,
-a Gaussian weight of the image's centre, and a curve that brings the best threshold to 1/2.
+Zhu et al., "Saliency Optimization from Robust Background Detection", CVPR 2014. Regions that are
+connected to the border of the image are likely background; a region is salient if its colour
+differs from background nearby. Departures from the paper: superpixels from a few rounds of k-means,
+a Gaussian weight for regions near the centre of the image, and a final curve that brings the best
+threshold to 1/2.
+
+n is the number of regions (superpixels). Regions are adjacent if they share an edge or a corner.
 """
 
 from __future__ import annotations
@@ -36,19 +39,23 @@ def background_saliency(
     """Saliency from robust background detection (Zhu et al. 2014, sec. 3 and 4).
 
     Args:
-        image: RGB, uint8 (h, w, 3); meant for a long side of about 200 pixels.
+        image: RGB, uint8 (h, w, 3); the defaults suit a long side of about 200 pixels.
         cell: width of a superpixel, pixels, > 0.
-        sigma_colour: differences in CIE Lab that are small within a region, > 0.
-        sigma_boundary: boundary connectivity up to which a region is no background, > 0.
-        sigma_space: how far background is compared with, in sides of the image, > 0.
-        sigma_centre: width of the weight of the image's centre, in sides of the image, > 0.
+        sigma_colour: sigma_clr of the paper, the difference in CIE Lab up to which two colours
+            count as similar, > 0.
+        sigma_boundary: sigma_bndCon of the paper, the boundary connectivity up to which a region
+            counts as foreground, > 0.
+        sigma_space: sigma_spa of the paper, the distance up to which regions are compared, as a
+            share of the image's sides, > 0.
+        sigma_centre: width of the Gaussian weight around the centre, as a share of the image's
+            sides, > 0.
         midpoint: the share of the largest value that becomes 1/2, > 0.
 
     Returns:
-        Saliency in [0, 1], float32 (h, w); 0 all over where nothing differs from anything.
+        Saliency in [0, 1], float32 (h, w); 0 everywhere in an image of one colour.
 
     Raises:
-        ValueError: not a colour image with pixels.
+        ValueError: not a colour image, or one without pixels.
     """
     if image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"a colour image is needed, this is of shape {image.shape}")
@@ -57,27 +64,36 @@ def background_saliency(
     count = int(regions.max()) + 1
     height, width = regions.shape
     y, x = np.mgrid[0:height, 0:width]
-    places = _means(regions, np.stack([(y + 0.5) / height, (x + 0.5) / width], -1), count)
+    centres = _means(regions, np.stack([(y + 0.5) / height, (x + 0.5) / width], -1), count)
     colour = _means(regions, colours, count)
     distances = np.sqrt(((colour[:, None] - colour) ** 2).sum(-1))
     border = np.zeros(count, bool)
     border[np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])] = True
-    touching = _touching(regions, count)
+    adjacent = _adjacent(regions, count)
 
-    connected = _boundary_connectivity(distances, touching, border, sigma_colour)
-    background = 1 - np.exp(-(connected**2) / (2 * sigma_boundary**2))  # eq. 4
-    apart = ((places[:, None] - places) ** 2).sum(-1)
-    near = np.exp(-apart / (2 * sigma_space**2))
-    contrast = (distances * near * background).sum(1)  # eq. 5 and 6
-    contrast *= np.exp(-((places - 0.5) ** 2).sum(1) / (2 * sigma_centre**2))
-    smooth = _optimise(_stretch(contrast), background, distances, touching, border, sigma_colour)
-    rated = _stretch(smooth) ** 2
-    found: npt.NDArray[np.float32] = (rated / (rated + midpoint**2))[regions].astype(np.float32)
-    return found
+    connectivity = boundary_connectivity(distances, adjacent, border, sigma_colour)
+    background = 1 - np.exp(-(connectivity**2) / (2 * sigma_boundary**2))  # w_bg
+    apart = ((centres[:, None] - centres) ** 2).sum(-1)
+    near = np.exp(-apart / (2 * sigma_space**2))  # w_spa
+    contrast = (distances * near * background).sum(1)  # wCtr
+    contrast *= np.exp(-((centres - 0.5) ** 2).sum(1) / (2 * sigma_centre**2))
+    smooth = optimise(_stretch(contrast), background, distances, adjacent, border, sigma_colour)
+    # A sigmoid in log(saliency). It changes no ranking, only the value of the best threshold.
+    squared = _stretch(smooth) ** 2
+    saliency = squared / (squared + midpoint**2)
+    result: npt.NDArray[np.float32] = saliency[regions].astype(np.float32)
+    return result
 
 
 def lab(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """sRGB, uint8 (..., 3), as CIE Lab under D65: L in [0, 100], a and b about -100 to 100."""
+    """CIE Lab colours of sRGB values, under illuminant D65.
+
+    Args:
+        image: sRGB, uint8 (..., 3).
+
+    Returns:
+        float32 (..., 3): L in [0, 100], a and b about -100 to 100.
+    """
     values = image.astype(np.float32) / 255
     linear = np.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92)
     xyz = linear @ _TO_XYZ.T / _WHITE
@@ -89,16 +105,16 @@ def lab(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def superpixels(
     colours: npt.NDArray[np.float32], cell: int, *, compactness: float = 20.0, rounds: int = 4
 ) -> Ints:
-    """Regions of like colour: k-means in colour and place, from a grid of squares.
+    """Regions of similar colour: k-means of colour and position, starting from a grid of squares.
 
     Args:
         colours: CIE Lab, shape (h, w, 3).
-        cell: width of a square of the grid, pixels.
-        compactness: difference in colour that weighs as much as one ``cell`` of distance.
-        rounds: of k-means; a pixel goes to its own square's region or to one of the 8 around.
+        cell: width of a square of the grid, pixels, > 0.
+        compactness: the difference in colour that counts as much as a distance of ``cell`` pixels.
+        rounds: rounds of k-means. A pixel may join the region of its own square or of the 8 around.
 
     Returns:
-        Number of each pixel's region, shape (h, w), without gaps from 0.
+        The region of each pixel, shape (h, w), numbered from 0 without gaps.
     """
     height, width, _ = colours.shape
     rows, columns = max(round(height / cell), 1), max(round(width / cell), 1)
@@ -123,90 +139,122 @@ def superpixels(
 
 
 def _means(regions: Ints, values: Floats, count: int) -> npt.NDArray[np.float64]:
-    """Mean of ``values`` (h, w, C) in each region, (count, C); far away for an empty region."""
+    """Mean of ``values`` (h, w, C) over each region, (count, C); 1e6 for an empty region."""
     flat = regions.ravel()
     sizes = np.bincount(flat, minlength=count)
     channels = np.moveaxis(values, -1, 0).reshape(values.shape[-1], -1)
     sums = np.stack([np.bincount(flat, channel, minlength=count) for channel in channels], 1)
     means = sums / np.maximum(sizes, 1)[:, None]
-    means[sizes == 0] = 1e6
+    means[sizes == 0] = 1e6  # so far from all colours that no pixel joins it
     return means
 
 
-def _touching(regions: Ints, count: int) -> npt.NDArray[np.bool_]:
-    """Which regions share an edge or a corner, (count, count), False on the diagonal."""
-    touching = np.zeros((count, count), bool)
-    for one, other in (
+def _adjacent(regions: Ints, count: int) -> npt.NDArray[np.bool_]:
+    """The pairs of regions that share an edge or a corner, (n, n), False on the diagonal."""
+    adjacent = np.zeros((count, count), bool)
+    for first, second in (
         (regions[:-1], regions[1:]),
         (regions[:, :-1], regions[:, 1:]),
         (regions[:-1, :-1], regions[1:, 1:]),
         (regions[:-1, 1:], regions[1:, :-1]),
     ):
-        touching[one.ravel(), other.ravel()] = True
-    touching |= touching.T
-    np.fill_diagonal(touching, False)
-    return touching
+        adjacent[first.ravel(), second.ravel()] = True
+    adjacent |= adjacent.T
+    np.fill_diagonal(adjacent, False)
+    return adjacent
 
 
-def _boundary_connectivity(
+def boundary_connectivity(
     distances: Floats,
-    touching: npt.NDArray[np.bool_],
+    adjacent: npt.NDArray[np.bool_],
     border: npt.NDArray[np.bool_],
     sigma: float,
 ) -> Floats:
-    """Length of a region's soft surroundings on the border over the root of their area (eq. 3).
+    """Boundary connectivity of regions (sec. 3): BndCon = Len_bnd / sqrt(Area).
 
-    The surroundings are the regions that can be reached over small differences in colour (eq. 1);
-    those of the border reach each other. Differences as small as is usual between touching regions
-    count as none, as in the authors' program.
+    Area(p) = sum_i S(p, i) over all regions i, Len_bnd(p) the same sum over those at the border.
+    S(p, i) = exp(-d_geo² / 2 sigma²), where d_geo(p, i) is the least sum of colour differences
+    along a path from p to i over adjacent regions; all regions at the border count as adjacent.
+
+    Args:
+        distances: differences in colour between regions, shape (n, n).
+        adjacent: bool (n, n).
+        border: bool (n,), the regions that touch the border of the image.
+        sigma: sigma_clr, in units of ``distances``, > 0.
+
+    Returns:
+        BndCon, at least 0, shape (n,); large for background.
     """
-    linked = touching | (border[:, None] & border)
+    linked = adjacent | (border[:, None] & border)
     np.fill_diagonal(linked, False)
     steps = np.where(linked, distances, np.inf)
+    # As in the authors' code, the usual difference between a region and its most similar neighbour
+    # counts as none. Otherwise many small steps through a smooth gradient would add up.
     least = steps.min(1, initial=np.inf)
     usual = least[np.isfinite(least)].mean() if np.isfinite(least).any() else 0.0
-    reach = np.maximum(steps - usual, 0)
-    np.fill_diagonal(reach, 0)
-    for middle in range(len(reach)):  # Floyd and Warshall's shortest paths
-        np.minimum(reach, reach[:, middle, None] + reach[middle], out=reach)
-    within = np.exp(-(reach**2) / (2 * sigma**2))
-    connectivity: Floats = within[:, border].sum(1) / np.sqrt(within.sum(1))
+    geodesic = np.maximum(steps - usual, 0)
+    np.fill_diagonal(geodesic, 0)
+    for middle in range(len(geodesic)):  # shortest paths by Floyd and Warshall
+        np.minimum(geodesic, geodesic[:, middle, None] + geodesic[middle], out=geodesic)
+    similarity = np.exp(-(geodesic**2) / (2 * sigma**2))
+    connectivity: Floats = similarity[:, border].sum(1) / np.sqrt(similarity.sum(1))
     return connectivity
 
 
-def _optimise(
+def optimise(
     contrast: Floats,
     background: Floats,
     distances: Floats,
-    touching: npt.NDArray[np.bool_],
+    adjacent: npt.NDArray[np.bool_],
     border: npt.NDArray[np.bool_],
     sigma: float,
 ) -> Floats:
-    """The smoothest map that is 0 on background and 1 where contrast is high (sec. 4, eq. 9).
+    """The smooth map s that is 0 on background and 1 where contrast is high (sec. 4, eq. 9).
 
-    sum_i w_bg,i s_i^2 + sum_i w_fg,i (s_i - 1)^2 + sum_ij w_ij (s_i - s_j)^2 is least where its
-    gradient, linear in s, is 0.
+    s minimises sum_i w_bg,i s_i² + sum_i w_fg,i (s_i - 1)² + sum_ij w_ij (s_i - s_j)² with w_ij =
+    exp(-d_ij² / 2 sigma²) + 0.1 over pairs of regions that are adjacent, have an adjacent region in
+    common or are both at the border. w_fg is the contrast, or 0 below Otsu's threshold. As in
+    the authors' code, w_bg counts five times.
+
+    Args:
+        contrast: wCtr in [0, 1], shape (n,).
+        background: w_bg in [0, 1], shape (n,).
+        distances: differences in colour d between regions, shape (n, n).
+        adjacent: bool (n, n).
+        border: bool (n,), the regions that touch the border of the image.
+        sigma: sigma_clr, in units of ``distances``, > 0.
+
+    Returns:
+        s, shape (n,).
     """
-    foreground = np.where(contrast >= _otsu(contrast), contrast, 0)
-    linked = touching | (touching.astype(np.float32) @ touching > 0) | (border[:, None] & border)
+    foreground = np.where(contrast >= otsu(contrast), contrast, 0)
+    linked = adjacent | (adjacent.astype(np.float32) @ adjacent > 0) | (border[:, None] & border)
     np.fill_diagonal(linked, False)
-    like = np.where(linked, np.exp(-(distances**2) / (2 * sigma**2)) + 0.1, 0)
-    system = np.diag(like.sum(1) + 5 * background + foreground + 1e-6) - like
-    solved: Floats = np.linalg.solve(system, foreground)
-    return solved
+    weights = np.where(linked, np.exp(-(distances**2) / (2 * sigma**2)) + 0.1, 0)
+    # The cost is least where its gradient is 0: linear equations in s, kept regular by 1e-6.
+    system = np.diag(weights.sum(1) + 5 * background + foreground + 1e-6) - weights
+    solution: Floats = np.linalg.solve(system, foreground)
+    return solution
 
 
 def _stretch(values: Floats) -> Floats:
-    """Values from 0 to 1; 0 where all are the same."""
+    """Values stretched to the range from 0 to 1; all 0 if they are the same."""
     low, high = values.min(), values.max()
     return (values - low) / (high - low) if high - low > 1e-6 else np.zeros_like(values)
 
 
-def _otsu(values: Floats) -> float:
-    """The threshold in [0, 1] whose two sides differ most (Otsu 1979)."""
+def otsu(values: Floats) -> float:
+    """The threshold that separates values best: the largest variance between classes (Otsu 1979).
+
+    Args:
+        values: in [0, 1], any shape.
+
+    Returns:
+        The threshold in [0, 1], the centre of one of 64 bins.
+    """
     counts, edges = np.histogram(values, 64, (0, 1))
     centres = (edges[:-1] + edges[1:]) / 2
     below, mass = np.cumsum(counts), np.cumsum(counts * centres)
     above = below[-1] - below
-    apart = (mass[-1] * below / below[-1] - mass) ** 2 / np.maximum(below * above, 1)
-    return float(centres[int(apart.argmax())])
+    variance = (mass[-1] * below / below[-1] - mass) ** 2 / np.maximum(below * above, 1)
+    return float(centres[int(variance.argmax())])

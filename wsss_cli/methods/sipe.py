@@ -1,11 +1,11 @@
-"""Image-specific prototypes: what the regions of one image look like, and where else they are.
+"""Image-specific prototypes: CAMs from the similarity of each location to a prototype per class.
 
 Chen et al., "Self-supervised Image-specific Prototype Exploration for Weakly Supervised Semantic
-Segmentation", CVPR 2022 (SIPE), sec. 3.2 and 3.3. Maps hold background first and the C classes
+Segmentation", CVPR 2022 (SIPE), sec. 3.2 and 3.3. Maps have background first and the C classes
 after it; h×w is the grid of the CAMs, h'×w' that of the hierarchical features, which may be finer.
 
-``valid`` says where a class may be: 1 for background and the labelled classes where there is image,
-0 for all other classes and in padding.
+``valid`` marks where a class is possible: 1 for background and the labelled classes inside the
+image, 0 for all other classes and in padding.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch.nn import functional
 
 from wsss_cli.methods.cam import normalise
 
-SCRATCH = 16 << 20  # bytes of correlations held at a time
-BLOCKS = 8  # at least: the fewer, the more is worked out on both sides of the diagonal
+SCRATCH = 16 << 20  # bytes of similarities held at a time
+BLOCKS = 8  # at least so many: with fewer, more of the symmetric matrix is computed twice
 
 
 def general_cam(maps: Tensor, valid: Tensor) -> Tensor:
-    """The CAMs of an image and the background that they leave.
+    """The CAMs of an image, with background where no class is activated.
 
-    M_c = relu(m_c) / max relu(m_c) over the valid cells, M_bg = 1 - max_c M_c over the valid
-    classes; all are 0 where they are not valid.
+    M_c = relu(m_c) / max relu(m_c), the maximum over the valid cells, and M_bg = 1 - max_c M_c over
+    the valid classes; all are 0 where they are not valid.
 
     Args:
         maps: class maps (logits), shape (N, C, h, w), C >= 1.
@@ -49,29 +49,30 @@ def seed_regions(
 ) -> Tensor:
     """Structure-aware seed locating (sec. 3.2.1).
 
-    The structure of cell i is s_ij = relu(cos(f_i, f_j)), j over the cells of the image. It belongs
-    to the class whose CAM it overlaps most, by the soft intersection over union
+    The structure of cell i is its similarity to all cells j of the image, s_ij = relu(cos(f_i,
+    f_j)). The cell becomes a seed of the class whose CAM overlaps its structure most, by the soft
+    intersection over union
 
         IoU_ic = sum_j s_ij M_cj / (sum_j s_ij + sum_j M_cj - sum_j s_ij M_cj),
 
-    that of the background weighed by ``background``. Products stand for intersections, as in the
-    public code of the authors.
+    with that of background multiplied by ``background``. Products stand for intersections, as in
+    the authors' code.
 
-    All correlations are (hw)² numbers. They are held for an eighth of the cells i at a time, for
-    fewer if ``scratch`` allows no more, at least for one, so that their memory is bounded whatever
-    the size of the grid: by 16 MiB, or 4 hw bytes where that is more.
+    The similarities are (hw)² numbers. They are computed for blocks of cells i: an eighth of the
+    cells, or as many as fit ``scratch`` bytes, but at least one. So their memory is bounded for
+    grids of any size: by ``scratch``, or by 4 hw bytes if that is more.
 
     Args:
         cam: activations in [0, 1], shape (N, C + 1, h, w), background first.
         features: semantic features f, shape (N, D, h, w).
-        valid: 1 where a class may be, 0 elsewhere, of a shape that broadcasts to that of ``cam``. A
-            cell that is valid for no class (padding) takes part in nothing.
-        background: weight of the background's IoU.
-        scratch: bytes of correlations held at a time.
+        valid: 1 where a class is possible, 0 elsewhere, of a shape that broadcasts to that of
+            ``cam``. Cells that are valid for no class (padding) are left out.
+        background: weight of the background's IoU, > 0.
+        scratch: bytes of similarities held at a time, > 0.
 
     Returns:
-        1 for the class that a cell belongs to, 0 elsewhere: shape, type and device of ``cam``,
-        without gradient. Cells that are valid for no class have none.
+        One-hot seeds, 1 for the class of each cell, of the shape, type and device of ``cam``,
+        without gradient. Cells that are valid for no class are 0 in all maps.
 
     Raises:
         ValueError: shapes that do not fit, or a setting that is not positive.
@@ -81,30 +82,32 @@ def seed_regions(
     if not (background > 0 and scratch > 0):
         raise ValueError(f"not positive: background {background}, scratch {scratch}")
     allowed = valid.expand_as(cam) != 0
-    seen = (cam.float() * allowed).flatten(2)
+    activations = (cam.float() * allowed).flatten(2)
     cells = allowed.any(1, keepdim=True).float().flatten(2)
-    columns = torch.cat([seen, cells], 1).transpose(1, 2)  # (N, hw, C + 2)
+    # One product gives both sums over j: s_ij M_cj with the maps, and s_ij with a map of ones.
+    columns = torch.cat([activations, cells], 1).transpose(1, 2)  # (N, hw, C + 2)
     unit = functional.normalize(features.float().flatten(2), dim=1)
     sums = torch.stack(
-        [_overlaps(*one, scratch) for one in zip(unit, columns, strict=True)]
+        [_similarity_product(*image, scratch) for image in zip(unit, columns, strict=True)]
     ).transpose(1, 2)
-    both, own = sums[:, :-1], sums[:, -1:]
-    either = own + seen.sum(2, keepdim=True) - both
-    iou = (both / either.clamp(min=torch.finfo(either.dtype).tiny)).view_as(cam)
+    intersection, structure = sums[:, :-1], sums[:, -1:]
+    union = structure + activations.sum(2, keepdim=True) - intersection
+    iou = (intersection / union.clamp(min=torch.finfo(union.dtype).tiny)).view_as(cam)
     iou[:, 0] *= background
     winner = iou.masked_fill_(~allowed, -1).argmax(1, keepdim=True)
     return torch.zeros_like(cam).scatter_(1, winner, 1) * allowed
 
 
-def _overlaps(unit: Tensor, columns: Tensor, scratch: int) -> Tensor:
-    """relu(FᵀF) times ``columns``, block by block of its rows.
+def _similarity_product(unit: Tensor, columns: Tensor, scratch: int) -> Tensor:
+    """The matrix s = relu(FᵀF) times ``columns``, computed in blocks of rows of s.
 
-    It is symmetric: a block holds its rows from the diagonal on, and serves the columns below too.
+    s is symmetric, so a block holds only the part of its rows from the diagonal on. Its transpose
+    adds the part of the rows below that lies left of the diagonal.
 
     Args:
         unit: F, features of unit length, shape (D, hw).
         columns: shape (hw, K).
-        scratch: bytes that a block may take.
+        scratch: largest size of a block, bytes.
 
     Returns:
         Shape (hw, K).
@@ -112,12 +115,12 @@ def _overlaps(unit: Tensor, columns: Tensor, scratch: int) -> Tensor:
     count = unit.shape[1]
     most = scratch // (unit.element_size() * count)
     block = max(1, min(most, -(-count // BLOCKS)))
-    held = unit.new_empty(block * count)
+    memory = unit.new_empty(block * count)  # for all blocks in turn
     total = columns.new_zeros(columns.shape)
     for start in range(0, count, block):
         rows = unit[:, start : start + block].T
         end, rest = start + len(rows), count - start
-        similar = held[: len(rows) * rest].view(len(rows), rest)
+        similar = memory[: len(rows) * rest].view(len(rows), rest)
         torch.mm(rows, unit[:, start:], out=similar).relu_()
         total[start:end] += similar @ columns[start:]
         total[end:] += similar[:, len(rows) :].T @ columns[start:end]
@@ -127,8 +130,8 @@ def _overlaps(unit: Tensor, columns: Tensor, scratch: int) -> Tensor:
 def prototypes(seeds: Tensor, hierarchical: Tensor) -> Tensor:
     """Background-aware prototypes: the mean feature of each seed region (sec. 3.2.2).
 
-    p_c = sum_i S_ci f_i / sum_i S_ci. Seeds are brought to the grid of the features, each of its
-    cells with the nearest seed.
+    p_c = sum_i S_ci f_i / sum_i S_ci. Seeds are resized to the grid of the features by the nearest
+    cell.
 
     Args:
         seeds: 0 or 1, shape (N, C + 1, h, w).
@@ -148,13 +151,13 @@ def prototypes(seeds: Tensor, hierarchical: Tensor) -> Tensor:
 
 
 def _nearest(seeds: Tensor, like: Tensor) -> Tensor:
-    """Seeds on the grid of ``like``, and of its type."""
+    """Seeds resized to the grid of ``like`` and converted to its type."""
     size = (like.shape[2], like.shape[3])
     return functional.interpolate(seeds.to(like), size, mode="nearest")
 
 
 def image_specific_cam(prototypes: Tensor, hierarchical: Tensor) -> Tensor:
-    """The image-specific CAM: how much each cell is like each prototype (sec. 3.2.2).
+    """The image-specific CAM: the similarity of each cell to each class's prototype (sec. 3.2.2).
 
     IS_ci = relu(cos(f_i, p_c)).
 
@@ -164,6 +167,7 @@ def image_specific_cam(prototypes: Tensor, hierarchical: Tensor) -> Tensor:
 
     Returns:
         Activations in [0, 1], shape (N, C + 1, h', w'), 0 where prototype or feature is 0.
+        Gradients pass to both.
 
     Raises:
         ValueError: prototypes and features of different length or numbers of images.
@@ -175,7 +179,7 @@ def image_specific_cam(prototypes: Tensor, hierarchical: Tensor) -> Tensor:
     lengths = torch.linalg.vector_norm(hierarchical, dim=1, keepdim=True).clamp(min=1e-12)
     unit = functional.normalize(prototypes, dim=2)
     cosines: Tensor = torch.einsum("nce,nehw->nchw", unit, hierarchical) / lengths
-    return torch.clamp(cosines, 0, 1)  # rounding may pass 1
+    return torch.clamp(cosines, 0, 1)  # a cosine may exceed 1 by rounding
 
 
 def explore(
@@ -187,7 +191,7 @@ def explore(
     *,
     background: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
-    """The CAM of images and, by way of seeds and prototypes, their image-specific CAM (sec. 3.2).
+    """The CAM and the image-specific CAM of images: CAM, seeds, prototypes, similarity (sec. 3.2).
 
     Args:
         maps: class maps (logits), shape (N, C, h, w), C >= 1.
@@ -195,11 +199,11 @@ def explore(
         hierarchical: hierarchical features, shape (N, E, h', w').
         valid, fine_valid: 0 or 1, of a shape that broadcasts to (N, C + 1, h, w), and to the same
             on the finer grid.
-        background: weight of the background's soft IoU among the seeds.
+        background: weight of the background's soft IoU, as of :func:`seed_regions`.
 
     Returns:
-        M of shape (N, C + 1, h, w), as :func:`general_cam`, and IS of shape (N, C + 1, h', w'), as
-        :func:`image_specific_cam`; both are 0 where they are not valid.
+        M of shape (N, C + 1, h, w), as of :func:`general_cam`, and IS of shape (N, C + 1, h', w'),
+        as of :func:`image_specific_cam`; both are 0 where they are not valid.
     """
     cam = general_cam(maps, valid)
     seeds = seed_regions(cam, features, valid, background=background)
@@ -211,23 +215,24 @@ def explore(
 def gsc_loss(cam: Tensor, image_specific: Tensor, valid: Tensor | None = None) -> Tensor:
     """General-specific consistency: the mean of |M - IS| (sec. 3.3).
 
-    Both learn: the CAM to cover what looks like its seeds, the features to tell the regions apart.
+    Gradients pass to both: the CAM learns to cover the regions that resemble its seeds, the
+    features learn to separate the regions.
 
     Args:
-        cam, image_specific: activations, both of shape (N, C + 1, h, w).
+        cam, image_specific: activations M and IS, both of shape (N, C + 1, h, w).
         valid: weights of the mean, of a shape that broadcasts to theirs: 1 for background and
-            labelled classes where there is image, 0 elsewhere. None weighs all alike.
+            labelled classes inside the image, 0 elsewhere. None gives all the same weight.
 
     Returns:
-        The mean, at least 0; 0 if all weights are.
+        A scalar, at least 0; 0 if all weights are 0.
 
     Raises:
         ValueError: maps of different shapes.
     """
     if cam.shape != image_specific.shape:
         raise ValueError(f"CAMs {tuple(cam.shape)}, image-specific {tuple(image_specific.shape)}")
-    apart = (cam - image_specific).abs()
+    difference = (cam - image_specific).abs()
     if valid is None:
-        return apart.mean()
-    weights = valid.expand_as(apart).to(apart)
-    return (apart * weights).sum() / weights.sum().clamp(min=1)
+        return difference.mean()
+    weights = valid.expand_as(difference).to(difference)
+    return (difference * weights).sum() / weights.sum().clamp(min=1)

@@ -1,8 +1,9 @@
-"""A small made-up data set in VOC's layout, hard in the ways that real data is hard.
+"""A small synthetic data set in VOC's layout, with the difficulties of real data.
 
-Five animals with one kind of body, told apart for certain by the head alone, in cluttered places,
-at several scales, one to three to a picture, before and behind things that are no objects but often
-near them.
+Each picture shows one to three animals of five classes, at several scales, in a cluttered
+landscape. All classes have the same body and differ reliably only in the head. Props (stones,
+bushes …) that belong to no class lie behind and in front of the animals; each class is often near
+the same prop.
 """
 
 from wsss_cli.datasets.toy.animals import CLASSES

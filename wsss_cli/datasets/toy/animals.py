@@ -1,8 +1,8 @@
 """The five animals of the toy set.
 
-All have the same body: trunk, legs, tail and pose come from one distribution, whatever the animal,
-and so does every second coat; the others have the animal's usual colour or pattern. What tells them
-apart for certain is the head: so a classifier looks there first, and its activation maps cover the
+All have the same body: trunk, legs, tail and pose have the same distribution for all animals. Half
+of the coats do as well; the other half have the usual colour or pattern of the animal. Only the
+head identifies the animal reliably, so a classifier relies on it, and its activation maps cover the
 head well and the body poorly, as they do on photographs.
 """
 
@@ -50,7 +50,7 @@ _PINK: Colour = (224, 160, 150)
 
 
 # ---- heads ---------------------------------------------------------------------------------------
-# Each in its own units: the skull has about radius 1 about (0, 0); ``yaw`` from -1 to 1 turns the
+# In units of the skull, a circle of about radius 1 around (0, 0). ``yaw``, from -1 to 1, turns the
 # face to the left or right.
 
 
@@ -150,9 +150,9 @@ _HEADS: dict[str, Callable[[Colour, float], list[Piece]]] = {
     "deer": _deer,
     "ram": _ram,
 }
-CLASSES: tuple[str, ...] = tuple(_HEADS)  # the n-th has the n-th two of the coats as its usual
+CLASSES: tuple[str, ...] = tuple(_HEADS)  # usual coats of class n: the n-th pair of _COATS
 _USUAL = dict(zip(CLASSES, ("plain", "patches", "plain", "spots", "stripes"), strict=True))
-_ODD = 0.5  # how often a coat's colour, and its pattern, is not the usual one of its animal
+_ODD = 0.5  # how often the colour, and the pattern, of a coat is drawn from all coats
 
 
 # ---- bodies --------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def make_animal(rng: np.random.Generator, name: str) -> list[Piece]:
     """An animal looking to the right, in units of the length of its trunk, feet at y = 0.
 
     Args:
-        rng: chance; shape and pose of the body follow from it in the same way for every ``name``.
+        rng: random generator; its draws for the body are the same for every ``name``.
         name: one of :data:`CLASSES`.
     """
     usual = 2 * CLASSES.index(name) + int(rng.integers(2)), int(rng.integers(len(_COATS)))
@@ -223,10 +223,10 @@ def dress(rng: np.random.Generator, layer: Rendered, name: str, length: float) -
     """Give a painted animal its fur, the pattern of its coat and light from above, in place.
 
     Args:
-        rng: chance.
-        layer: the animal alone.
-        name: which animal it is.
-        length: of its trunk, in pixels.
+        rng: random generator.
+        layer: a layer with only the animal.
+        name: its class.
+        length: length of its trunk, in pixels.
     """
     shape = layer.parts.shape
     fur = noise(rng, shape, (1.6, 4.0)) * np.float32(0.16)
@@ -252,7 +252,7 @@ def dress(rng: np.random.Generator, layer: Rendered, name: str, length: float) -
 def _pattern(
     rng: np.random.Generator, kind: str, shape: tuple[int, int], length: float
 ) -> Field | None:
-    """Where the coat has its second colour, in [0, 1]; None for a plain coat."""
+    """Share of the coat's second colour by pixel, in [0, 1]; None for a plain coat."""
     if kind == "plain":
         return None
     if kind == "patches":

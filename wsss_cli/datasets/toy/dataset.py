@@ -17,7 +17,7 @@ from wsss_cli.datasets.toy.scene import SMALLEST, SPLITS, Scene, make_scene
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import atomic
 
-_MARK = "toy.json"  # says that a folder is a toy set, and of which parameters
+_MARK = "toy.json"  # marks a folder as a toy set and records its parameters
 _FILES = {
     "JPEGImages": ".jpg",
     "SegmentationClass": ".png",
@@ -39,22 +39,22 @@ def make_toy(
     """Write the toy set: pictures, masks, annotations, saliency maps, lists and ``classes.txt``.
 
     The same parameters give the same files, byte for byte, with the same versions of wsss, NumPy
-    and Pillow. A picture does not depend on how many there are. Files that are there are kept, so
-    that a run that was interrupted can be completed; the lists are written last.
+    and Pillow. A picture does not depend on the number of pictures. Existing files are kept, so an
+    interrupted run can be completed; the lists are written last.
 
     Args:
-        root: a new or empty folder, or one that was begun with the same parameters.
+        root: a new or empty folder, or a toy set started with the same parameters.
         train: number of pictures for training.
         val: number of pictures for validation.
-        seed: seed of all chance.
+        seed: random seed, at least 0.
         size: long side of a picture in pixels, at least 64.
-        on_image: called after each picture, be it drawn or kept.
+        on_image: called after each picture, whether drawn or kept.
 
     Returns:
-        How many pictures were drawn.
+        The number of pictures drawn.
 
     Raises:
-        ConfigurationError: the folder holds something else, or a parameter is out of range.
+        ConfigurationError: the folder has other content, or a parameter is out of range.
     """
     root = Path(root)
     parameters = {"train": train, "val": val, "seed": seed, "size": size}
@@ -80,20 +80,20 @@ def make_toy(
 
 
 def _claim(root: Path, parameters: Mapping[str, int]) -> None:
-    """Make the folders, unless ``root`` holds anything but this very set."""
+    """Make the folders; refuse a ``root`` with any content but this same set."""
     mark = {"made_by": "wsss toy", "version": __version__, **parameters}
     try:
-        found = json.loads((root / _MARK).read_text(encoding="utf-8"))
+        existing = json.loads((root / _MARK).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        # What begins so is left by a run that was killed before its first file had its name.
+        # Temporary files are left behind by a run that was killed while it wrote its first file.
         if root.exists() and any(not e.name.startswith(".wsss-") for e in os.scandir(root)):
             raise ConfigurationError(f"{root}: the folder is not empty; name a new one") from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{root}: not a folder that a toy set can be in") from error
     else:
-        if found != mark:
-            had = found if isinstance(found, dict) else {}
-            other = [f"{key} {had.get(key)}" for key in mark if had.get(key) != mark[key]]
+        if existing != mark:
+            old = existing if isinstance(existing, dict) else {}
+            other = [f"{key} {old.get(key)}" for key in mark if old.get(key) != mark[key]]
             raise ConfigurationError(
                 f"{root}: holds a toy set made otherwise ({', '.join(other)}); name a new folder"
             )
@@ -105,10 +105,10 @@ def _claim(root: Path, parameters: Mapping[str, int]) -> None:
 
 
 def _write(path: Path, content: bytes | str) -> None:
-    """Write a file that is whole when it exists.
+    """Write a file that is complete when it exists.
 
-    Unlike :func:`wsss_cli.files.atomic` this does not wait for the disk: a made-up picture that a
-    power failure takes can be made again, and waiting would be most of the work.
+    Unlike :func:`wsss_cli.files.atomic` this does not wait for the disk, which would take most of
+    the time: a picture lost in a power failure can be drawn again.
     """
     temporary = path.parent / f".wsss-{os.getpid()}-toy.tmp"
     try:
@@ -120,7 +120,7 @@ def _write(path: Path, content: bytes | str) -> None:
 
 
 def _encode(scene: Scene, name: str) -> Iterator[tuple[str, bytes | str]]:
-    """The files of a picture: folder and content."""
+    """Folder and content of each file of a picture."""
     yield "JPEGImages", _as_bytes(Image.fromarray(scene.image), "JPEG", quality=92)
     mask = Image.fromarray(scene.mask)
     mask.putpalette(palette().tobytes())
@@ -136,7 +136,7 @@ def _as_bytes(picture: Image.Image, kind: str, **options: int) -> bytes:
 
 
 def _annotation(scene: Scene, name: str) -> str:
-    """VOC's XML: boxes count from 1 and include their last row and column."""
+    """VOC's XML. Its boxes count from 1 and include their last row and column."""
     height, width = scene.mask.shape
     lines = [
         "<annotation>",

@@ -1,6 +1,7 @@
-"""One picture of the toy set: a scene, its true mask, and a saliency map with its faults.
+"""A picture of the toy set: the scene, its ground-truth mask, and a saliency map with faults.
 
-All of it follows from (seed, split, index), so a picture stays the same however many are made.
+Everything follows from (seed, split, index), so a picture is the same whatever the number of
+pictures.
 """
 
 from __future__ import annotations
@@ -10,29 +11,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsss_cli.classes import IGNORE
 from wsss_cli.datasets.toy.animals import CLASSES, HEAD, LEGS, dress, make_animal
 from wsss_cli.datasets.toy.scenery import GRASS, PROPS, Biome, make_prop, paint_place, scatter
 from wsss_cli.datasets.toy.shapes import Box, Field, Layer, Piece, blur, box, noise, placed
-from wsss_cli.files import IGNORE
 
 SPLITS = ("train", "val")
-SMALLEST = 64  # long side, in pixels; below it heads are specks
+SMALLEST = 64  # long side, in pixels; in smaller pictures heads cannot be recognised
 
 _USUAL = dict(zip(CLASSES, ("log", "toadstools", "trunk", "bush", "fence"), strict=True))
-_SHARE = {1: (0.72, 1.2), 2: (0.54, 0.84), 3: (0.44, 0.62)}  # of the picture's side, by animals
-_FEWEST_PIXELS = 20  # an animal of which less is seen is ignored and not annotated
+_SHARE = {
+    1: (0.72, 1.2),
+    2: (0.54, 0.84),
+    3: (0.44, 0.62),
+}  # size of an animal by the number of animals
+_FEWEST_PIXELS = 20  # animals with fewer visible pixels are ignored and not annotated
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and all that is known of it.
+    """A picture and its ground truth.
 
     Attributes:
-        image: uint8 [H, W, 3].
-        mask: uint8 [H, W]: 0 background, class numbers from 1, 255 along the outlines of animals.
-        saliency: uint8 [H, W], 255 salient, with faults.
-        objects: class and (left, top, right, bottom), in pixels, of each animal that can be seen;
-            pixels at ``right`` and ``bottom`` lie outside.
+        image: uint8 (H, W, 3).
+        mask: uint8 (H, W): 0 background, class numbers from 1, 255 along the outlines of animals.
+        saliency: uint8 (H, W), 255 salient, with faults.
+        objects: class and (left, top, right, bottom), in pixels, of each visible animal; ``right``
+            and ``bottom`` are outside.
     """
 
     image: NDArray[np.uint8]
@@ -43,7 +48,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Animal:
-    """An animal in its place. ``length`` is that of its trunk, in pixels."""
+    """An animal at its place in the picture; ``length`` is that of its trunk, in pixels."""
 
     name: str
     pieces: list[Piece]
@@ -56,7 +61,7 @@ def make_scene(seed: int, split: str, index: int, size: int) -> Scene:
     """Draw picture ``index`` of a split.
 
     Args:
-        seed: of the whole set, at least 0.
+        seed: random seed of the whole set, at least 0.
         split: one of :data:`SPLITS`.
         index: at least 0.
         size: the long side in pixels, at least :data:`SMALLEST`.
@@ -110,7 +115,7 @@ def _overlap(a: Box, b: Box) -> float:
 def _place_animals(
     rng: np.random.Generator, shape: tuple[int, int], horizon: float
 ) -> list[_Animal]:
-    """One to three animals, the farthest first, whose heads do not hide one another."""
+    """One to three animals, the farthest first, none of which hides the head of another."""
     height, width = shape
     frame = (1.0, 1.0, width - 1.0, height - 1.0)
     wanted = int(rng.choice([1, 2, 3], p=[0.36, 0.42, 0.22]))
@@ -153,7 +158,7 @@ def _place_props(
     biome: Biome,
     animals: list[_Animal],
 ) -> tuple[list[list[Piece]], list[list[Piece]]]:
-    """Things behind and before the animals; each animal is often found near the same thing."""
+    """Props behind and in front of the animals; each class is often near the same prop."""
     height, width = shape
     names = [_USUAL[animal.name] for animal in animals if rng.random() < 0.5]
     names += [str(name) for name in rng.choice(list(PROPS), rng.integers(1, 5))]
@@ -186,7 +191,7 @@ def _place_props(
 def _lay_props(
     rng: np.random.Generator, picture: Field, layer: Layer, props: list[list[Piece]]
 ) -> NDArray[np.uint8]:
-    """Paint ``props`` into ``layer`` and lay it over the picture; number of the prop by pixel."""
+    """Paint props into ``layer``, lay it over the picture, and return each pixel's prop number."""
     for pieces in props:
         for piece in pieces:
             layer.paint(piece)
@@ -210,7 +215,7 @@ def _cast_shadow(picture: Field, animal: _Animal) -> None:
 
 
 def _photograph(rng: np.random.Generator, picture: Field) -> NDArray[np.uint8]:
-    """Light, shade and camera: the picture as uint8 [H, W, 3]."""
+    """The picture with light, shade and camera noise, uint8 (H, W, 3)."""
     shape = height, width = picture.shape[1], picture.shape[2]
     light = 1 + noise(rng, shape, (height / 2.5, width / 2.5)) * np.float32(rng.uniform(0, 0.28))
     light *= np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.uniform(-0.18, 0.18)) + 1
@@ -224,13 +229,13 @@ def _photograph(rng: np.random.Generator, picture: Field) -> NDArray[np.uint8]:
     return image
 
 
-# ---- what is known of it -------------------------------------------------------------------------
+# ---- ground truth --------------------------------------------------------------------------------
 
 
 def _truth(
     owner: NDArray[np.uint8], names: list[str]
 ) -> tuple[NDArray[np.uint8], tuple[tuple[str, tuple[int, int, int, int]], ...]]:
-    """The true mask and the objects from the animals' places in the picture."""
+    """Mask and objects from the number of the animal at each pixel."""
     edge = np.zeros(owner.shape, bool)
     down, right = owner[1:] != owner[:-1], owner[:, 1:] != owner[:, :-1]
     edge[1:] |= down
@@ -260,11 +265,11 @@ def _saliency(
     things: NDArray[np.uint8],
     names: list[str],
 ) -> NDArray[np.uint8]:
-    """What a salient-object network might have said, with its usual faults.
+    """A saliency map with the usual faults of a salient-object network.
 
-    It misses a class (in a fifth of the pictures with several), misses a part of an animal (in a
-    third), takes a thing of the background for an object (in a third), is not equally sure of all
-    animals, and has soft edges.
+    It misses a class (in a fifth of the pictures with several classes), misses a part of an animal
+    (in a third), marks a prop as salient (in a third), has different strengths for the animals, and
+    has soft edges.
     """
     strength = np.zeros(256, np.float32)
     strength[1 : len(names) + 1] = rng.uniform(0.75, 1.0, len(names))

@@ -1,4 +1,4 @@
-"""Where the animals of the toy set live: ground, distance, and things that are no objects."""
+"""The landscape of the toy set: ground, sky, trees, grass, and props that belong to no class."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from wsss_cli.datasets.toy.shapes import (
     scaled,
 )
 
-GRASS = 255  # part number of what is too small to be a thing
+GRASS = 255  # part number of grass and flowers, which do not count as props
 
 
 class Biome(NamedTuple):
-    """Colours of a kind of place: the sky, the distance, three of the ground, grass."""
+    """Colours of a landscape: the sky, the distance, three of the ground, two of the grass."""
 
     sky: Colour
     far: Colour
@@ -80,10 +80,10 @@ _BIOMES: tuple[Biome, ...] = (
 
 
 def paint_place(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Field, Biome, float]:
-    """An empty place.
+    """An empty landscape.
 
     Returns:
-        The picture, float32 [3, H, W] in about 0 to 255; its biome; where the ground begins.
+        The picture, float32 (3, H, W) of about 0 to 255; its biome; the first row of the ground.
     """
     height = shape[0]
     biome = _BIOMES[rng.integers(len(_BIOMES))]
@@ -100,7 +100,7 @@ def paint_place(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Field
 
 
 def _paint_distance(rng: np.random.Generator, above: Field, biome: Biome, horizon: float) -> None:
-    """Paint sky and trees over the upper rows of the ground, in place."""
+    """Paint sky and trees over the upper rows of the picture, in place."""
     shape = height, width = above.shape[1], above.shape[2]
     rows = np.arange(height, dtype=np.float32)[:, None]
     sky = 1.1 - 0.2 * rows / height + 0.14 * noise(rng, shape, (width / 9, width / 5)).clip(0, 1)
@@ -117,13 +117,13 @@ def _paint_distance(rng: np.random.Generator, above: Field, biome: Biome, horizo
 
 
 def _line(rng: np.random.Generator, width: int, waves: float) -> Field:
-    """A wavy line: values in about -1 to 1 by column."""
+    """A wavy line: a value of about -1 to 1 for each column."""
     line: Field = noise(rng, (2, width), (2, width / waves))[0]
     return line
 
 
 def scatter(rng: np.random.Generator, layer: Layer, biome: Biome, horizon: float) -> None:
-    """Grass and flowers all over the ground."""
+    """Paint grass and flowers all over the ground."""
     height, width = layer.shape
     count = int(rng.integers(20, 100))
     x = rng.uniform(0, width, count)
@@ -152,8 +152,8 @@ _FLOWERS: tuple[Colour, ...] = (
 )
 
 
-# ---- things that are no objects ------------------------------------------------------------------
-# Each about one unit high, standing on (0, 0).
+# ---- props ---------------------------------------------------------------------------------------
+# Each is about 1 unit high and stands on (0, 0).
 
 Maker = Callable[[np.random.Generator, Biome], list[tuple[Points, Colour, bool]]]
 
@@ -219,7 +219,9 @@ def _fence(rng: np.random.Generator, biome: Biome) -> list[tuple[Points, Colour,
     return pieces
 
 
-PROPS: dict[str, tuple[Maker, float, float]] = {  # maker; height as a share of the picture's
+PROPS: dict[
+    str, tuple[Maker, float, float]
+] = {  # maker; least and greatest height, as a share of the picture's
     "stone": (_stone, 0.1, 0.26),
     "bush": (_bush, 0.18, 0.42),
     "trunk": (_trunk, 0.3, 0.55),
@@ -232,14 +234,15 @@ PROPS: dict[str, tuple[Maker, float, float]] = {  # maker; height as a share of 
 def make_prop(
     rng: np.random.Generator, name: str, biome: Biome, part: int, *, scale: float
 ) -> list[Piece]:
-    """A thing standing on (0, 0), in pixels.
+    """A prop standing on (0, 0), in pixels.
 
     Args:
-        rng: chance.
+        rng: random generator.
         name: one of :data:`PROPS`.
-        biome: where it stands.
-        part: its number in the layer.
-        scale: height of a picture in which it would be near, in pixels.
+        biome: the landscape it stands in.
+        part: its part number in the layer.
+        scale: factor of the heights in :data:`PROPS`, in pixels: the height of the picture, or less
+            for a prop farther away.
     """
     maker, low, high = PROPS[name]
     size = scale * rng.uniform(low, high)

@@ -1,4 +1,4 @@
-"""Polygons, noise and layers: what the pictures of the toy set are drawn with.
+"""Polygons, noise and layers, from which the pictures of the toy set are made.
 
 Coordinates are (x, y) in pixels, x to the right and y down; colours are 0 to 255.
 """
@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Points = NDArray[np.float64]  # [n, 2], x and y
-Field = NDArray[np.float32]  # [H, W], or [3, H, W]: planes of colour are quick to multiply
+Points = NDArray[np.float64]  # (n, 2), x and y
+Field = NDArray[np.float32]  # (H, W), or (3, H, W): separate planes of colour multiply fastest
 Colour = tuple[float, float, float]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-_FINE = 2  # layers are drawn this many times larger, then averaged: soft edges
+_FINE = 2  # layers are drawn this many times larger and then averaged, for soft edges
 _TURN = np.linspace(0, 2 * np.pi, 18, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
-_COVERED = [0] + [255] * 255  # part number -> is anything there
+_COVERED = [0] + [255] * 255  # part number -> 255 where there is any part
 
 
 class Piece(NamedTuple):
@@ -31,8 +31,8 @@ class Piece(NamedTuple):
     Attributes:
         points: its corners.
         colour: its fill.
-        part: number, 1 to 255, that tells in the finished layer what a pixel belongs to.
-        edged: whether it has a darker edge, to stand out from a piece of the same colour.
+        part: number, 1 to 255, of the part of the picture that it belongs to.
+        edged: whether it has a darker edge, which separates it from pieces of the same colour.
     """
 
     points: Points
@@ -42,12 +42,12 @@ class Piece(NamedTuple):
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Points:
-    """An ellipse about (x, y), turned clockwise as seen on the screen."""
+    """An ellipse around (x, y), rotated clockwise on the screen."""
     return np.add(rotated(_CIRCLE * (rx, ry), degrees), (x, y))
 
 
 def limb(spine: ArrayLike, widths: ArrayLike) -> Points:
-    """A ribbon along ``spine`` with the given width at each of its points."""
+    """A ribbon along the points of ``spine`` with a width at each of them."""
     line = np.asarray(spine, dtype=np.float64)
     along = np.empty_like(line)
     along[1:-1], along[0], along[-1] = line[2:] - line[:-2], line[1] - line[0], line[-1] - line[-2]
@@ -57,7 +57,7 @@ def limb(spine: ArrayLike, widths: ArrayLike) -> Points:
 
 
 def rotated(points: Points, degrees: float) -> Points:
-    """``points`` turned about the origin, clockwise as seen on the screen."""
+    """``points`` rotated around the origin, clockwise on the screen."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     turn: Points = points @ np.array([(cos, sin), (-sin, cos)])
     return turn
@@ -66,7 +66,7 @@ def rotated(points: Points, degrees: float) -> Points:
 def placed(
     pieces: Sequence[Piece], at: tuple[float, float], scale: tuple[float, float] = (1.0, 1.0)
 ) -> list[Piece]:
-    """``pieces`` stretched about the origin, which then moves to ``at``."""
+    """``pieces`` scaled around the origin and then moved to ``at``."""
     return [
         Piece(np.add(points * scale, at), colour, part, edged)
         for points, colour, part, edged in pieces
@@ -74,7 +74,7 @@ def placed(
 
 
 def box(pieces: Sequence[Piece], part: int | None = None) -> Box:
-    """(left, top, right, bottom) of the pieces, or of those of one part."""
+    """Bounding box of the pieces, or of those of a given part."""
     points = np.concatenate([p.points for p in pieces if part is None or p.part == part])
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
     return float(left), float(top), float(right), float(bottom)
@@ -86,7 +86,7 @@ def scaled(colour: Colour, factor: float) -> Colour:
 
 
 def blend(a: Colour, b: Colour, share: float) -> Colour:
-    """``a`` with a ``share`` of ``b``."""
+    """A mix of the two colours with a ``share`` of ``b``."""
     return (
         a[0] + (b[0] - a[0]) * share,
         a[1] + (b[1] - a[1]) * share,
@@ -100,10 +100,10 @@ def _rgba(colour: Colour, part: int) -> tuple[int, int, int, int]:
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, float]) -> Field:
-    """Smooth noise in about -1 to 1 with blobs of ``cell`` = (height, width) pixels.
+    """Smooth noise of about -1 to 1 with blobs of ``cell`` = (height, width) pixels.
 
-    A window, at a random place, of a larger field that is made once: most of the time would go
-    into noise otherwise. Blobs come in sizes that are powers of the root of two.
+    It is a random window of a larger field that is computed once, as noise would otherwise take
+    most of the time. Sizes of blobs are rounded to powers of sqrt(2).
     """
     height, width = shape
     steps = round(2 * math.log2(cell[0])), round(2 * math.log2(cell[1]))
@@ -116,17 +116,17 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, f
 
 @functools.lru_cache(maxsize=64)
 def _field(side: int, steps: tuple[int, int]) -> Field:
-    """Noise of ``side`` × ``side`` pixels with blobs of the root of two to the power of steps."""
+    """Noise of ``side`` × ``side`` pixels with blobs of 2 ** (steps / 2) pixels."""
     rows, columns = (max(2, round(side / 2 ** (step / 2))) for step in steps)
     rng = np.random.default_rng([side, *(step + 99 for step in steps)])
     grid = Image.fromarray(rng.random((rows, columns), dtype=np.float32) * 2 - 1)
     field = np.array(grid.resize((side, side), Image.Resampling.BICUBIC))
-    field.flags.writeable = False  # every window looks into it
+    field.flags.writeable = False  # all windows are views of it
     return field
 
 
 def fractal(rng: np.random.Generator, shape: tuple[int, int], cell: float, octaves: int) -> Field:
-    """Noise of several sizes from ``cell`` down by thirds, in about -1 to 1."""
+    """Sum of noise of about -1 to 1 with blobs of ``cell``, a third of it, a ninth, …"""
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
         size = cell / 3**octave
@@ -135,8 +135,8 @@ def fractal(rng: np.random.Generator, shape: tuple[int, int], cell: float, octav
 
 
 def blur(field: Field, radius: float) -> Field:
-    """A field in [0, 1] smoothed, to 8-bit precision; ``radius`` is about that of a Gaussian."""
-    soften = ImageFilter.BoxBlur(radius)  # twice comes near a Gaussian, and is quicker
+    """A smoothed field in [0, 1], to 8-bit precision; ``radius`` is about that of a Gaussian."""
+    soften = ImageFilter.BoxBlur(radius)  # applied twice, close to a Gaussian and faster
     picture = Image.fromarray((field * 255).astype(np.uint8)).filter(soften).filter(soften)
     return np.asarray(picture) * np.float32(1 / 255)
 
@@ -145,10 +145,10 @@ class Rendered(NamedTuple):
     """A finished layer over an area of h × w pixels of the picture.
 
     Attributes:
-        colour: float32 [3, h, w], multiplied by ``cover``.
-        cover: float32 [h, w], share of the pixel that the layer covers.
-        parts: uint8 [h, w], number of the piece at the pixel's centre, 0 where there is none.
-        area: rows and columns of the picture that it lies on.
+        colour: float32 (3, h, w), multiplied by ``cover``.
+        cover: float32 (h, w), the share of each pixel that the layer covers.
+        parts: uint8 (h, w), part number of the piece at the pixel's centre, 0 without a piece.
+        area: rows and columns of the picture that it covers.
     """
 
     colour: Field
@@ -157,23 +157,23 @@ class Rendered(NamedTuple):
     area: tuple[slice, slice]
 
     def over(self, picture: Field) -> None:
-        """Lay this layer over ``picture`` [3, H, W], in place."""
+        """Lay this layer over ``picture`` (3, H, W), in place."""
         below = picture[:, *self.area]
         below *= 1 - self.cover
         below += self.colour
 
 
 class Layer:
-    """Pieces painted one over another on a transparent ground.
+    """Pieces painted over each other on a transparent ground.
 
     Args:
         shape: (H, W) of the picture.
-        around: (left, top, right, bottom) of all that will be painted; None for the whole picture.
+        around: bounding box of everything that will be painted; None for the whole picture.
     """
 
     def __init__(self, shape: tuple[int, int], around: Box | None = None) -> None:
         left, top, right, bottom = around or (0, 0, shape[1], shape[0])
-        # At least one pixel even for what lies outside.
+        # At least 1 × 1 pixel, also for a box outside the picture.
         x0, y0 = (int(np.clip(v - 1, 0, n - 1)) for v, n in ((left, shape[1]), (top, shape[0])))
         x1, y1 = (
             int(np.clip(right + 2, x0 + 1, shape[1])),
@@ -190,7 +190,7 @@ class Layer:
         return corners
 
     def paint(self, piece: Piece) -> None:
-        """Paint one piece over what is there."""
+        """Paint a piece over the pieces painted before."""
         corners = self._corners(piece.points)
         self._draw.polygon(corners, fill=_rgba(piece.colour, piece.part))
         if piece.edged:
@@ -203,7 +203,7 @@ class Layer:
         self._draw.line(self._corners(points), fill=fill, width=max(1, round(width * _FINE)))
 
     def render(self) -> Rendered:
-        """The layer with soft edges."""
+        """The finished layer, with soft edges."""
         *planes, parts = self._image.split()
         colour = np.empty((3, *self.shape), np.float32)
         for target, plane in zip(colour, planes, strict=True):

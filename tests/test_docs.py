@@ -1,4 +1,6 @@
-"""README stays true: what it shows parses and runs, what it names exists, its defaults are ours."""
+"""The documents stay true: their commands parse and run, the files they name exist, and the
+defaults they state are those of the tools.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +22,46 @@ from wsss_cli.files import read_label_map, write_label_map
 from wsss_cli.records import parse
 
 REPOSITORY = Path(__file__).parents[1]
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-PROSE = re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)
+PATHS = ("README.md", "wsss_cli/commands/README.md", "examples/README.md")
+README, REFERENCE, RECIPES = DOCUMENTS = [
+    (REPOSITORY / path).read_text(encoding="utf-8") for path in PATHS
+]
+TEXT = "\n".join(DOCUMENTS)
 
-# Options of other programs than ours that README shows.
+
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+
+
+PROSE = without_blocks(TEXT)
+
+# Options of other programs than ours that the documents show.
 FOREIGN = {"--nproc-per-node"}
+# Old names of options, in the change log.
+CHANGES = (REPOSITORY / "wsss_cli/CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str, text: str = README) -> list[str]:
+def blocks(language: str, text: str = TEXT) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
-def section(title: str, level: str = "##") -> str:
-    found = re.search(
-        rf"^{level} {re.escape(title)}\n(.*?)(?=^{level} |^## |\Z)", README, flags=re.M | re.S
+def section(title: str, level: str = "##", text: str = README) -> str:
+    match = re.search(
+        rf"^{level} {re.escape(title)}\n(.*?)(?=^{level} |^## |\Z)", text, flags=re.M | re.S
     )
-    assert found, f"README has no section '{title}'"
-    return found[1]
+    assert match, f"there is no section '{title}'"
+    return match[1]
+
+
+def of_tool(name: str) -> str:
+    """The section of a tool in the reference."""
+    return section(name, "###", REFERENCE)
+
+
+def anchors(text: str) -> set[str]:
+    """The names that links to the headings of a document bear, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", without_blocks(text), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def simple_commands(script: str) -> Iterator[list[str]]:
@@ -88,10 +113,10 @@ def parsed(words: list[str]) -> None:
         rest = [*context._protected_args, *context.args]
         if not rest:
             return
-        name, found, rest = command.resolve_command(context, rest)
-        assert found is not None
-        context = found.make_context(name, rest, parent=context)
-        command = found
+        name, inner, rest = command.resolve_command(context, rest)
+        assert inner is not None
+        context = inner.make_context(name, rest, parent=context)
+        command = inner
 
 
 @pytest.fixture
@@ -101,9 +126,9 @@ def no_files(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def commands_of(name: str) -> list[click.Command]:
-    found = cli.get_command(click.Context(cli), name)
-    assert found is not None
-    return list(found.commands.values()) if isinstance(found, click.Group) else [found]
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return list(command.commands.values()) if isinstance(command, click.Group) else [command]
 
 
 def options_of(name: str) -> dict[str, click.Option]:
@@ -123,11 +148,9 @@ OURS = {flag for name in COMMANDS for flag in options_of(name)} | {"--config", "
 
 
 def test_the_blocks_are_read_as_a_shell_does() -> None:
-    script = (
-        "A=1 wsss toy 'my dir' --size 64 \\\n  --val 1 > x |\n  wsss eval # all\nls; wsss view &\n"
-    )
+    script = "A=1 wsss toy 'my dir' --size 64 \\\n  --num-val 1 > x |\n  wsss eval # all\nls; wsss view &\n"
     assert list(our_commands(script)) == [
-        ["toy", "my dir", "--size", "64", "--val", "1"],
+        ["toy", "my dir", "--size", "64", "--num-val", "1"],
         ["eval"],
         ["view"],
     ]
@@ -171,19 +194,38 @@ def test_records_and_settings_shown_are_valid() -> None:
 
 
 def test_every_tool_has_its_section_with_an_example_and_no_other_has() -> None:
-    titles = re.findall(r"^### (.+)$", section("The tools"), flags=re.M)
+    titles = re.findall(r"^### (.+)$", REFERENCE, flags=re.M)
     assert titles == list(COMMANDS)
     for name in COMMANDS:
-        calls = [
-            words for script in blocks("sh", section(name, "###")) for words in our_commands(script)
-        ]
+        calls = [words for script in blocks("sh", of_tool(name)) for words in our_commands(script)]
         assert name in [words[0] for words in calls]
+
+
+def test_the_reference_has_the_stages_of_the_help_in_order() -> None:
+    stages = list(dict.fromkeys(stage for stage, _ in COMMANDS.values()))
+    titles = re.findall(r"^## (.+)$", REFERENCE, flags=re.M)
+    assert [title for title in titles if title in stages] == stages
+    for name, (stage, _) in COMMANDS.items():
+        assert f"### {name}\n" in section(stage, text=REFERENCE)
+
+
+def test_readme_links_to_every_tool_in_order() -> None:
+    links = re.findall(
+        r"\[`([a-z-]+)`\]\(wsss_cli/commands/README\.md#([a-z-]+)\)", section("The tools")
+    )
+    assert links == [(name, name) for name in COMMANDS]
+
+
+def test_readme_is_short_and_shows_the_methods_early() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 300
+    assert next(i for i, line in enumerate(lines, 1) if line.startswith("| method |")) <= 60
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_options_in_a_section_are_those_of_the_tool_with_their_defaults(name: str) -> None:
     options = options_of(name)
-    for line in section(name, "###").splitlines():
+    for line in of_tool(name).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if not line.startswith("| `"):
             continue
@@ -194,38 +236,64 @@ def test_the_options_in_a_section_are_those_of_the_tool_with_their_defaults(name
         defaults = [cells[1]] if len(named) == 1 else cells[1].split(", ")
         if len(defaults) == 1:
             defaults *= len(named)
-        for option, said in zip(named, defaults, strict=True):
-            assert_default(option, said.replace("`", ""), line)
+        for option, shown in zip(named, defaults, strict=True):
+            assert_default(option, shown.replace("`", ""), line)
 
 
-def assert_default(option: click.Option, said: str, line: str) -> None:
-    """What a table says is the option's default; words may explain what has none of its own."""
+def assert_default(option: click.Option, shown: str, line: str) -> None:
+    """A table shows the option's default; words may explain one that click does not know."""
     default = option.default
     if option.required:
-        assert said == "needed", line
+        assert shown == "needed", line
     elif isinstance(default, bool):
-        assert said == ("on" if default else "off"), line
+        assert shown == ("on" if default else "off"), line
     elif isinstance(default, int | float):
-        assert float(said) == default, line
+        assert float(shown) == default, line
     elif isinstance(default, str):
-        assert said == default, line
+        assert shown == default, line
     else:
-        assert not said.isdigit(), line
+        assert not shown.isdigit(), line
 
 
 def test_no_option_is_named_that_does_not_exist() -> None:
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", README))
-    assert named - FOREIGN <= OURS
+    assert options_in(TEXT) - FOREIGN <= OURS
+
+
+def options_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text))
+
+
+def test_the_change_log_names_options_that_exist_or_are_deprecated() -> None:
+    old = {
+        flag
+        for name in COMMANDS
+        for command in commands_of(name)
+        for flag in getattr(command, "renamed", {})
+    }
+    assert "\n## [Unreleased]\n" in CHANGES
+    deprecated = CHANGES.split("### Deprecated")[1]
+    assert old <= options_in(deprecated) <= OURS | old
+    assert options_in(CHANGES.split("### Deprecated")[0]) <= OURS
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_file_linked_and_every_heading_linked_to_is_there(path: str) -> None:
+    document = REPOSITORY / path
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", document.read_text(encoding="utf-8"))
+    assert links
+    for name, anchor in links:
+        linked = document.parent / name if name else document
+        assert linked.exists(), name
+        if anchor:
+            assert anchor in anchors(linked.read_text(encoding="utf-8")), f"{name}#{anchor}"
 
 
 def test_every_file_and_target_named_is_there() -> None:
-    linked = re.findall(r"\]\(([^)#]+)\)", README)
-    named = re.findall(r"(?<![\w/])(?:examples|tests|wsss_cli)/[\w/.-]*[\w/]", README)
-    assert linked
+    named = re.findall(r"(?<![\w/.])(?:examples|tests|wsss_cli)/[\w/.-]*[\w/]", TEXT)
     assert named
-    assert [name for name in linked + named if not (REPOSITORY / name).exists()] == []
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
     targets = set(re.findall(r"^([a-z0-9]+):", (REPOSITORY / "Makefile").read_text(), flags=re.M))
-    shown = re.findall(r"(?:`|^)make ([a-z0-9]+)", README, flags=re.M)
+    shown = re.findall(r"(?:`|^)make ([a-z0-9]+)", TEXT, flags=re.M)
     assert set(shown) <= targets
     assert {"demo", "test"} <= set(shown)
 
@@ -277,8 +345,8 @@ def small_voc(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_examples_of_the_tools_and_of_python_run_one_after_another(
     small_voc: Path, shell: Callable[..., Any]
 ) -> None:
-    script = "".join(blocks("sh", section("The tools"))).replace(
-        "--train 400 --val 100", "--train 2 --val 1"
+    script = "".join("".join(blocks("sh", of_tool(name))) for name in COMMANDS).replace(
+        "--num-train 400 --num-val 100", "--num-train 2 --num-val 1"
     )
     shell(f"set -e\n{script}", check=0, timeout=300)
     assert {path.suffix for path in Path("out/pseudo").iterdir()} == {".png"}

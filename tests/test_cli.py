@@ -99,7 +99,8 @@ def test_the_help_lists_the_commands_under_their_stages(run: Run) -> None:
 
 def test_help_imports_no_torch(workdir: Path) -> None:
     Path("torch.py").write_text("raise SystemExit('torch was imported')")
-    environment = {**os.environ, "PYTHONPATH": "."}
+    paths = [".", *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     for name in ([], *[[*name.split()] for name, _ in commands()]):
         done = subprocess.run(
             [sys.executable, "-c", "from wsss_cli.cli import main; main()", *name, "--help"],

@@ -148,7 +148,10 @@ OURS = {flag for name in COMMANDS for flag in options_of(name)} | {"--config", "
 
 
 def test_the_blocks_are_read_as_a_shell_does() -> None:
-    script = "A=1 wsss toy 'my dir' --size 64 \\\n  --num-val 1 > x |\n  wsss eval # all\nls; wsss view &\n"
+    script = (
+        "A=1 wsss toy 'my dir' --size 64 \\\n"
+        "  --num-val 1 > x |\n  wsss eval # all\nls; wsss view &\n"
+    )
     assert list(our_commands(script)) == [
         ["toy", "my dir", "--size", "64", "--num-val", "1"],
         ["eval"],

@@ -298,6 +298,9 @@ def test_every_file_and_target_named_is_there() -> None:
     targets = set(re.findall(r"^([a-z0-9]+):", (REPOSITORY / "Makefile").read_text(), flags=re.M))
     shown = re.findall(r"(?:`|^)make ([a-z0-9]+)", TEXT, flags=re.M)
     assert set(shown) <= targets
+    methods = re.findall(r"(?:`|^)make voc6?-([a-z0-9]+)", TEXT, flags=re.M)
+    assert methods
+    assert [name for name in methods if not (REPOSITORY / f"examples/{name}.mk").exists()] == []
     assert {"demo", "test"} <= set(shown)
 
 

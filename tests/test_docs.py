@@ -19,7 +19,7 @@ from PIL import Image
 
 from wsss_cli.cli import COMMANDS, cli
 from wsss_cli.files import read_label_map, write_label_map
-from wsss_cli.records import parse
+from wsss_cli.records import KEYS, parse
 
 REPOSITORY = Path(__file__).parents[1]
 PATHS = ("README.md", "wsss_cli/commands/README.md", "examples/README.md")
@@ -191,6 +191,13 @@ def test_records_and_settings_shown_are_valid() -> None:
         for table, settings in tomllib.loads(text).items():
             known = {param.name for command in commands_of(table) for param in command.params}
             assert {name.replace("-", "_") for name in settings} <= known
+
+
+def test_the_table_of_record_keys_is_that_of_the_code() -> None:
+    cells = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", section("Records and files"), flags=re.M)
+    table = {key: (what, made_by.replace("`", "")) for key, what, made_by in cells}
+    assert table == {name: (key.what, key.made_by) for name, key in KEYS.items()}
+    assert list(table) == list(KEYS)
 
 
 # ---- what it names ----

@@ -370,7 +370,7 @@ def test_the_examples_of_the_tools_and_of_python_run_one_after_another(
     assert 255 not in read_label_map(record["pseudo"])
     Path("wsss.toml").write_text("".join(blocks("toml")))
     bare = "wsss index voc VOC2012 | wsss make-cam | wsss random-walk"
-    assert bare in section("Records and files")
+    assert bare in section("Settings", text=REFERENCE)
     assert [record["id"] for record in shell(bare, check=0).records] == [
         "2007_000030",
         "2007_000031",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -375,5 +376,123 @@ def test_the_examples_of_the_tools_and_of_python_run_one_after_another(
         "2007_000030",
         "2007_000031",
     ]
-    for code in blocks("python"):
+    for code in blocks("python", section("From Python")):
         exec(compile(code, "README.md", "exec"), {})
+
+
+# ---- the worked examples of how to contribute ----
+
+IMPORTS = {
+    "wsss_cli/methods/peak.py": "from torch import Tensor",
+    "wsss_cli/models/peak.py": """
+import torch
+from torch import Tensor
+from wsss_cli.methods.peak import peak_scores
+from wsss_cli.models.cam import CamNetwork
+""",
+    "wsss_cli/training/peak.py": """
+from wsss_cli.models.peak import PeakNetwork
+from wsss_cli.training.cam import classification_loss
+from wsss_cli.training.loop import Loss
+""",
+    "wsss_cli/models/networks.py": "from wsss_cli.models.peak import PeakNetwork",
+    "wsss_cli/models/tiny.py": """
+from itertools import accumulate, pairwise
+from torch import Tensor, nn
+from wsss_cli.models.base import Backbone
+""",
+    "wsss_cli/models/backbones.py": "from wsss_cli.models.tiny import Tiny",
+    "wsss_cli/datasets/pairs.py": """
+from collections.abc import Iterator
+from pathlib import Path
+from wsss_cli.datasets.folder import OnError
+from wsss_cli.records import Record
+""",
+    "wsss_cli/commands/index.py": """
+from functools import partial
+from wsss_cli.datasets.pairs import pair_records
+""",
+    "wsss_cli/tools/fill.py": """
+import numpy as np
+from wsss_cli import files
+from wsss_cli.stage import Job, RecordTool
+""",
+    "wsss_cli/commands/fill.py": """
+from typing import Any
+from wsss_cli.commands import _frame, _options
+from wsss_cli.stage import Stage
+from wsss_cli.tools.fill import Filler
+""",
+}
+
+
+def parts(block: str) -> list[tuple[str, str, str]]:
+    """The files that a worked example adds or edits: path, remark, code."""
+    pieces = re.split(r"^# (wsss_cli/[\w/.]+)(.*)\n", block, flags=re.M)[1:]
+    return list(zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True))
+
+
+def apply(path: str, remark: str, code: str) -> None:
+    """Write a part of a worked example into the copy of the package in the working directory."""
+    file = Path(path)
+    old = file.read_text() if file.exists() else ""
+    row = re.search(r"a row of (\w+)", remark)
+    if "train_cam.py" in remark:
+        old = Path("wsss_cli/commands/train_cam.py").read_text()
+        start = old.index("    from wsss_cli.training.cam import")
+        imports = (
+            "from wsss_cli.training.cam import train_classifier",
+            "from wsss_cli.training.peak import peak_loss",
+        )
+        new = old[:start] + "".join(f"    {line}\n" for line in (*imports, code))
+    elif row:
+        new, count = re.subn(
+            rf"^({row[1]}\b.* = {{\n)", lambda match: match[1] + code, old, flags=re.M
+        )
+        assert count == 1, path
+    elif old and (name := re.match(r"[A-Z]+ = ", code)):
+        new, count = re.subn(rf"^{name[0]}.*\n", lambda match: code, old, flags=re.M)
+        assert count == 1, path
+    else:
+        new = old + code
+    future = "from __future__ import annotations\n"
+    file.write_text(f"{future}{IMPORTS.get(path, '')}\n{new.replace(future, '')}")
+
+
+def test_the_worked_examples_of_contributing_work(
+    small_voc: Path, shell: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(REPOSITORY / "wsss_cli", "wsss_cli")
+    examples = [parts(block) for block in blocks("python", section("Contributing"))]
+    assert len(examples) == 4
+    assert {path for example in examples for path, _, _ in example} >= set(IMPORTS)
+    for example in examples:
+        for path, remark, code in example:
+            apply(path, remark, code)
+    monkeypatch.setenv("PYTHONPATH", str(small_voc))
+    monkeypatch.setenv("WSSS_PEAK_TRAIN_EPOCHS", "1")
+    monkeypatch.setenv("WSSS_PEAK_TRAIN_CROP", "64")
+    monkeypatch.setenv("WSSS_PEAK_TRAIN_RESIZE", "64,96")
+    shell(
+        """
+        set -e
+        wsss index voc VOC2012 > train.jsonl
+        wsss peak-train train.jsonl --classes voc --backbone tiny --weights none -o peak.pt
+        wsss make-cam train.jsonl -c peak.pt -o cam > cam.jsonl
+        wsss make-aff-labels cam.jsonl -o aff > aff.jsonl
+        wsss train-aff aff.jsonl -c peak.pt -o aff.pt
+        wsss random-walk aff.jsonl -c aff.pt -o pseudo | wsss fill -o filled > filled.jsonl
+        """,
+        check=0,
+    )
+    filled = [parse(line) for line in Path("filled.jsonl").read_text().splitlines()]
+    assert [record["pseudo"] for record in filled] == [f"filled/{r['id']}.png" for r in filled]
+    assert len(filled) == 2
+    write_label_map("mask.png", np.full((4, 4), 255, np.uint8), {})
+    shell('echo \'{"id": "x", "pseudo": "mask.png"}\' | wsss fill', check=0)
+    assert not read_label_map("out/fill/x.png").any()
+    Path("pairs").mkdir()
+    Path("pairs/a.jpg").symlink_to(small_voc / "photos/2007_000030.jpg")
+    assert shell("wsss index pairs pairs", check=0).records == [
+        {"id": "a", "image": "pairs/a.jpg", "mask": "pairs/a.png"}
+    ]

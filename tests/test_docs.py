@@ -302,7 +302,9 @@ def test_every_file_linked_and_every_heading_linked_to_is_there(path: str) -> No
 def test_every_file_and_target_named_is_there() -> None:
     named = re.findall(r"(?<![\w/.])(?:examples|tests|wsss_cli)/[\w/.-]*[\w/]", TEXT)
     assert named
-    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+    missing = {name for name in named if not (REPOSITORY / name).exists()}
+    # The new files of the worked examples, which a test below writes.
+    assert missing <= set(IMPORTS) | {"wsss_cli/commands/peak_train.py"}
     targets = set(re.findall(r"^([a-z0-9]+):", (REPOSITORY / "Makefile").read_text(), flags=re.M))
     shown = re.findall(r"(?:`|^)make ([a-z0-9]+)", TEXT, flags=re.M)
     assert set(shown) <= targets
@@ -390,11 +392,7 @@ from torch import Tensor
 from wsss_cli.methods.peak import peak_scores
 from wsss_cli.models.cam import CamNetwork
 """,
-    "wsss_cli/training/peak.py": """
-from wsss_cli.models.peak import PeakNetwork
-from wsss_cli.training.cam import classification_loss
-from wsss_cli.training.loop import Loss
-""",
+    "wsss_cli/training/peak.py": "from wsss_cli.training.cam import classification_loss",
     "wsss_cli/models/networks.py": "from wsss_cli.models.peak import PeakNetwork",
     "wsss_cli/models/tiny.py": """
 from itertools import accumulate, pairwise

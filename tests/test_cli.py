@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_no_flag_is_declared_twice(name: str, command: click.Command) -> None:
 
 def test_the_list_of_commands_is_that_of_the_modules(run: Run) -> None:
     context = click.Context(cli, info_name="wsss")
-    for name, line in COMMANDS.items():
+    for name, (_, line) in COMMANDS.items():
         command = cli.get_command(context, name)
         assert command is not None
         assert command.help is not None
@@ -73,9 +74,33 @@ def test_the_list_of_commands_is_that_of_the_modules(run: Run) -> None:
     assert run(check=0).out == shown
 
 
+def test_the_help_lists_the_commands_under_their_stages(run: Run) -> None:
+    listed = run("--help", check=0).out.split("Options:")[1]
+    stages: dict[str, list[str]] = {}
+    for line in listed.splitlines():
+        if heading := re.fullmatch(r"(\w+):", line):
+            stages[heading[1]] = []
+        elif (entry := re.match(r"  ([a-z-]+) ", line)) and stages:
+            stages[list(stages)[-1]].append(entry[1])
+    assert list(stages) == [
+        "Data",
+        "Classifiers",
+        "Maps",
+        "Refinement",
+        "Segmentation",
+        "Measuring",
+        "Settings",
+    ]
+    assert [name for names in stages.values() for name in names] == list(COMMANDS)
+    assert {name: stage for stage, names in stages.items() for name in names} == {
+        name: stage for name, (stage, _) in COMMANDS.items()
+    }
+
+
 def test_help_imports_no_torch(workdir: Path) -> None:
     Path("torch.py").write_text("raise SystemExit('torch was imported')")
-    environment = {**os.environ, "PYTHONPATH": "."}
+    paths = [".", *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     for name in ([], *[[*name.split()] for name, _ in commands()]):
         done = subprocess.run(
             [sys.executable, "-c", "from wsss_cli.cli import main; main()", *name, "--help"],

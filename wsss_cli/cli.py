@@ -14,33 +14,33 @@ import click
 
 from wsss_cli import __version__
 
-# Name and first line of the help of each tool; the module is the name with underscores.
-# Kept here so that `wsss --help` imports no tool; a test compares them with the tools' own.
-COMMANDS: dict[str, str] = {
-    "index": "Print the records of a data set on disk.",
-    "saliency": "Write saliency maps of photographs.",
-    "toy": "Make a small made-up data set in VOC's layout.",
-    "train-cam": "Train a classifier on image-level labels.",
-    "make-cam": "Write class activation maps.",
-    "make-aff-labels": "Write the confident regions of CAMs as label maps.",
-    "train-aff": "Train AffinityNet on confident regions.",
-    "random-walk": "Spread CAMs along semantic affinities into pseudo-masks.",
-    "crf": "Refine CAMs, scores or label maps with a dense CRF or PAMR.",
-    "erase": "Mine the most activated regions of CAMs and erase them.",
-    "eps-train": "Train a classifier on labels and saliency maps.",
-    "sipe-train": "Train a classifier with image-specific prototypes (SIPE).",
-    "train-seg": "Train a DeepLab segmentation network.",
-    "predict": "Write label maps predicted by a segmentation network.",
-    "eval": "Measure label maps or CAMs against true masks.",
-    "view": "Draw images, maps and masks side by side.",
-    "config": "Print the settings in force and where each came from.",
+# Stage of each tool and the first line of its help; the module is the name with underscores.
+# Kept here so that `wsss --help` imports no tool; a test compares the lines with the tools' own.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "index": ("Data", "Print the records of a data set on disk."),
+    "saliency": ("Data", "Write saliency maps of photographs."),
+    "toy": ("Data", "Make a small synthetic data set in VOC's layout."),
+    "train-cam": ("Classifiers", "Train a classifier on image-level labels."),
+    "eps-train": ("Classifiers", "Train a classifier on labels and saliency (EPS, EPS++)."),
+    "sipe-train": ("Classifiers", "Train a classifier with image-specific prototypes (SIPE)."),
+    "make-cam": ("Maps", "Write class activation maps."),
+    "erase": ("Maps", "Mine the most activated regions and erase them (AE-PSL)."),
+    "make-aff-labels": ("Refinement", "Write the confident regions of CAMs as label maps."),
+    "train-aff": ("Refinement", "Train AffinityNet on confident regions."),
+    "random-walk": ("Refinement", "Propagate CAMs along semantic affinities to pseudo-masks."),
+    "crf": ("Refinement", "Refine CAMs, scores or label maps with a dense CRF or PAMR."),
+    "train-seg": ("Segmentation", "Train a DeepLab segmentation network."),
+    "predict": ("Segmentation", "Write label maps predicted by a segmentation network."),
+    "eval": ("Measuring", "Measure label maps or CAMs against true masks."),
+    "view": ("Measuring", "Draw images, maps and masks side by side."),
+    "config": ("Settings", "Print the settings in effect and the source of each."),
 }
 
 SETTINGS_FILE = "wsss.toml"
 
 
 class LazyGroup(click.Group):
-    """Finds a tool by name, imports it on use, and ends the process as the contract says."""
+    """Imports a tool only when it is called, and ends the process with the right exit code."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -49,8 +49,8 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"wsss_cli.commands.{name.replace('-', '_')}")
-        found: click.Command = module.command
-        return found
+        command: click.Command = module.command
+        return command
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -62,8 +62,13 @@ class LazyGroup(click.Group):
         return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        width = max(map(len, COMMANDS))  # one column under all headings
+        stages: dict[str, list[tuple[str, str]]] = {}
+        for name, (stage, line) in COMMANDS.items():
+            stages.setdefault(stage, []).append((name.ljust(width), line))
+        for stage, rows in stages.items():
+            with formatter.section(stage):
+                formatter.write_dl(rows)
 
     def invoke(self, context: click.Context) -> Any:
         """Run the tool; a closed pipe ends it quietly."""
@@ -84,7 +89,7 @@ class LazyGroup(click.Group):
             raise click.exceptions.Exit(0) from None
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run and exit: 0 well, 1 failures, 2 usage or configuration, 130 interrupted."""
+        """Run and exit: 0 success, 1 failures, 2 usage or configuration, 130 interrupted."""
         kwargs["standalone_mode"] = False
         try:
             code = super().main(*args, **kwargs)
@@ -104,7 +109,7 @@ class LazyGroup(click.Group):
 
 
 def _hush() -> None:
-    """Whoever read us has seen enough; what is still buffered must not raise at exit."""
+    """Discard stdout: its reader has gone, and the rest of the buffer must not raise at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -120,15 +125,16 @@ def _hush() -> None:
     metavar="FILE",
     envvar="WSSS_CONFIG",
     type=click.Path(dir_okay=False),
-    help=f"Settings file.  [default: {SETTINGS_FILE}, if there]",
+    show_default=f"{SETTINGS_FILE}, if it exists",
+    help="Settings file.",
 )
 @click.version_option(__version__, prog_name="wsss", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context, settings: str | None) -> None:
-    """From photographs with image-level labels to pixel masks and a trained network.
+    """Make pixel masks from image-level labels, and train a segmentation network on them.
 
-    Tools read records (one JSON object a line, one line an image) from files or stdin, write their
-    files under --out, and print the records with what they made added:
+    Tools read records (one JSON object per line and image) from files or stdin, write their files
+    to --out, and print the records with the paths of these files added:
 
     \b
       wsss index voc VOC2012 --split train |

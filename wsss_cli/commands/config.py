@@ -22,7 +22,7 @@ _FROM = {
 @click.option("--changed", is_flag=True, help="Only settings that differ from the defaults.")
 @click.pass_context
 def command(context: click.Context, names: tuple[str, ...], changed: bool) -> None:
-    """Print the settings in force and where each came from.
+    """Print the settings in effect and the source of each.
 
     Reads no records. Prints one line an option: its table and name as in wsss.toml, its value, and
     its source: environment, file or default. The command line overrides all three.

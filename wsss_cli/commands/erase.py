@@ -72,7 +72,7 @@ def command(
     stage: dict[str, Any],
     **settings: Any,
 ) -> None:
-    """Mine the most activated regions of CAMs and erase them.
+    """Mine the most activated regions and erase them (AE-PSL).
 
     Reads records with `image` and `cam`, and `mined` of the step before if there was one. Adds
     `mined`: OUT/mined/ID.png, a label map of the regions mined so far, 255 where two classes claim

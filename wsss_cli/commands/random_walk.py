@@ -45,7 +45,7 @@ def command(
     stage: dict[str, Any],
     **settings: Any,
 ) -> None:
-    """Spread CAMs along semantic affinities into pseudo-masks.
+    """Propagate CAMs along semantic affinities to pseudo-masks.
 
     Reads records with `image` and `cam`; adds `pseudo`: OUT/ID.png, a label map, and with --scores
     `scores`: OUT/ID.npz, the walked maps. The background walks too: the maps' own background where

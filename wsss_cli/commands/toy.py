@@ -33,7 +33,7 @@ from wsss_cli.commands import _frame, _options
 )
 @_options.seed_option
 def command(folder: str, num_train: int, num_val: int, size: int, seed: int) -> None:
-    """Make a small made-up data set in VOC's layout.
+    """Make a small synthetic data set in VOC's layout.
 
     Five animals with one kind of body, told apart by the head, in cluttered places. Writes
     below DIR: JPEGImages, Annotations, SegmentationClass, Saliency (maps with the faults of real

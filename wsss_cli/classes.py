@@ -16,6 +16,7 @@ import numpy.typing as npt
 from wsss_cli.errors import ConfigurationError, WsssError
 
 BACKGROUND = "background"
+IGNORE = 255  # in a label map: a pixel without a known label
 MAX_CLASSES = 254  # 0 is background and 255 is ignored
 
 VOC: tuple[str, ...] = (

@@ -11,7 +11,14 @@ from wsss_cli.commands import _options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-positive = click.FloatRange(min=0, min_open=True)
+# Name and output strides, the default first: `models.backbones.BACKBONES`, without torch.
+BACKBONES = {
+    "efficientnet-lite0": (16, 32, 8),
+    "resnet50": (16, 8, 32),
+    "resnet101": (16, 8, 32),
+    "resnet38": (8,),
+    "vgg16": (8,),
+}
 
 
 def low_high(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -39,8 +46,51 @@ scale_option = click.option(
 )
 
 
+def _output_stride_option(default: str) -> Callable[[F], F]:
+    strides = sorted({stride for offered in BACKBONES.values() for stride in offered})
+    return click.option(
+        "--output-stride",
+        default=None,
+        show_default=default,
+        type=click.IntRange(min=1),
+        metavar="PIXELS",
+        help="Stride of the backbone's last feature map: "
+        f"{', '.join(map(str, strides[:-1]))} or {strides[-1]} pixels of the image per cell.",
+    )
+
+
+def _strides_by_default() -> str:
+    """Such as ``16; resnet38 and vgg16 offer 8 only``."""
+    usual = next(iter(BACKBONES.values()))[0]
+    fixed = [name for name, offered in BACKBONES.items() if len(offered) == 1]
+    return f"{usual}; {' and '.join(fixed)} offer {BACKBONES[fixed[0]][0]} only"
+
+
+output_stride_option = _output_stride_option("that of the checkpoint")
+
+start_options = _options.chain(
+    click.option(
+        "--backbone",
+        default=next(iter(BACKBONES)),
+        show_default=True,
+        metavar="NAME",
+        help=f"{', '.join(BACKBONES)}; the default is made for a CPU.",
+    ),
+    _output_stride_option(_strides_by_default()),
+    click.option(
+        "--weights",
+        default="imagenet",
+        show_default=True,
+        metavar="imagenet|none|FILE",
+        help="Weights of the backbone to start from. A checkpoint of the same tool and classes "
+        "fills the other layers too.",
+    ),
+    _options.gather("start", "backbone", "output_stride", "weights"),
+)
+
+
 def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> Callable[[F], F]:
-    """What the loop is told, with a trainer's own defaults."""
+    """Settings of the training loop, with a trainer's own defaults; handed over as ``training``."""
     return _options.chain(
         click.option(
             "--epochs",
@@ -49,13 +99,7 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             type=click.IntRange(min=1),
             help="Passes over the records.",
         ),
-        click.option(
-            "--batch-size",
-            default=batch_size,
-            show_default=True,
-            type=click.IntRange(min=1),
-            help="Images a step, on each process.",
-        ),
+        _options.batch_size_option(batch_size, ", on each process"),
         click.option(
             "--crop",
             default=crop,
@@ -67,15 +111,15 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             "--lr",
             default=lr,
             show_default=True,
-            type=positive,
-            help="Learning rate at the start; new layers take --new-lr times this.",
+            type=_options.positive,
+            help="Learning rate of the backbone at the start; new layers have --new-lr times this.",
         ),
         click.option(
             "--new-lr",
             default=10.0,
             show_default=True,
-            type=positive,
-            help="How many times faster new layers learn.",
+            type=_options.positive,
+            help="Factor of the learning rate of new layers.",
         ),
         click.option(
             "--weight-decay",
@@ -94,21 +138,21 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
         click.option(
             "--freeze-bn/--no-freeze-bn",
             default=None,
-            help="Keep the batch normalisation of the backbone as it is; right for small batches."
-            "  [default: --freeze-bn, but not with --weights none]",
+            show_default="--freeze-bn, but not with --weights none",
+            help="Freeze the batch normalisation of the backbone; right for small batches.",
         ),
         click.option(
             "--val",
             default=None,
             metavar="FILE",
             type=click.Path(exists=True, dir_okay=False),
-            help="Records to measure on after each epoch. The last weights are kept all the same: "
-            "picking the best would train on them.",
+            help="Records to measure on after each epoch. The last weights are kept whatever the "
+            "result: choosing the best would train on these records.",
         ),
         click.option(
             "--resume",
             is_flag=True,
-            help="Go on where a killed or interrupted run of the same settings stopped.",
+            help="Continue a killed or interrupted run of the same settings.",
         ),
         click.option(
             "--save-every",
@@ -116,46 +160,35 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             show_default=True,
             type=click.IntRange(min=0),
             metavar="STEPS",
-            help="Save the state to resume from within an epoch too.",
+            help="Save the state to resume from every so many steps; 0 saves it after each epoch "
+            "only.",
         ),
-        click.option(
-            "--strict",
-            is_flag=True,
-            help="Stop at the first image that cannot be read, instead of leaving it out.",
-        ),
+        _options.strict_option,
         _options.image_key_option,
         _options.seed_option,
         _options.workers_option,
         _options.device_options,
+        _options.gather("training", *_SHARED),
     )
 
 
-def _output_stride_option(default: str) -> Callable[[F], F]:
-    return click.option(
-        "--output-stride",
-        default=None,
-        type=click.IntRange(min=1),
-        metavar="PIXELS",
-        help=f"Pixels of the image to one of the last map: 8, 16 or 32.  [default: {default}]",
-    )
-
-
-output_stride_option = _output_stride_option("that of the checkpoint")
-backbone_options = _options.chain(
-    click.option(
-        "--backbone",
-        default="efficientnet-lite0",
-        show_default=True,
-        metavar="NAME",
-        help="efficientnet-lite0 (made for a CPU), resnet50, resnet101, resnet38 or vgg16.",
-    ),
-    _output_stride_option("16; vgg16 and resnet38 have 8 only"),
-    click.option(
-        "--weights",
-        default="imagenet",
-        show_default=True,
-        metavar="imagenet|none|FILE",
-        help="Weights of the backbone to start from. A checkpoint of this same tool and classes "
-        "brings its other layers too.",
-    ),
+# The fields of `training.session.Options`, without torch; ``out`` has an option of its own.
+_SHARED = (
+    "epochs",
+    "batch_size",
+    "crop",
+    "lr",
+    "new_lr",
+    "weight_decay",
+    "warmup",
+    "freeze_bn",
+    "val",
+    "resume",
+    "save_every",
+    "strict",
+    "image_key",
+    "seed",
+    "workers",
+    "device",
+    "precision",
 )

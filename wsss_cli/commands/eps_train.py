@@ -9,70 +9,66 @@ import click
 
 from wsss_cli.commands import _frame, _options, _training
 
-_OWN = {"eps": {"tau": 0.4}, "eps++": {"drop_above": 0.9}}  # settings of one variant alone
 
-
-@_frame.command("eps-train")
+@_frame.command(renamed={"--strong": "--strong-masks"})
 @_options.records_argument
 @_options.model_out_option("eps.pt")
-@_options.classes_option(required=True)
-@_training.backbone_options
+@_options.classes_option("Class list", required=True)
+@_training.start_options
 @click.option(
     "--variant",
     default="eps++",
     show_default=True,
     type=click.Choice(["eps", "eps++"]),
-    help="eps++ leaves out where the saliency map and the refined class maps disagree.",
+    help="eps++ leaves out the pixels where the saliency map and the refined class maps disagree.",
 )
 @click.option(
     "--tau",
-    default=None,
+    default=0.4,
+    show_default=True,
     type=click.FloatRange(0, 1),
-    help="With eps, a class is salient if more than this share of its map is.  [default: 0.4]",
+    help="With eps, a class counts as salient if more than this share of its map is.",
 )
 @click.option(
     "--lam",
     default=0.5,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="Weight of the foreground map beside what the background map leaves; with eps++, 1 is the "
-    "paper's.",
+    help="Weight of the foreground map in the estimated saliency; the complement of the background "
+    "map has the rest. The paper of eps++ has 1.",
 )
 @click.option(
     "--drop-above",
-    default=None,
+    default=0.9,
+    show_default=True,
     type=click.FloatRange(0.5, 1),
     metavar="D",
-    help="With eps++, leave out a pixel where the refined maps are further than this from what its "
-    "saliency says; 0.5 is the paper's, 1 leaves out nothing.  [default: 0.9]",
+    help="With eps++, leave out a pixel where the refined maps differ by more than this from its "
+    "saliency; 0.5 is the paper's, 1 leaves out nothing.",
 )
 @click.option(
-    "--strong",
+    "--strong-masks",
     is_flag=True,
-    help="Learn from `mask` too where a record is marked `strong`: its foreground is perfect "
-    "saliency, its classes are those of the pixels.",
+    help="Learn from `mask` too where a record is marked `strong`: its foreground replaces the "
+    "saliency map, and its classes are those of the pixels.",
 )
 @_training.resize_option
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
 def command(
     records: tuple[str, ...],
-    out: str,
-    classes: str,
-    backbone: str,
-    output_stride: int | None,
-    weights: str,
+    classes: tuple[str, ...],
     variant: str,
-    tau: float | None,
+    tau: float,
     lam: float,
-    drop_above: float | None,
-    strong: bool,
-    resize: tuple[int, int],
+    drop_above: float,
+    strong_masks: bool,
     **options: Any,
 ) -> None:
     """Train a classifier on labels and saliency maps.
 
-    Reads records with `image`, `labels` and `saliency`. A record without saliency teaches the
-    classes only, one without labels where something is only. Writes the checkpoint OUT, for
+    Reads records with `image`, `labels` and `saliency`. It adds a background map and trains the sum
+    of the labelled classes' maps to match the saliency map. Records without saliency train the
+    classes alone, records without labels the saliency alone. Writes the checkpoint OUT, for
     make-cam, its metrics OUT.log.jsonl and their plot OUT.png; prints no records. Runs under
     torchrun as it is.
 
@@ -81,70 +77,24 @@ def command(
       wsss index voc VOC2012 --split train_aug --saliency Saliency |
         wsss eps-train --classes voc -o eps.pt
     """
-    import os
+    from wsss_cli.training.cam import train_classifier
+    from wsss_cli.training.eps import needs_labels_or_files, saliency_loss, select_supervised
 
-    from wsss_cli.classes import load_classes, numbers
-    from wsss_cli.datasets.augment import Jitter, random_view
-    from wsss_cli.datasets.strong import with_strong_masks
-    from wsss_cli.records import labels, need
-    from wsss_cli.training.batch import Batch
-    from wsss_cli.training.cam import held_out_scores, needs_labels
-    from wsss_cli.training.eps import check_supervision, class_scores, saliency_loss
-    from wsss_cli.training.session import pretrained, session
-
-    names = load_classes(classes)
-    selection = {"lam": lam, **_OWN[variant]}
-    for name, value, of in (("tau", tau, "eps"), ("drop_above", drop_above, "eps++")):
-        if value is not None:
-            if of != variant:
-                option = "--" + name.replace("_", "-")
-                raise click.BadParameter(f"is for --variant {of} only", param_hint=option)
-            selection[name] = value
-    files = ["saliency", *(["mask"] if strong else [])]
-
-    def check(record: dict[str, Any]) -> None:
-        if not any(record.get(key) for key in files):
-            need(record, ["labels"])
-        numbers(labels(record) or (), names)
-        for key in files:
-            if record.get(key):
-                os.stat(record[key])
-
-    with session("eps-train", out=out, **options) as here:
-        given = here.read(records, check=check)
-        here.group.on_main(lambda: check_supervision(given, strong=strong))
-        if strong:
-            given = here.group.on_main(lambda: with_strong_masks(given))
-        held_out = here.read_held_out(check=needs_labels(names))
-        network, config = pretrained(
-            "eps", backbone, names, weights=weights, output_stride=output_stride
-        )
-        random = partial(random_view, crop=here.options.crop, long_side=resize)
-
-        def scores(batch: Batch) -> Any:
-            return class_scores(network, network(batch.images), batch)
-
-        here.train(
-            kind="eps",
-            network=network,
-            classes=names,
-            config=config,
-            samples=here.samples(
-                given,
-                network.backbone,
-                view=random,
-                classes=names,
-                grey_key="saliency",
-                label_map_keys=["mask"] if strong else [],
-                highest_label=len(names),
-                jitter=Jitter(),
-            ),
-            keys=["labels", *files],
-            loss=saliency_loss(network, variant=variant, **selection),
-            validate=held_out_scores(here, network, held_out, names, scores),
-            weights=weights,
-            resize=resize,
-            variant=variant,
-            strong=strong,
-            **selection,
-        )
+    _options.only_with("--variant eps", variant == "eps", "tau")
+    _options.only_with("--variant eps++", variant == "eps++", "drop_above")
+    own = {"tau": tau} if variant == "eps" else {"drop_above": drop_above}
+    chosen: dict[str, Any] = {"variant": variant, "lam": lam, **own}
+    masks = ["mask"] if strong_masks else []
+    train_classifier(
+        "eps-train",
+        "eps",
+        records,
+        classes=classes,
+        loss=partial(saliency_loss, **chosen),
+        check=needs_labels_or_files(classes, ["saliency", *masks]),
+        select=partial(select_supervised, strong_masks=strong_masks),
+        grey_key="saliency",
+        label_map_keys=masks,
+        settings={"strong_masks": strong_masks, **chosen},
+        **options,
+    )

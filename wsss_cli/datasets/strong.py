@@ -1,4 +1,8 @@
-"""A share of a data set marked as strongly labelled, for the semi-supervised setting."""
+"""Strong and weak records: which learn from their true mask, for the semi-supervised setting.
+
+``index --strong`` marks records: ``"strong": true`` may train on its ``mask``, ``"strong": false``
+only be measured with it. A record without a mark may do both.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,20 @@ from fractions import Fraction
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.records import Record, RecordError
 
+# ---- marking -------------------------------------------------------------------------------------
+
 
 def mark_strong(records: Sequence[Record], share: Fraction, seed: int) -> list[Record]:
     """The records with ``strong`` added: True for a share of those with a ``mask``, else False.
 
-    Who is in the share follows from a hash of seed and id, so it is the same whatever the order,
-    and a larger share holds the whole of a smaller one.
+    The choice follows from a hash of seed and id: it does not depend on the order of the records,
+    and a larger share contains every smaller one.
 
     Args:
         records: of a whole data set.
         share: of the records with a ``mask``, above 0 and at most 1; rounded to whole records, but
             not to none.
-        seed: another one gives another share.
+        seed: random seed.
     """
     ranked = sorted(
         (place for place, record in enumerate(records) if record.get("mask")),
@@ -31,40 +37,24 @@ def mark_strong(records: Sequence[Record], share: Fraction, seed: int) -> list[R
     return [{**record, "strong": place in chosen} for place, record in enumerate(records)]
 
 
-def by_strength(given: Sequence[Record], keys: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Places of the records that learn their true ``mask``, and of those that learn another map.
-
-    Args:
-        given: records as a session reads them.
-        keys: keys of the label map, the first that a record has is the one used.
-    """
-    places: tuple[list[int], list[int]] = ([], [])
-    for place, record in enumerate(given):
-        used = next(key for key in keys if record.get(key))
-        places[used != "mask"].append(place)
-    return places
+# ---- reading marked records ----------------------------------------------------------------------
 
 
-def with_strong_masks(given: Sequence[Record]) -> list[Record]:
-    """Records that keep their ``mask`` only where they are marked ``strong``.
-
-    Raises:
-        ConfigurationError: none is marked.
-    """
-    made = [
-        record if record.get("strong") is True else {k: v for k, v in record.items() if k != "mask"}
-        for record in given
-    ]
-    if not any(record.get("mask") for record in made):
-        raise ConfigurationError(
-            "no record has 'mask' and 'strong': true, which --strong learns from "
-            "('wsss index --strong 0.1' marks a tenth)"
-        )
-    return made
+def to_learn_from(record: Record) -> Record:
+    """``record`` as a trainer may see it: without its ``mask`` if it is marked weak."""
+    return _without_mask(record) if record.get("strong") is False else record
 
 
 def check_strength(record: Record, key: str) -> None:
-    """Raise RecordError if a record lacks what its mark says it learns; ``key`` is all it has."""
+    """Check the mark of a record against the label map that a trainer would use.
+
+    Args:
+        record: as read.
+        key: key of that label map, the first of the trainer's keys that the record may use.
+
+    Raises:
+        RecordError: marked strong, but without a ``mask``; or marked weak, with no map but that.
+    """
     if record.get("strong") and not record.get("mask"):
         raise RecordError("marked \"strong\": true, but it has no 'mask'")
     if record.get("strong") is False and key == "mask":
@@ -74,11 +64,35 @@ def check_strength(record: Record, key: str) -> None:
         )
 
 
-def to_learn_from(record: Record) -> Record:
-    """``record`` without the ``mask`` that it may be measured with but not trained on.
+def by_strength(records: Sequence[Record], keys: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Places of the records that learn their true ``mask``, and of those that learn another map.
 
-    That is the mask of a record marked ``"strong": false``.
+    Args:
+        records: each with one of ``keys``, as a training session reads them.
+        keys: keys of the label map, the first that a record has is the one used.
     """
-    if record.get("strong") is not False or "mask" not in record:
-        return record
+    strong: list[int] = []
+    weak: list[int] = []
+    for place, record in enumerate(records):
+        used = next(key for key in keys if record.get(key))
+        (strong if used == "mask" else weak).append(place)
+    return strong, weak
+
+
+def with_strong_masks(records: Sequence[Record]) -> list[Record]:
+    """The records, of which only those marked strong keep their ``mask``.
+
+    Raises:
+        ConfigurationError: none of them has a mask then.
+    """
+    kept = [record if record.get("strong") is True else _without_mask(record) for record in records]
+    if not any(record.get("mask") for record in kept):
+        raise ConfigurationError(
+            "no record has 'mask' and 'strong': true, which --strong-masks learns from "
+            "('wsss index --strong 0.1' marks a tenth)"
+        )
+    return kept
+
+
+def _without_mask(record: Record) -> Record:
     return {key: value for key, value in record.items() if key != "mask"}

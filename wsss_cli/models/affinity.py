@@ -14,7 +14,9 @@ class AffinityNetwork(Network):
     """AffinityNet (Ahn & Kwak 2018, sec. 3.3): features f_aff from the three upper levels.
 
     Each level is reduced by a 1×1 convolution (64, 128, 256 channels), brought to the grid of the
-    first (stride 8), and all are joined by one more 1×1 convolution (448 channels) and ELU.
+    first (stride 8), and all are joined by one more 1×1 convolution (448 channels) and ELU. The
+    affinity of two cells is computed from their features by
+    :func:`wsss_cli.methods.affinity.pairwise_affinity`.
     """
 
     widths = (64, 128, 256)
@@ -30,8 +32,8 @@ class AffinityNetwork(Network):
         self.join = nn.Conv2d(sum(self.widths), sum(self.widths), 1, bias=False)
         for layer in reduce:
             nn.init.kaiming_normal_(layer.weight)
-        # Small: affinities begin near 0.7. From large features (the public code has a gain of 4)
-        # most channels end where ELU is flat, and the rest never learn to tell regions apart.
+        # Affinities begin near 0.7. With larger features (the public code has a gain of 4) most
+        # channels end where ELU is flat, and the others never learn to separate regions.
         nn.init.xavier_uniform_(self.join.weight, gain=0.3)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Protocol
+
 from torch import Tensor, nn
 
 
+class Weights(Protocol):
+    """Published weights of a backbone."""
+
+    def file(self) -> Path:
+        """Path of the file that holds them, fetched first if need be.
+
+        Raises:
+            ConfigurationError: they cannot be had; the message says what to do.
+        """
+        ...
+
+
 class Backbone(nn.Module):
-    """Turns normalised images (N, 3, H, W) into feature maps, low level to high.
+    """Turns normalised images (N, 3, H, W) into feature maps, from low level to high.
 
     Attributes:
-        name: as in ``wsss_cli.models.backbones.BACKBONES``.
+        name: its key in ``wsss_cli.models.backbones.BACKBONES``.
         channels, strides: of each feature map.
         mean, std: statistics that RGB in [0, 1] is normalised with.
+        imagenet: its ImageNet weights, None where nobody publishes any.
         new_layers: prefixes of the keys that ImageNet weights do not hold.
     """
 
@@ -20,10 +36,11 @@ class Backbone(nn.Module):
     strides: tuple[int, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    imagenet: Weights | None = None
     new_layers: tuple[str, ...] = ()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """One map a level, shape (N, channels[l], ceil(H / strides[l]), ceil(W / strides[l])).
+        """One map per level, shape (N, channels[l], ceil(H / strides[l]), ceil(W / strides[l])).
 
         Padding is symmetric everywhere, so cell (i, j) of a map is centred on pixel
         (strides[l] i, strides[l] j), not on the middle of a square of that side.
@@ -39,7 +56,7 @@ class Network(nn.Module):
 
     Attributes:
         backbone: the backbone.
-        stride: pixels of the image to a cell of the output; cell i looks at pixel ``stride`` · i.
+        stride: pixels of the image per cell of the output; cell i looks at pixel ``stride`` · i.
     """
 
     backbone: Backbone

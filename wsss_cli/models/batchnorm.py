@@ -1,4 +1,4 @@
-"""Batch normalisation that is frozen, and folded into the convolution before it."""
+"""Batch normalisation with frozen statistics: folded into the convolution before it, or kept so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def conv_bn(input: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
     Args:
         input: shape (N, C, H, W).
         conv: a convolution without bias.
-        bn: what follows it; frozen means it is in evaluation mode.
+        bn: the normalisation after it; frozen means that it is in evaluation mode.
     """
     if bn.training or bn.running_var is None or bn.running_mean is None:
         output: Tensor = bn(conv(input))
@@ -28,7 +28,7 @@ def conv_bn(input: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
     kept = bn.__dict__.get(_KEPT)
     weight, bias = kept or _fold(conv, bn, bn.running_mean, bn.running_var)
     if kept == ():
-        bn.__dict__[_KEPT] = weight, bias = _short(weight), _short(bias)
+        bn.__dict__[_KEPT] = weight, bias = _in_autocast(weight), _in_autocast(bias)
     if conv.groups == conv.in_channels == conv.out_channels > 1 and conv.kernel_size[0] > 1:
         padding = int(conv.padding[0])
         return depthwise_conv2d(input, weight, bias, conv.stride[0], padding, conv.dilation[0])
@@ -38,9 +38,9 @@ def conv_bn(input: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
 
 
 def fold_once(network: nn.Module) -> None:
-    """Let :func:`conv_bn` keep what it folds, for a network that learns no more.
+    """Let :func:`conv_bn` fold each layer only once, for a network that is no longer trained.
 
-    From its first pass on, the network stays on its device and at its precision.
+    After its first pass the network must stay on its device and at its precision.
     """
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -57,22 +57,23 @@ def _fold(
     return conv.weight * scale[:, None, None, None], bn.bias - mean * scale
 
 
-def _short(tensor: Tensor) -> Tensor:
-    """``tensor`` as layers compute with it here."""
+def _in_autocast(tensor: Tensor) -> Tensor:
+    """``tensor`` in the type that autocast computes in, if it is on."""
     device = tensor.device.type
-    short = torch.is_autocast_enabled(device)
-    return tensor.to(torch.get_autocast_dtype(device)) if short else tensor
+    return (
+        tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor
+    )
 
 
 def freeze_batchnorm(module: nn.Module, *, affine: bool = True) -> None:
-    """Keep every batch normalisation in ``module`` as it is, also through ``train()``.
+    """Keep every batch normalisation in ``module`` in evaluation mode, also through ``train()``.
 
-    The layers stay in evaluation mode, so their statistics are used and never updated. Meant for
-    the pretrained backbone; new layers have nothing to keep.
+    Its statistics are used and never updated. Meant for a pretrained backbone: new layers have no
+    statistics yet.
 
     Args:
         module: changed in place.
-        affine: keep scale and shift too, as the public code of Ahn & Kwak 2018 does.
+        affine: freeze scale and shift too, as the public code of Ahn & Kwak 2018 does.
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):

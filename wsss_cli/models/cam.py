@@ -30,13 +30,14 @@ class CamNetwork(Network):
         maps: Tensor = self.classify(self.backbone(images)[-1])
         return maps
 
-    def scores(self, maps: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Class scores (logits), shape (N, C), of class maps (N, C, h, w).
+    def scores(self, output: Any, inside: Tensor | None = None) -> Tensor:
+        """Class scores (logits), shape (N, C): the means of the class maps.
 
         Args:
-            maps: class maps.
+            output: result of ``forward`` for N images.
             inside: bool (N, 1, h, w), the cells to average over; None takes all.
         """
+        maps: Tensor = output
         if inside is None:
             return maps.mean((2, 3))
         cells = inside.sum((2, 3)).clamp(min=1)
@@ -48,8 +49,8 @@ class Reading(Protocol):
 
     Attributes:
         first: names of the maps that come before those of the classes.
-        specific: whether what is kept of a view depends on the classes asked for.
-        params: what was chosen, for the provenance of the maps.
+        specific: whether the part that is kept of the output depends on the classes asked for.
+        params: the settings that change the maps, for their provenance.
     """
 
     first: tuple[str, ...]
@@ -57,28 +58,33 @@ class Reading(Protocol):
     params: dict[str, Any]
 
     def stride(self, network: Any) -> int:
-        """Pixels of the image to a cell of what is kept."""
+        """Pixels of the image per cell of the part that is kept."""
         ...
 
-    def keep(self, found: Any, wanted: Sequence[list[int] | None]) -> Tensor:
-        """What is kept of the output for N images and the classes asked for: (N, C', h, w)."""
+    def keep(self, output: Any, wanted: Sequence[list[int] | None]) -> Tensor:
+        """The part of the network's output that the maps are made from, shape (N, C', h, w).
+
+        Args:
+            output: of the network, for N images.
+            wanted: indices of the classes asked for, for each image; None where not known yet.
+        """
         ...
 
-    def scores(self, output: Tensor) -> Tensor:
-        """Logits of the classes of the whole image, shape (C,)."""
+    def scores(self, kept: Tensor) -> Tensor:
+        """Class scores (logits) of one image, shape (C,), from its kept part (C', h, w)."""
         ...
 
-    def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
-        """What one view says of the maps asked for, at least 0, shape (K, h, w)."""
+    def evidence(self, kept: Tensor, wanted: list[int]) -> Tensor:
+        """Evidence of one view for the K maps asked for, at least 0, shape (K, h, w)."""
         ...
 
     def maps(self, mean: Tensor) -> Tensor:
-        """Maps in [0, 1] from the mean of the evidence of all views, shape (K, H, W)."""
+        """Maps in [0, 1], shape (K, H, W), from the mean of the evidence over all views."""
         ...
 
 
 class ClassMaps:
-    """A classifier: positive logits, each map divided by its maximum."""
+    """Maps of a plain classifier: positive logits, each map divided by its maximum."""
 
     first: tuple[str, ...] = ()
     specific = False
@@ -89,14 +95,14 @@ class ClassMaps:
     def stride(self, network: CamNetwork) -> int:
         return network.stride
 
-    def keep(self, found: Tensor, wanted: Sequence[list[int] | None]) -> Tensor:
-        return found
+    def keep(self, output: Tensor, wanted: Sequence[list[int] | None]) -> Tensor:
+        return output
 
-    def scores(self, output: Tensor) -> Tensor:
-        return output.mean((1, 2))
+    def scores(self, kept: Tensor) -> Tensor:
+        return kept.mean((1, 2))
 
-    def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
-        return output[wanted].relu()
+    def evidence(self, kept: Tensor, wanted: list[int]) -> Tensor:
+        return kept[wanted].relu()
 
     def maps(self, mean: Tensor) -> Tensor:
         return normalise(mean)

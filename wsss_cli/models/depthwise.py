@@ -98,7 +98,7 @@ def _weight_gradient(
 ) -> Tensor:
     groups, side = weight.shape[0], weight.shape[2]
     rows, columns = (dilation * -(-size // dilation) for size in gradient.shape[2:])
-    # What the kernel covers, and no more, so that no call below needs padding of its own.
+    # Padded to exactly the pixels that the kernel covers, so that no call below needs padding.
     reach = dilation * (side - 1)
     below = (rows - 1) * stride + 1 + reach - padding - input.shape[2]
     right = (columns - 1) * stride + 1 + reach - padding - input.shape[3]

@@ -1,4 +1,4 @@
-"""Where and how precisely a network computes, and several items side by side on a CPU."""
+"""Device and precision of a network, and several items side by side on a CPU."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Compute:
 
     Attributes:
         device: the device.
-        precision: fp32, bf16 or fp16. Weights are fp32 always; with the other two the layers that
-            bear it are computed in the shorter type.
+        precision: fp32, bf16 or fp16. Weights are always fp32; with the other two, the layers that
+            tolerate it are computed in the shorter type.
     """
 
     device: torch.device
     precision: str
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Within it, layers compute at this precision."""
+        """A context in which layers compute at this precision."""
         return torch.autocast(
             self.device.type, _TYPES[self.precision], enabled=self.precision != "fp32"
         )
@@ -41,12 +41,13 @@ class Compute:
 
 
 def choose(device: str = "auto", precision: str = "auto", *, local_rank: int = 0) -> Compute:
-    """The device and precision that the options mean.
+    """The device and precision for the options ``--device`` and ``--precision``.
 
     Args:
         device: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.
-        precision: auto (bf16 where the device computes in it, else fp32), fp32, bf16 or fp16.
-        local_rank: the CUDA device to take where none is named.
+        precision: auto (bf16 where the device has instructions for it, else fp32), fp32, bf16 or
+            fp16.
+        local_rank: number of the CUDA device to use where none is given.
 
     Raises:
         ConfigurationError: this machine has no such device, or it lacks the precision.
@@ -78,21 +79,17 @@ def _computes_bf16(device: torch.device) -> bool:
 
 
 Item = TypeVar("Item")
-
-
 Result = TypeVar("Result")
-
 
 _MOST_ABREAST = 4  # each pass holds its activations; 4 at once are 1 GB at 1500 x 2000 pixels
 
 
 class SideBySide:
-    """Calls a function of each of several items; on a CPU, several side by side.
+    """Calls a function on each of several items; on a CPU, several at the same time.
 
-    torch splits every layer between all cores, and layers of one image are so short that much of
-    the time goes into waiting for the slowest core: on a machine that does other work too, such as
-    the next tool of a pipe, most of it. Items side by side, each with its share of the cores, wait
-    for each other once.
+    torch splits every layer between all cores, and the layers of one image are so short that much
+    of the time is spent waiting for the slowest core, most of it if the machine is busy with the
+    next tool of a pipe. Items side by side, each on its share of the cores, wait only once.
 
     Args:
         device: where the function computes.
@@ -110,8 +107,8 @@ class SideBySide:
         """``function`` of each item, in order.
 
         Args:
-            function: must not spread several items itself.
-            items: what it is called with.
+            function: must not call this object itself.
+            items: its arguments, one call each.
         """
         abreast = min(len(items), self.abreast)
         if abreast < 2:

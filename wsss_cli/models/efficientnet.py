@@ -4,8 +4,8 @@ Keys are those of the published PyTorch conversion (``_conv_stem``, ``_blocks.0.
 
 The weights were trained with TensorFlow's "same" padding: one pixel less at the top and the left
 where a convolution strides over an even size. At sizes of 32 k + 1 that is the symmetric padding
-used here; at 224 the classes found are as right with either (63 of 80 VOC photographs of one
-animal, mean probability 0.53 against 0.57).
+used here; at 224 both paddings classify equally well (63 of 80 VOC photographs of one animal are
+right, mean probability 0.53 against 0.57).
 """
 
 from __future__ import annotations

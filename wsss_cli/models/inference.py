@@ -23,12 +23,12 @@ Image = npt.NDArray[np.uint8]
 
 
 class View(NamedTuple):
-    """What the network makes of images seen in one way.
+    """Output of the network for images at one scale, mirrored or not.
 
     Attributes:
         output: float32 (N, C, h, w).
         mirrored: whether the images were mirrored.
-        seen: (H, W) at which they were seen.
+        seen: (H, W) that they were resized to.
         scores: logits of the classes of the whole images, float32 (N, C), of a network with a
             classification branch.
     """
@@ -40,16 +40,17 @@ class View(NamedTuple):
 
 
 class Runner:
-    """A trained network, ready to see images.
+    """A trained network that can be run on images.
 
     Args:
-        checkpoint: what to rebuild the network from.
+        checkpoint: describes the network.
         device, precision: see :func:`wsss_cli.models.device.choose`.
-        max_side: photographs with a longer side are seen at this size; 0 is no bound.
+        max_side: photographs with a longer side are reduced to this size; 0 is no limit.
 
     Attributes:
-        spread: calls a function of several items, such as a pass each, side by side on a CPU.
-        abreast: how many of them.
+        spread: calls a function on several items side by side on a CPU (:class:`SideBySide`).
+        abreast: the number of items at the same time.
+        mean, std: statistics of the backbone that images are normalised with, (1, 3, 1, 1).
     """
 
     def __init__(
@@ -82,11 +83,11 @@ class Runner:
         fold_once(self.network)
         self.spread = SideBySide(self.device)
         self.abreast = self.spread.abreast
-        self._mean = torch.tensor(network.backbone.mean, device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(network.backbone.std, device=self.device).view(1, 3, 1, 1)
+        self.mean = torch.tensor(network.backbone.mean, device=self.device).view(1, 3, 1, 1)
+        self.std = torch.tensor(network.backbone.std, device=self.device).view(1, 3, 1, 1)
 
     def seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(H, W) at which an image of ``size`` is seen at scale 1."""
+        """(H, W) that an image of ``size`` is resized to at scale 1."""
         return _scaled(size, min(self.max_side / max(size), 1) if self.max_side else 1)
 
     def views(
@@ -96,28 +97,28 @@ class Runner:
         flip: bool,
         keep: Callable[[Any, slice], Tensor] | None = None,
     ) -> list[View]:
-        """What the network makes of images of one size, at each scale, and mirrored.
+        """Outputs of the network for images of one size, at each scale, and mirrored.
 
         Args:
             images: N photographs, uint8 (H, W, 3), all of one size.
             scales: sizes relative to the photograph.
-            flip: see the mirrored images too.
-            keep: what to keep of the network's output for some of the images, given the output in
-                float32 and their places; None keeps all of it.
+            flip: run the mirrored images too.
+            keep: reduces the network's output for some of the images, given the output in float32
+                and their places in ``images``; None keeps all of it.
 
         Returns:
-            One view a scale; with ``flip`` two, the plain one first.
+            One view per scale; with ``flip`` two, the plain one first.
         """
         given = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
-        given = (given - self._mean) / self._std
+        given = (given - self.mean) / self.std
         sides = [given, given.flip(-1)] if flip else [given]
         size = self.seen_size((given.shape[2], given.shape[3]))
         sizes = [_scaled(size, scale) for scale in scales]
-        # On a CPU a batch is no faster than its images one by one, which stay in the cache.
+        # On a CPU a batch is no faster than single images, whose activations stay in the cache.
         together = 1 if self.device.type == "cpu" else len(images)
         parts_of = [slice(n, n + together) for n in range(0, len(images), together)]
         passes = [(side, part, to) for to in sizes for side in sides for part in parts_of]
-        outputs = self.spread(partial(self._see, keep), passes)
+        outputs = self.spread(partial(self._pass, keep), passes)
         views = []
         for to in sizes:
             for mirrored in range(len(sides)):
@@ -126,29 +127,29 @@ class Runner:
                 views.append(View(output, bool(mirrored), to, *scores))
         return views
 
-    def _see(
+    def _pass(
         self,
         keep: Callable[[Any, slice], Tensor] | None,
-        what: tuple[Tensor, slice, tuple[int, int]],
+        item: tuple[Tensor, slice, tuple[int, int]],
     ) -> tuple[Tensor, ...]:
         """One pass of the network over a part of normalised images (N, 3, H, W), resized first.
 
         Returns:
-            What is kept of its output, or its output, and the scores of the images if it has a
-            branch for them.
+            The kept part of its output; without ``keep`` the output, and the scores of the images
+            if the network has a branch for them.
         """
-        images, part, size = what
+        images, part, size = item
         with torch.inference_mode():
             with self.compute.autocast():
                 batch = _resized(images[part], size).contiguous(memory_format=torch.channels_last)
-                found = self.network(batch)
-            if isinstance(found, tuple):
-                found = type(found)(*(each.float() for each in found))
+                output = self.network(batch)
+            if isinstance(output, tuple):
+                output = type(output)(*(each.float() for each in output))
             else:
-                found = found.float()
+                output = output.float()
             if keep is not None:
-                return (keep(found, part),)
-            return found if isinstance(found, tuple) else (found,)
+                return (keep(output, part),)
+            return output if isinstance(output, tuple) else (output,)
 
     def __call__(self, image: Image) -> Tensor:
         """The network's output (C, h, w), float32, for one photograph at scale 1."""

@@ -1,28 +1,63 @@
-"""The networks by kind: how a checkpoint is built and how its output is read as maps."""
+"""The networks by kind, one row each: how a checkpoint is built and how its output is read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.models.affinity import AffinityNetwork
 from wsss_cli.models.backbones import build_backbone
+from wsss_cli.models.base import Backbone, Network
 from wsss_cli.models.cam import CamNetwork, ClassMaps, Reading
 from wsss_cli.models.deeplab import SegmentationNetwork
 from wsss_cli.models.eps import EpsNetwork, Probabilities
 from wsss_cli.models.psl import ProhibitiveNetwork
-from wsss_cli.models.sipe import ImageSpecific, SipeNetwork
+from wsss_cli.models.sipe import General, ImageSpecific, SipeNetwork
+
+Config = Mapping[str, Any]
 
 
-def build_network(
-    kind: str, backbone: str, classes: Sequence[str], config: Mapping[str, Any]
-) -> Any:
+class Kind(NamedTuple):
+    """A kind of network.
+
+    Attributes:
+        build: makes one, given its backbone, its number of classes without background, and the
+            config of its checkpoint.
+        readings: how its output is read as maps, by name, the default first; empty for networks
+            that make no maps. A name is that of ``make-cam --map``.
+    """
+
+    build: Callable[[Backbone, int, Config], Network]
+    readings: Mapping[str, Callable[..., Reading]] = {}
+
+
+def _segmentation(backbone: Backbone, classes: int, config: Config) -> Network:
+    network = ProhibitiveNetwork if config.get("psl") else SegmentationNetwork
+    return network(backbone, classes + 1, str(config.get("head")))
+
+
+KINDS: dict[str, Kind] = {
+    "cam": Kind(lambda backbone, classes, _: CamNetwork(backbone, classes), {"cam": ClassMaps}),
+    "eps": Kind(lambda backbone, classes, _: EpsNetwork(backbone, classes), {"eps": Probabilities}),
+    "sipe": Kind(
+        lambda backbone, classes, _: SipeNetwork(backbone, classes),
+        {"is-cam": ImageSpecific, "cam": General},
+    ),
+    "affinity": Kind(lambda backbone, *_: AffinityNetwork(backbone)),
+    "segmentation": Kind(_segmentation),
+}
+
+# Kinds that make-cam reads maps from, and whose backbone train-aff starts from.
+CLASSIFIERS = tuple(name for name, kind in KINDS.items() if kind.readings)
+
+
+def build_network(kind: str, backbone: str, classes: Sequence[str], config: Config) -> Any:
     """The network that a checkpoint describes, with random weights.
 
     Args:
-        kind: cam, eps, sipe, affinity or segmentation.
-        backbone: name of the backbone.
+        kind: a key of ``KINDS``.
+        backbone: a key of ``BACKBONES``.
         classes: class names without background.
         config: plain data: ``output_stride``, and of a segmentation network ``head`` and, if it has
             the classification branch of prohibitive segmentation learning, ``psl``.
@@ -30,24 +65,7 @@ def build_network(
     Raises:
         ConfigurationError: there is no such kind, backbone, stride or head.
     """
+    if kind not in KINDS:
+        raise ConfigurationError(f"no network of kind '{kind}'; there are {', '.join(KINDS)}")
     body = build_backbone(backbone, output_stride=config.get("output_stride"))
-    if kind == "cam":
-        return CamNetwork(body, len(classes))
-    if kind == "eps":
-        return EpsNetwork(body, len(classes))
-    if kind == "sipe":
-        return SipeNetwork(body, len(classes))
-    if kind == "affinity":
-        return AffinityNetwork(body)
-    if kind == "segmentation":
-        family = ProhibitiveNetwork if config.get("psl") else SegmentationNetwork
-        return family(body, len(classes) + 1, str(config.get("head")))
-    raise ConfigurationError(f"no network of kind '{kind}'")
-
-
-# How each kind of checkpoint is read, if nothing else is asked for.
-READINGS: dict[str, Reading] = {
-    "cam": ClassMaps(),
-    "eps": Probabilities(),
-    "sipe": ImageSpecific(),
-}
+    return KINDS[kind].build(body, len(classes), config)

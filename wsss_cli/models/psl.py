@@ -11,7 +11,7 @@ from wsss_cli.models.deeplab import SegmentationNetwork
 
 
 class Judged(NamedTuple):
-    """What a prohibitive network says of images.
+    """Output of a network for N images.
 
     Attributes:
         logits: shape (N, 1 + C, h, w), background first.

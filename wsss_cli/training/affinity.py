@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
 
+from wsss_cli.datasets.augment import Jitter, random_view
+from wsss_cli.files import load_checkpoint
 from wsss_cli.methods.affinity import affinity_loss, affinity_targets, pairwise_affinity
+from wsss_cli.models.networks import CLASSIFIERS, build_network
 from wsss_cli.training.batch import Batch
 from wsss_cli.training.loop import Loss
+from wsss_cli.training.session import part, session
+
+
+def region_loss(radius: int) -> Loss:
+    """The balanced loss over pairs of cells nearer than ``radius``, of a batch with label maps."""
+
+    def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        assert batch.label_maps is not None
+        features = forward(batch.images).float()
+        labels = to_grid(batch.label_maps, (features.shape[2], features.shape[3]))
+        targets = affinity_targets(labels, radius)
+        return affinity_loss(pairwise_affinity(features, radius), *targets)
+
+    return loss
 
 
 def to_grid(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels at the places where a feature grid looks: the top left pixel of each of its cells.
+    """Labels at the pixels that the cells of a feature grid look at, their top left ones.
 
     Args:
         labels: int64 (N, H, W).
@@ -25,14 +44,52 @@ def to_grid(labels: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(labels[:, None].float(), size, mode="nearest")[:, 0].long()
 
 
-def region_loss(radius: int) -> Loss:
-    """The balanced loss over pairs of a batch with label maps, nearer than ``radius``."""
+def train_affinity(
+    records: Sequence[str],
+    *,
+    out: str,
+    checkpoint: str,
+    output_stride: int | None,
+    scale: tuple[float, float],
+    radius: int,
+    key: str,
+    training: Mapping[str, Any],
+) -> None:
+    """Train AffinityNet from the backbone of a classifier and write its checkpoint.
 
-    def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        assert batch.label_maps is not None
-        features = forward(batch.images).float()
-        labels = to_grid(batch.label_maps, (features.shape[2], features.shape[3]))
-        targets = affinity_targets(labels, radius)
-        return affinity_loss(pairwise_affinity(features, radius), *targets)
+    Args:
+        records: files of records; none means stdin.
+        out: path of the checkpoint.
+        checkpoint: path of the classifier's checkpoint.
+        output_stride: of the backbone; None is that of the classifier.
+        scale: range of the factor that images are scaled by at random.
+        radius: of the affinities, in cells.
+        key: record key of the confident regions.
+        training: the options that all trainers share (:class:`wsss_cli.training.session.Options`).
 
-    return loss
+    Raises:
+        WsssError: the checkpoint or records cannot be used, or training fails.
+    """
+    with session("train-aff", out=out, **training) as here:
+        start = load_checkpoint(checkpoint, *CLASSIFIERS)
+        given = here.read(records, either=[key])
+        config = {"output_stride": output_stride or start.config["output_stride"]}
+        network = build_network("affinity", start.backbone, start.classes, config)
+        network.backbone.load_state_dict(part(start.state_dict, "backbone"))
+        here.train(
+            kind="affinity",
+            network=network,
+            classes=start.classes,
+            config=config,
+            samples=here.samples(
+                given,
+                network.backbone,
+                view=partial(random_view, crop=here.options.crop, scale=scale),
+                label_map_keys=[key],
+                highest_label=len(start.classes),
+                jitter=Jitter(),
+            ),
+            keys=[key],
+            loss=region_loss(radius),
+            settings={"checkpoint": start.digest, "scale": scale, "radius": radius},
+        )

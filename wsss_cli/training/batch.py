@@ -19,8 +19,8 @@ class Batch:
 
     Attributes:
         images: float32 [N, 3, h, w] in channels-last order, mean and deviation of the backbone.
-        weights: float32 [N], that of each sample, 1 if nobody said; 0 for one that could not be
-            read and must not count.
+        weights: float32 [N], of each sample in the loss, by default 1; 0 for one that could not be
+            read.
         valid: int64 [N, 4]: top, left, bottom, right of the part that is no padding.
         labels: float32 [N, C] of 0 and 1, or NaN where not known, if the samples have them.
         label_maps: int64 [N, h, w], 255 ignored, if the samples have them.
@@ -42,21 +42,24 @@ class Batch:
         y, x = rows[:, None], columns
         return (y >= top) & (y < bottom) & (x >= left) & (x < right)
 
-    def cells(self, maps: Tensor, stride: int) -> Tensor:
-        """bool [N, 1, h, w]: which cells of maps (N, C, h, w) look at what is no padding.
+    def cells(self, stride: int) -> Tensor:
+        """bool [N, 1, h, w]: which cells of the maps at a stride do not look at padding.
 
-        Cell (y, x) looks at pixel (stride y, stride x).
+        Cell (y, x) looks at pixel (stride y, stride x); h = ceil(H / stride), and so is w.
         """
-        rows, columns = (stride * torch.arange(n, device=maps.device) for n in maps.shape[2:])
+        rows, columns = (
+            torch.arange(0, size, stride, device=self.images.device)
+            for size in self.images.shape[2:]
+        )
         return self.inside(rows, columns)[:, None]
 
 
 def collate(samples: Sequence[Sample], *, backbone: Backbone, device: torch.device) -> Batch:
-    """One batch of samples of like size.
+    """One batch from samples of the same size.
 
     Args:
         samples: at least one.
-        backbone: says which mean and deviation of the colours it expects.
+        backbone: its mean and standard deviation normalise the colours.
         device: where the batch goes.
     """
 

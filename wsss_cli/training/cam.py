@@ -1,15 +1,20 @@
-"""Training a classifier on image-level labels, whose maps become CAMs (Zhou 2016)."""
+"""Training a classifier on image-level labels, whose maps become CAMs (Zhou et al. 2016).
+
+:func:`train_classifier` is the training run of train-cam, eps-train and sipe-train, which differ in
+network and loss.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from wsss_cli.classes import numbers
-from wsss_cli.datasets.augment import whole_view
+from wsss_cli.datasets.augment import Jitter, random_view, whole_view
 from wsss_cli.datasets.samples import Samples, batches, in_order
 from wsss_cli.metrics import f1, mean_average_precision
 from wsss_cli.models.cam import CamNetwork
@@ -19,17 +24,115 @@ from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Loss, Validate
 from wsss_cli.training.losses import multilabel_loss
-from wsss_cli.training.session import Session
+from wsss_cli.training.session import pretrained, session
 
 
-def classification_loss(network: CamNetwork) -> Loss:
-    """The loss of a batch with labels under ``network``."""
+def class_scores(
+    network: CamNetwork, output: Any, batch: Batch, *, over_padding: bool = False
+) -> Tensor:
+    """Class scores (logits), shape (N, C): the means of the class maps over each photograph.
+
+    Args:
+        network: the network.
+        output: its result for the images of the batch.
+        batch: N images with the boxes that are no padding.
+        over_padding: average over the cells that look at padding too.
+    """
+    return network.scores(output, None if over_padding else batch.cells(network.stride))
+
+
+def classification_loss(network: CamNetwork, *, over_padding: bool = False) -> Loss:
+    """The multi-label loss of a batch with labels; for `over_padding` see :func:`class_scores`."""
 
     def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         assert batch.labels is not None
-        return multilabel_loss(network.scores(forward(batch.images)), batch.labels, batch.weights)
+        scores = class_scores(network, forward(batch.images), batch, over_padding=over_padding)
+        return multilabel_loss(scores, batch.labels, batch.weights)
 
     return loss
+
+
+def train_classifier(
+    tool: str,
+    kind: str,
+    records: Sequence[str],
+    *,
+    out: str,
+    classes: Sequence[str],
+    start: Mapping[str, Any],
+    resize: tuple[int, int],
+    training: Mapping[str, Any],
+    loss: Callable[[Any], Loss],
+    check: Callable[[Record], object] | None = None,
+    select: Callable[[list[Record]], list[Record]] | None = None,
+    grey_key: str | None = None,
+    label_map_keys: Sequence[str] = (),
+    over_padding: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Train a classifier and write its checkpoint.
+
+    Args:
+        tool: name of the command, for messages.
+        kind: kind of the checkpoint.
+        records: files of records; none means stdin.
+        out: path of the checkpoint.
+        classes: class names, without background.
+        start: backbone, output stride and weights to begin with (:func:`pretrained`).
+        resize: range of the long side that images are scaled to at random, in pixels.
+        training: the options that all trainers share (:class:`wsss_cli.training.session.Options`).
+        loss: makes the loss for the network.
+        check: raises WsssError for a record that cannot be trained on; by default, one without
+            labels of the class list.
+        select: the records to train on, of all those read.
+        grey_key: key of the saliency map to learn from, if any.
+        label_map_keys: keys of the label map to learn from, if any.
+        over_padding: measure with class scores that are means over padding too.
+        settings: further settings that change the result.
+
+    Raises:
+        WsssError: records or settings cannot be used, or training fails.
+    """
+    labelled = needs_labels(classes)
+    with session(tool, out=out, **training) as here:
+        given = here.read(records, check=check or labelled)
+        if select is not None:
+            given = here.group.on_main(partial(select, given))
+        held_out = here.read_held_out(check=labelled)
+        network, config = pretrained(kind, classes=classes, **start)
+        crop, validate = here.options.crop, None
+        if held_out:
+            whole = partial(whole_view, crop=crop)
+            validate = classification_scores(
+                network,
+                here.samples(held_out, network.backbone, view=whole, classes=classes),
+                batch=here.options.batch_size,
+                workers=here.options.workers,
+                compute=here.compute,
+                group=here.group,
+                over_padding=over_padding,
+            )
+        here.train(
+            kind=kind,
+            network=network,
+            classes=classes,
+            config=config,
+            samples=here.samples(
+                given,
+                network.backbone,
+                view=partial(random_view, crop=crop, long_side=resize),
+                classes=classes,
+                grey_key=grey_key,
+                label_map_keys=label_map_keys,
+                highest_label=len(classes),
+                jitter=Jitter(),
+            ),
+            keys=["labels", *([grey_key] if grey_key else []), *label_map_keys],
+            loss=loss(network),
+            settings={"resize": resize, **(settings or {})},
+            weights=start["weights"],
+            validate=validate,
+        )
 
 
 def classification_scores(
@@ -40,7 +143,7 @@ def classification_scores(
     workers: int,
     compute: Compute,
     group: Group,
-    scores: Callable[[Batch], Tensor] | None = None,
+    over_padding: bool = False,
 ) -> Validate:
     """Measures ``network`` on samples with labels: mean average precision and F1.
 
@@ -51,26 +154,30 @@ def classification_scores(
         workers: threads that load.
         compute: device and precision.
         group: the processes that share the work.
-        scores: the class scores (N, C) of a batch; None takes the means of the network's maps.
+        over_padding: see :func:`class_scores`.
     """
-    judge = scores or (lambda data: network.scores(network(data.images)))
 
     def measure() -> dict[str, float]:
-        found: list[np.ndarray] = []
+        scores: list[np.ndarray] = []
         truth: list[np.ndarray] = []
         draws = in_order(len(samples), batch=batch, rank=group.rank, world=group.world)
         for loaded in batches(samples, draws, workers=workers):
-            seen = [sample for sample in loaded if not sample.error]
-            if seen:
-                data = collate(seen, backbone=network.backbone, device=compute.device)
+            readable = [sample for sample in loaded if not sample.error]
+            if readable:
+                data = collate(readable, backbone=network.backbone, device=compute.device)
                 assert data.labels is not None
-                found.append(judge(data).float().cpu().numpy())
+                output = network(data.images)
+                predicted = class_scores(network, output, data, over_padding=over_padding)
+                scores.append(predicted.float().cpu().numpy())
                 truth.append(data.labels.cpu().numpy() > 0)
-        rows = [row for part in group.gather((found, truth)) for row in zip(*part, strict=True)]
+        rows = [row for part in group.gather((scores, truth)) for row in zip(*part, strict=True)]
         if not rows:
             return {}
-        said, there = (np.concatenate(columns) for columns in zip(*rows, strict=True))
-        return {"val_map": mean_average_precision(said, there), "val_f1": f1(said, there)}
+        predictions, labels = (np.concatenate(columns) for columns in zip(*rows, strict=True))
+        return {
+            "val_map": mean_average_precision(predictions, labels),
+            "val_f1": f1(predictions, labels),
+        }
 
     return measure
 
@@ -83,33 +190,3 @@ def needs_labels(classes: Sequence[str]) -> Callable[[Record], None]:
         numbers(record["labels"], classes)
 
     return check
-
-
-def held_out_scores(
-    here: Session,
-    network: CamNetwork,
-    held_out: Sequence[Record],
-    classes: Sequence[str],
-    scores: Callable[[Batch], Tensor] | None = None,
-) -> Validate | None:
-    """Measures ``network`` on the records of ``--val``, seen whole; None if there are none.
-
-    Args:
-        here: the session.
-        network: the network.
-        held_out: records with labels.
-        classes: class names, without background.
-        scores: see :func:`classification_scores`.
-    """
-    if not held_out:
-        return None
-    whole = partial(whole_view, crop=here.options.crop)
-    return classification_scores(
-        network,
-        here.samples(held_out, network.backbone, view=whole, classes=classes),
-        batch=here.options.batch_size,
-        workers=here.options.workers,
-        compute=here.compute,
-        group=here.group,
-        scores=scores,
-    )

@@ -1,29 +1,33 @@
-"""Training a segmentation network on label maps (DeepLab; Chen 2018)."""
+"""Training a segmentation network on label maps (DeepLab: Chen et al. 2018)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from wsss_cli import files
-from wsss_cli.classes import check_classes, load_classes, numbers
+from wsss_cli import console, files
+from wsss_cli.classes import IGNORE, check_classes, numbers
+from wsss_cli.datasets.augment import Jitter, random_view, whole_view
 from wsss_cli.datasets.samples import Samples, batches, in_order
+from wsss_cli.datasets.strong import by_strength
 from wsss_cli.errors import ConfigurationError, WsssError
-from wsss_cli.files import IGNORE
 from wsss_cli.methods.grids import on_image
 from wsss_cli.methods.psl import prohibit
 from wsss_cli.metrics import Confusion
 from wsss_cli.models.deeplab import SegmentationNetwork
 from wsss_cli.models.device import Compute
 from wsss_cli.models.psl import Judged
-from wsss_cli.records import Record
+from wsss_cli.records import Record, need
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Loss, Validate
 from wsss_cli.training.losses import pixel_loss
+from wsss_cli.training.psl import prohibitive_loss
+from wsss_cli.training.session import pretrained, session
 
 
 def segmentation_loss(stride: int, every: int) -> Loss:
@@ -38,6 +42,112 @@ def segmentation_loss(stride: int, every: int) -> Loss:
     return loss
 
 
+def train_segmentation(
+    records: Sequence[str],
+    *,
+    out: str,
+    classes: Sequence[str] | None,
+    start: Mapping[str, Any],
+    head: str,
+    keys: Sequence[str],
+    strong_weight: float | None,
+    balance: bool,
+    scale: tuple[float, float],
+    loss_stride: int,
+    psl_weights: str | None,
+    training: Mapping[str, Any],
+) -> None:
+    """Train a DeepLab network and write its checkpoint.
+
+    Args:
+        records: files of records; none means stdin.
+        out: path of the checkpoint.
+        classes: class names, without background; None takes those that the label maps name.
+        start: backbone, output stride and weights to begin with (:func:`pretrained`).
+        head: a key of :data:`wsss_cli.models.deeplab.HEADS`.
+        keys: record keys of the label map; the first that a record has is used.
+        strong_weight: weight in the loss of a record that learns its true mask beside records that
+            learn another map, whose weight is 1; None unless ``keys`` has ``mask`` and another.
+        balance: with both, draw as many of the one as of the other.
+        scale: range of the factor that images are scaled by at random.
+        loss_stride: compare every n-th row and column with the label map.
+        psl_weights: weights of :func:`prohibitive_loss`; None trains without prohibitive
+            segmentation learning.
+        training: the options that all trainers share (:class:`wsss_cli.training.session.Options`).
+
+    Raises:
+        WsssError: records or settings cannot be used, or training fails.
+    """
+    psl = psl_weights is not None
+    settings: dict[str, Any] = {"scale": scale, "loss_stride": loss_stride}
+    groups = image_weights = None
+    with session("train-seg", out=out, **training) as here:
+        given = here.read(records, either=keys, check=partial(need, keys=["labels"] if psl else []))
+        held_out = here.read_held_out(either=["mask"])
+        names = class_list(classes, given, keys)
+        if strong_weight is not None:
+            strong, weak = by_strength(given, keys)
+            settings |= {"strong_weight": strong_weight, "balance": balance}
+            image_weights = [1.0] * len(given)
+            for place in strong:
+                image_weights[place] = strong_weight
+            if balance and strong and weak:
+                groups = [strong, weak]
+            console.note("train-seg", _counts(len(strong), len(weak), balance))
+        elif "mask" not in keys and (marked := sum(bool(r.get("strong")) for r in given)):
+            console.note(
+                "train-seg",
+                f"{marked} records are marked strong: --target mask,{','.join(keys)} learns their "
+                "masks",
+            )
+        if psl:
+            here.group.on_main(lambda: check_labels(given, names))
+        branch: dict[str, Any] = {"psl": True} if psl else {}
+        network, config = pretrained("segmentation", classes=names, head=head, **branch, **start)
+        loss = segmentation_loss(network.stride, loss_stride)
+        if psl_weights is not None:
+            settings["psl_weights"] = psl_weights
+            loss = prohibitive_loss(network.stride, loss_stride, weights=psl_weights)
+        validate = None
+        if held_out:
+            validate = segmentation_scores(
+                network,
+                here.samples(
+                    held_out,
+                    network.backbone,
+                    view=whole_view,
+                    label_map_keys=["mask"],
+                    highest_label=len(names),
+                ),
+                num_classes=len(names) + 1,
+                workers=here.options.workers,
+                compute=here.compute,
+                group=here.group,
+            )
+        here.train(
+            kind="segmentation",
+            network=network,
+            classes=names,
+            config=config,
+            samples=here.samples(
+                given,
+                network.backbone,
+                view=partial(random_view, crop=here.options.crop, scale=scale),
+                classes=names if psl else None,
+                label_map_keys=keys,
+                highest_label=len(names),
+                jitter=Jitter(),
+                groups=groups,
+                weights=image_weights,
+            ),
+            keys=[*keys, "labels"] if psl else keys,
+            loss=loss,
+            settings=settings,
+            weights=start["weights"],
+            validate=validate,
+        )
+
+
 def segmentation_scores(
     network: SegmentationNetwork,
     samples: Samples,
@@ -50,8 +160,8 @@ def segmentation_scores(
     """Measures ``network`` on samples with label maps, each at its own size, at one scale: mIoU.
 
     Args:
-        network: the network; one with a classification branch leaves out the classes that it finds
-            unlikely, as ``predict`` does.
+        network: the network; if it has a classification branch, the classes that the branch rates
+            unlikely are left out, as ``predict`` does.
         samples: whole photographs (`whole_view` without a crop).
         num_classes: number of classes, background included.
         workers: threads that load.
@@ -67,20 +177,23 @@ def segmentation_scores(
             if not sample.error and sample.label_map is not None:
                 images = collate(loaded, backbone=network.backbone, device=compute.device).images
                 size = (images.shape[2], images.shape[3])
-                seen = network(images)
-                judged = isinstance(seen, Judged)
-                logits = seen.logits if judged else seen
+                output = network(images)
+                judged = isinstance(output, Judged)
+                logits = output.logits if judged else output
                 logits = on_image(logits.float(), size, size, network.stride)[0]
                 if judged:
-                    logits = prohibit(logits.softmax(0), seen.scores[0].float().sigmoid())
-                found = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
-                confusion.update(found, sample.label_map)
+                    logits = prohibit(logits.softmax(0), output.scores[0].float().sigmoid())
+                prediction = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+                confusion.update(prediction, sample.label_map)
         whole = Confusion(num_classes, ignore=IGNORE)
-        for part in group.gather(confusion):
-            whole.merge(part)
+        for each in group.gather(confusion):
+            whole.merge(each)
         return {"val_miou": float(whole.miou())}
 
     return measure
+
+
+# ---- records -------------------------------------------------------------------------------------
 
 
 def check_labels(given: Sequence[Record], classes: Sequence[str]) -> None:
@@ -92,19 +205,21 @@ def check_labels(given: Sequence[Record], classes: Sequence[str]) -> None:
             raise WsssError(f"{record['id']}: {error}; nothing was trained") from error
 
 
-def class_list(spec: str | None, given: Sequence[Record], keys: Sequence[str]) -> tuple[str, ...]:
+def class_list(
+    classes: Sequence[str] | None, given: Sequence[Record], keys: Sequence[str]
+) -> tuple[str, ...]:
     """The class list to train with.
 
     Args:
-        spec: what ``--classes`` says, or None.
-        given: records with label maps, whose provenance may say what they count.
+        classes: the list that the user gives, or None.
+        given: records with label maps, whose provenance may name their classes.
         keys: keys of the label map, the first that a record has is the one used.
 
     Raises:
         ConfigurationError: none is given and no label map names one.
     """
-    if spec is not None:
-        return load_classes(spec)
+    if classes is not None:
+        return tuple(classes)
     for record in given:
         meta = files.read_meta(record[next(key for key in keys if record.get(key))])
         if meta and (names := _classes_in(meta)):
@@ -114,7 +229,17 @@ def class_list(spec: str | None, given: Sequence[Record], keys: Sequence[str]) -
 
 def _classes_in(meta: Mapping[str, Any]) -> list[str] | None:
     """The class list in the provenance of a file, or of those that it was made from."""
-    found: list[str] | None = meta.get("classes")
+    names: list[str] | None = meta.get("classes")
     for earlier in meta.get("from", {}).values():
-        found = found or _classes_in(earlier)
-    return found
+        names = names or _classes_in(earlier)
+    return names
+
+
+def _counts(strong: int, weak: int, balance: bool) -> str:
+    """The numbers of records that learn their true mask and another map, in words."""
+    if not strong:
+        return "no record learns a true mask: none has a 'mask' or \"strong\": true"
+    if not weak:
+        return "every record learns its true mask: none has \"strong\": false or no 'mask'"
+    drawn = ", drawn evenly" if balance else ""
+    return f"records that learn their true mask: {strong}; another map: {weak}{drawn}"

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wsss_cli import records
+from wsss_cli.classes import IGNORE, numbers
+from wsss_cli.datasets.strong import with_strong_masks
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.files import IGNORE
 from wsss_cli.methods.eps import eps_loss, eps_pp_loss, foreground_map
 from wsss_cli.methods.pamr import pamr
 from wsss_cli.models.eps import EpsNetwork
-from wsss_cli.records import Record
+from wsss_cli.records import Record, labels, need
 from wsss_cli.training.batch import Batch
+from wsss_cli.training.cam import class_scores
 from wsss_cli.training.loop import Loss
 from wsss_cli.training.losses import multilabel_loss, pixel_loss
 
-_FINER = 4  # pixels of the picture that maps are refined on to a cell of theirs, each way
-_REACH = (1, 2, 3, 6)  # dilations there: the paper's, up to 24, in pixels four times as large
-_MASK_EVERY = 4  # true masks are compared at every so-many-th pixel each way
+_FINER = 4  # maps are refined on an image reduced to this many pixels per cell, each way
+_REACH = (1, 2, 3, 6)  # dilations there: a quarter of the paper's, which go up to 24
+_MASK_EVERY = 4  # true masks are compared at every 4th row and column
 
 
 def saliency_loss(
@@ -29,48 +31,43 @@ def saliency_loss(
 ) -> Loss:
     """The losses of a batch with labels and saliency maps, NaN where either is not known.
 
-    ``classes``: the multi-label loss. ``saliency``: that of EPS or of EPS++. ``mask``: where the
-    batch has true masks (255 elsewhere), their cross entropy; a true mask is also the image's
-    saliency map, perfect, so that EPS++ leaves none of it out.
+    ``classes``: the multi-label loss. ``saliency``: that of EPS or of EPS++. ``mask``: the cross
+    entropy where the batch has true masks (255 elsewhere). The foreground of a true mask also
+    replaces the saliency map of its image, and EPS++ leaves none of its pixels out.
 
     Args:
         network: the network.
         variant: ``eps`` or ``eps++``.
-        lam: weight of the foreground map beside what the background map leaves; 1 in EPS++ as
-            its paper has it.
-        tau: of EPS, the overlap from which a class is salient.
-        drop_above: of EPS++, how far the refined foreground must be from the rounded saliency map
-            for a pixel to be left out; 0.5 is the paper's.
+        lam: weight of the foreground map in the estimated saliency; the complement of the
+            background map has the rest. The paper of EPS++ has 1.
+        tau: of EPS, the overlap with the saliency map from which a class is salient.
+        drop_above: of EPS++, leave out a pixel where the refined foreground differs by more than
+            this from the rounded saliency map; 0.5 is the paper's.
     """
 
     def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         assert batch.labels is not None
         assert batch.grey is not None
         maps = forward(batch.images).float()
-        found = {"classes": class_loss(network, maps, batch)}
+        parts = {"classes": class_loss(network, maps, batch)}
         grey, sure = batch.grey, None
         if batch.label_maps is not None:
             sure = (batch.label_maps != IGNORE).any((1, 2))
             grey = torch.where(sure[:, None, None, None], _foreground(batch.label_maps), grey)
-            first = maps.roll(1, 1)  # background first
-            found["mask"] = pixel_loss(first, batch.label_maps, network.stride, every=_MASK_EVERY)
+            logits = maps.roll(1, 1)  # background first, as in label maps
+            parts["mask"] = pixel_loss(logits, batch.label_maps, network.stride, every=_MASK_EVERY)
         # Cell (y, x) looks at pixel (stride y, stride x).
         grey = grey[:, :, :: network.stride, :: network.stride]
         if variant == "eps":
-            found["saliency"] = eps_loss(maps, grey, batch.labels, tau, lam)
+            parts["saliency"] = eps_loss(maps, grey, batch.labels, tau, lam)
         else:
             refined = refined_foreground(maps, batch, network.stride)
-            found["saliency"] = eps_pp_loss(
+            parts["saliency"] = eps_pp_loss(
                 maps, refined, grey, batch.labels, sure=sure, above=drop_above, lam=lam
             )
-        return found
+        return parts
 
     return loss
-
-
-def class_scores(network: EpsNetwork, maps: Tensor, batch: Batch) -> Tensor:
-    """Class scores (N, C) of the class maps of a batch, without its padding."""
-    return network.scores(maps, batch.cells(maps, network.stride))
 
 
 def class_loss(network: EpsNetwork, maps: Tensor, batch: Batch) -> Tensor:
@@ -85,18 +82,18 @@ def class_loss(network: EpsNetwork, maps: Tensor, batch: Batch) -> Tensor:
 def refined_foreground(maps: Tensor, batch: Batch, stride: int) -> Tensor:
     """The foreground of class maps, refined by the colours of the photographs (PAMR).
 
-    The photographs are seen at four pixels to a cell, a quarter of their size at stride 16: on
-    whole ones the refinement would take longer than the step, and what it finds is looked at in the
-    cells of the maps. Padding takes the values at the photograph's edge.
+    The photographs are reduced to four pixels per cell, a quarter of their size at stride 16: at
+    full size the refinement would take longer than the rest of the step, and its result is only
+    needed in the cells of the maps. Padding is filled with the values at the photograph's edge.
 
-    What comes out is stretched to reach from 0 to 1 in each image, as it does anyway in a trained
-    network. At first no foreground reaches one half: rounded as it is, it would contradict all that
-    is salient, only background would be learned, and that for ever.
+    The result is scaled to reach from 0 to 1 in each image, as it nearly does in a trained network.
+    In a new network no foreground reaches 0.5: rounded without scaling, it would contradict every
+    salient pixel, these would be left out, and the network would learn background only.
 
     Args:
         maps: class maps, background last, shape (N, C + 1, h, w).
-        batch: the photographs, N.
-        stride: of the maps on them.
+        batch: the N photographs.
+        stride: of the maps on the photographs.
 
     Returns:
         M_r in [0, 1], shape (N, 1, h, w).
@@ -119,7 +116,7 @@ def repeat_edge(maps: Tensor, valid: Tensor) -> Tensor:
     """Maps (N, C, h, w) whose values outside a box are those at the nearest edge of it.
 
     Args:
-        maps: any maps.
+        maps: any.
         valid: int64 (N, 4): top, left, bottom, right of the boxes.
     """
     top, left, bottom, right = valid[:, :, None].unbind(1)
@@ -140,11 +137,44 @@ def _foreground(masks: Tensor) -> Tensor:
 # ---- records -------------------------------------------------------------------------------------
 
 
-def check_supervision(given: Sequence[Record], *, strong: bool) -> None:
-    """Raise ConfigurationError if nothing says what or nothing says where."""
-    if not any(records.labels(record) for record in given):
-        raise ConfigurationError("no record has labels: there is nothing to tell classes apart by")
-    if not strong and not any(record.get("saliency") for record in given):
+def needs_labels_or_files(classes: Sequence[str], keys: Sequence[str]) -> Callable[[Record], None]:
+    """A check that raises WsssError for a record that has neither labels nor one of some files.
+
+    Args:
+        classes: class names that labels must be among.
+        keys: keys of the files; each that a record has must exist.
+    """
+
+    def check(record: Record) -> None:
+        if not any(record.get(key) for key in keys):
+            need(record, ["labels"])
+        numbers(labels(record) or (), classes)
+        for key in keys:
+            if record.get(key):
+                os.stat(record[key])
+
+    return check
+
+
+def select_supervised(given: list[Record], *, strong_masks: bool) -> list[Record]:
+    """The records to train on, of which only those marked strong keep their ``mask``.
+
+    Args:
+        given: all records.
+        strong_masks: learn from true masks.
+
+    Raises:
+        ConfigurationError: no record has labels, or none has a saliency map or a strong mask.
+    """
+    check_supervision(given, strong_masks=strong_masks)
+    return with_strong_masks(given) if strong_masks else given
+
+
+def check_supervision(given: Sequence[Record], *, strong_masks: bool) -> None:
+    """Raise ConfigurationError if no record has labels, or none says where something is."""
+    if not any(labels(record) for record in given):
+        raise ConfigurationError("no record has labels: without them the classes cannot be learned")
+    if not strong_masks and not any(record.get("saliency") for record in given):
         raise ConfigurationError(
             "no record has 'saliency', which eps-train learns from: give its folder to "
             "'wsss index --saliency', or train on labels alone with 'wsss train-cam'"

@@ -1,24 +1,83 @@
 """The metrics of a training run as JSON lines.
 
-A line holds ``step`` (steps done), ``epoch`` (passes over the records done, a fraction) and what
-was measured: ``loss`` (the mean since the line before), its parts, where it has any, as ``loss_…``,
-``lr`` and ``images_per_second``; or, at the end of an epoch, the scores on the validation records,
-as ``val_…``.
+A line holds ``step`` (steps done), ``epoch`` (passes over the records done, a fraction) and either
+``loss`` (the mean since the line before), its parts, if it has any, as ``loss_…``, ``lr`` and
+``images_per_second``; or, at the end of an epoch, the scores on the validation records as
+``val_…``.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 
-class MetricsLog:
-    """A log that can be taken up again where an earlier run left off.
+@dataclass
+class Losses:
+    """The losses since the last line of the log.
+
+    Attributes:
+        loss_sum: sum of the losses.
+        part_sums: sums of the parts, by name, of a loss that has parts.
+        loss_count: number of steps.
+        last_loss: mean loss in the last line.
+    """
+
+    loss_sum: float = 0.0
+    part_sums: dict[str, float] = field(default_factory=dict)
+    loss_count: int = 0
+    last_loss: float = math.nan
+
+    def add(self, loss: float, parts: Mapping[str, float]) -> None:
+        """Add the loss of a step."""
+        self.loss_sum += loss
+        self.loss_count += 1
+        for name, part in parts.items():
+            self.part_sums[name] = self.part_sums.get(name, 0.0) + part
+
+    @property
+    def mean(self) -> float:
+        """Mean loss so far."""
+        return self.loss_sum / self.loss_count
+
+    def take(self) -> dict[str, float]:
+        """The means as ``loss`` and ``loss_NAME``; after this the sums begin anew."""
+        means = {f"loss_{name}": total / self.loss_count for name, total in self.part_sums.items()}
+        self.last_loss = self.mean
+        self.loss_sum, self.part_sums, self.loss_count = 0.0, {}, 0
+        return {"loss": self.last_loss, **means}
+
+
+class Speed:
+    """Steps per second since a step, without the time that is spent on other things.
 
     Args:
-        path: the file; None writes nothing (a process that is not the main one).
-        position: size in bytes to cut an earlier run's log to; 0 starts anew.
+        step: number of steps done.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """Measure from now on."""
+        self._since, self._step = time.monotonic(), step
+
+    def at(self, step: int) -> float:
+        """Steps per second when ``step`` steps are done."""
+        return (step - self._step) / (time.monotonic() - self._since)
+
+
+class MetricsLog:
+    """A log that can continue that of an interrupted run.
+
+    Args:
+        path: the file; None writes nothing (in a process that is not the main one).
+        position: size in bytes that the log of an earlier run is cut to; 0 starts anew.
     """
 
     def __init__(self, path: Path | None, position: int = 0) -> None:

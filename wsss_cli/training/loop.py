@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -24,18 +23,19 @@ from wsss_cli.training import resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.interrupt import Interrupt, postponed
-from wsss_cli.training.log import MetricsLog
+from wsss_cli.training.log import Losses, MetricsLog, Speed
 from wsss_cli.training.plot import plot_metrics
 from wsss_cli.training.schedule import poly
 
-# The loss of a batch, or its parts by name, whose sum it is; each is logged as loss_NAME.
+# The loss of a batch, given the network's forward pass. A dict holds its parts by name: the loss is
+# their sum, and each is logged as loss_NAME.
 Loss = Callable[[Callable[[Tensor], Any], Batch], Tensor | dict[str, Tensor]]
 Validate = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a network is trained. Each of these changes the result.
+    """The settings of the loop. Each of them changes the result.
 
     Attributes:
         epochs: passes over the records.
@@ -46,9 +46,9 @@ class Plan:
         weight_decay: weight decay, of all weights.
         power: exponent of the poly schedule.
         warmup: steps over which the learning rate grows at the start.
-        clip: longest gradient (2-norm over all weights) that is followed as it is.
-        freeze_bn: keep the batch normalisation of the backbone as it is.
-        seed: seed of all chance.
+        clip: gradients with a larger 2-norm (over all weights) are scaled down to it.
+        freeze_bn: freeze the batch normalisation of the backbone.
+        seed: random seed.
     """
 
     epochs: int
@@ -65,17 +65,20 @@ class Plan:
 
 
 @dataclass
-class _State:
-    """Where a run is, apart from its weights."""
+class _State(Losses):
+    """The progress of a run, apart from its weights.
+
+    Attributes:
+        step: steps done.
+        validated: epochs that have ended and been measured.
+        log_position: size of the log in bytes.
+        unreadable: ids of the records that could not be read.
+    """
 
     step: int = 0
-    validated: int = 0  # epochs whose end has been dealt with
-    loss_sum: float = 0.0  # since the last line of the log
-    part_sums: dict[str, float] = field(default_factory=dict)  # of a loss with parts
-    loss_count: int = 0
-    last_loss: float = math.nan  # the last line's
+    validated: int = 0
     log_position: int = 0
-    unreadable: list[str] = field(default_factory=list)  # ids
+    unreadable: list[str] = field(default_factory=list)
 
 
 class Trainer:
@@ -84,16 +87,17 @@ class Trainer:
     Args:
         tool: name of the command, for messages.
         network: the network.
-        samples: what it is trained on.
+        samples: the training samples.
         loss: the loss of a batch, given the network (wrapped for several processes) and the batch.
-        plan: how it is trained.
-        compute: on what, and how precisely.
+        plan: settings of the loop.
+        compute: device and precision.
         group: the processes that train together.
         out: the checkpoint to write.
-        checkpoint: what the checkpoint says beside the weights: kind, backbone, classes, config.
-        run: what makes this run this run (:func:`resume.identity`).
+        checkpoint: the contents of the checkpoint beside the weights: kind, backbone, classes,
+            config.
+        run: the identity of this run (:func:`resume.identity`).
         workers: threads that load samples.
-        validate: measures the network, at the end of each epoch; None does not.
+        validate: measures the network at the end of each epoch, or None.
         save_every: steps between states saved within an epoch; 0 saves at its end only.
         strict: stop at the first sample that cannot be read.
     """
@@ -141,7 +145,7 @@ class Trainer:
         # At least one line an epoch, and no more than a plot can show.
         self.log_every = max(1, min(50, self.steps // 100, samples.epoch // self.step_size))
         self.state = _State()
-        self.remarked = False
+        self.remark_shown = False
         self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.needs_scaler)
 
@@ -149,7 +153,7 @@ class Trainer:
         """Train and write the checkpoint.
 
         Args:
-            resume: take up an interrupted run of the same settings and records, if there is one.
+            resume: continue an interrupted run of the same settings and records, if there is one.
 
         Returns:
             The ids of records that could not be read and were left out.
@@ -171,7 +175,7 @@ class Trainer:
             try:
                 self._train(interrupt)
             except (KeyboardInterrupt, RuntimeError):
-                # With several processes, another that was told to stop first breaks our step.
+                # A process that was stopped before this one breaks its step (RuntimeError).
                 if interrupt.asked is None or interrupt.insisted:
                     raise
                 self._leave(interrupt)
@@ -203,68 +207,66 @@ class Trainer:
         ):
             self.network.train()
             self._end_epochs(log, interrupt)
-            since, done = time.monotonic(), state.step
+            speed = Speed(state.step)
             for loaded in loading:
-                self._name_unreadable(loaded)
-                self._tell_remark(loaded)
+                self._report_unreadable(loaded)
+                self._report_remark(loaded)
                 lr = plan.lr * poly(state.step, self.steps, power=plan.power, warmup=plan.warmup)
-                state.loss_sum += self._step(network, loaded, lr)
-                state.loss_count += 1
+                state.add(*self.step(network, loaded, lr))
                 state.step += 1
                 if not math.isfinite(state.loss_sum):
                     raise WsssError(self._diverged(lr))
-                mean = state.loss_sum / state.loss_count
-                bar.update(self.step_size, loss=f"{mean:.4f}", lr=f"{lr:.2g}")
+                bar.update(self.step_size, loss=f"{state.mean:.4f}", lr=f"{lr:.2g}")
                 if state.step % self.log_every == 0 or state.step == self.steps:
-                    rate = (state.step - done) * self.step_size / (time.monotonic() - since)
-                    parts = {
-                        f"loss_{name}": total / state.loss_count
-                        for name, total in state.part_sums.items()
-                    }
-                    self._log(log, loss=mean, **parts, lr=lr, images_per_second=rate)
-                    state.loss_sum, state.loss_count, state.last_loss = 0.0, 0, mean
-                    state.part_sums = {}
-                    since, done = time.monotonic(), state.step
+                    rate = self.step_size * speed.at(state.step)
+                    self._log(log, **state.take(), lr=lr, images_per_second=rate)
+                    speed.restart(state.step)
                 ended = self._end_epochs(log, interrupt)
                 if interrupt.asked is not None:
                     self._leave(interrupt)
                 if ended or (self.save_every and state.step % self.save_every == 0):
                     self._save_state()
-                    since, done = time.monotonic(), state.step  # the rate is that of training
+                    speed.restart(state.step)
 
-    def _step(self, network: nn.Module, loaded: list[Sample], lr: float) -> float:
-        """One step of gradient descent; the loss, or NaN if its gradient is not finite."""
-        # Dropout and the like depend on the step alone, so nothing of chance needs to be stored.
-        chance = np.random.SeedSequence([self.plan.seed, self.state.step, self.group.rank])
-        torch.manual_seed(int(chance.generate_state(1, np.uint64)[0]))
+    def step(
+        self, network: nn.Module, loaded: list[Sample], lr: float
+    ) -> tuple[float, dict[str, float]]:
+        """One step of gradient descent.
+
+        Returns:
+            The loss, or NaN if its gradient is not finite; and its parts by name.
+        """
+        # Dropout depends on the number of the step alone, so no random state needs to be saved.
+        seed = np.random.SeedSequence([self.plan.seed, self.state.step, self.group.rank])
+        torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
         for settings in self.optimizer.param_groups:
             settings["lr"] = lr * settings["times"]
         batch = collate(loaded, backbone=self.network.backbone, device=self.compute.device)
         batch = replace(batch, progress=self.state.step / self.steps)
         with self.compute.autocast():
-            found = self.loss(network, batch)
-            parts = found if isinstance(found, dict) else {}
-            loss = torch.stack([*parts.values()]).sum() if isinstance(found, dict) else found
+            result = self.loss(network, batch)
+            parts = result if isinstance(result, dict) else {}
+            loss = torch.stack([*parts.values()]).sum() if isinstance(result, dict) else result
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         length = nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        for name, part in parts.items():
-            self.state.part_sums[name] = self.state.part_sums.get(name, 0.0) + part.item()
         # The scaler itself leaves out steps whose gradient overflows.
-        return loss.item() if self.scaler.is_enabled() or length.isfinite() else math.nan
+        finite = self.scaler.is_enabled() or length.isfinite()
+        values = {name: part.item() for name, part in parts.items()}
+        return loss.item() if finite else math.nan, values
 
     def _end_epochs(self, log: MetricsLog, interrupt: Interrupt) -> bool:
-        """Measure the network if an epoch ended; whether one did."""
+        """Measure the network if an epoch has ended, and return whether one has."""
         ended = min(self.state.step * self.step_size // self.samples.epoch, self.plan.epochs)
         if ended <= self.state.validated:
             return False
         scores = {"loss": self.state.last_loss}
         if self.validate is not None:
             self.network.eval()
-            interrupt.at_once = True  # measuring changes nothing that is saved
+            interrupt.at_once = True  # measuring changes no saved state
             with torch.inference_mode(), self.compute.autocast():
                 measured = self.validate()
             interrupt.at_once = False
@@ -296,8 +298,8 @@ class Trainer:
             return self.network
         return nn.parallel.DistributedDataParallel(self.network)
 
-    def _name_unreadable(self, loaded: list[Sample]) -> None:
-        """Name each record that cannot be read, once; it has no weight in the loss."""
+    def _report_unreadable(self, loaded: list[Sample]) -> None:
+        """Report each record that cannot be read once; it has no weight in the loss."""
         for sample in loaded:
             name = sample.record["id"]
             if sample.error and name not in self.state.unreadable:
@@ -306,11 +308,13 @@ class Trainer:
                 if self.strict:
                     raise WsssError("stopped at the first record that cannot be read (--strict)")
 
-    def _tell_remark(self, loaded: list[Sample]) -> None:
-        """Say what was done to the first sample's files that has a remark; others are alike."""
-        if not self.remarked and (found := next((s for s in loaded if s.remark), None)):
-            self.remarked = True
-            console.note(self.tool, f"{found.record['id']}: {found.remark}; said only once")
+    def _report_remark(self, loaded: list[Sample]) -> None:
+        """Report the first remark on a sample's files; those on others are alike."""
+        if not self.remark_shown and (sample := next((s for s in loaded if s.remark), None)):
+            self.remark_shown = True
+            console.note(
+                self.tool, f"{sample.record['id']}: {sample.remark}; further ones are not reported"
+            )
 
     def _diverged(self, lr: float) -> str:
         text = (
@@ -320,14 +324,14 @@ class Trainer:
         kept = f"; the state before is kept in {self.state_path}"
         return text + (kept if self.state_path.exists() else "")
 
-    # ---- what lies on the disk ----
+    # ---- files ----
 
     def _finished(self) -> bool:
-        """Whether this very run has written its checkpoint."""
+        """Whether this run has written its checkpoint already."""
         if not self.out.exists() or self.state_path.exists():
             return False
-        then = files.load_checkpoint(self.out).config.get("training", {})
-        resume.check_same(then, self.run_identity, str(self.out))
+        earlier = files.load_checkpoint(self.out).config.get("training", {})
+        resume.check_same(earlier, self.run_identity, str(self.out))
         return True
 
     def _load(self) -> dict[str, Any] | None:
@@ -356,7 +360,7 @@ class Trainer:
             )
 
     def _leave(self, interrupt: Interrupt) -> None:
-        """Save the state and end as the signal asks."""
+        """Save the state and exit with the code of the signal."""
         self._save_state()
         if self.group.main:
             console.warn(
@@ -367,7 +371,7 @@ class Trainer:
         interrupt.leave()
 
     def _finish(self) -> None:
-        """Write the plot and the checkpoint, then drop the state: the run has ended."""
+        """Write the plot and the checkpoint, then remove the state to resume from."""
         plot_metrics(self.log_path, self.out.with_name(self.out.stem + ".png"))
         config = {**self.checkpoint["config"], "training": self.run_identity}
         files.save_checkpoint(

@@ -1,4 +1,4 @@
-"""Losses that more than one network learns from."""
+"""Losses that several trainers share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wsss_cli.files import IGNORE
+from wsss_cli.classes import IGNORE
 from wsss_cli.methods.grids import sample
 
 
@@ -40,15 +40,15 @@ def pixel_loss(
             cells they are bilinear.
         labels: int64 (N, H, W): 0 to C - 1, or `ignore`.
         stride: of the logits on the labels.
-        weights: how much the pixels of each image count, shape (N,), at least 0; by default 1.
-        every: look at every so-many-th pixel each way, beginning at a random one: the same in the
-            mean, at a fraction of the work.
-        ignore: the label that does not count.
+        weights: weight of the pixels of each image, shape (N,), at least 0; by default 1.
+        every: compare every n-th row and column, beginning at random ones: the same on average,
+            at a fraction of the cost.
+        ignore: the label of pixels that do not count.
 
     Returns:
         The mean; 0 if no pixel has a label.
     """
-    rows, columns = _some_places(labels, every)
+    rows, columns = random_grid(labels, every)
     logits = sample(logits.float(), rows / stride, columns / stride)
     labels = labels[:, rows[:, None], columns]
     each = functional.cross_entropy(logits, labels, ignore_index=ignore, reduction="none")
@@ -58,8 +58,8 @@ def pixel_loss(
     return total / (weights @ (labels != ignore).sum((1, 2)).float()).clamp(min=1e-6)
 
 
-def _some_places(labels: Tensor, every: int) -> tuple[Tensor, Tensor]:
-    """Every so-many-th row and column of label maps (N, H, W), beginning at random ones."""
+def random_grid(labels: Tensor, every: int) -> tuple[Tensor, Tensor]:
+    """Numbers of every n-th row and column of label maps (N, H, W), beginning at random ones."""
     rows, columns = (
         torch.arange(int(torch.randint(min(every, size), ())), size, every, device=labels.device)
         for size in labels.shape[1:]

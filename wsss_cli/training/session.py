@@ -1,4 +1,9 @@
-"""What every trainer does around the loop: join its processes, read and check, plot, report."""
+"""The surroundings of the training loop, the same for every trainer.
+
+A session joins the processes of torchrun, reads and checks all records before any work, and runs
+the loop. A trainer stops at bad records, where a streaming tool leaves them out: so it collects all
+problems first and has no use for the failures of the stage.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,9 @@ import torch
 from torch import Tensor
 
 from wsss_cli import console, records
+from wsss_cli.classes import IGNORE
 from wsss_cli.datasets import strong
+from wsss_cli.datasets.augment import Jitter
 from wsss_cli.datasets.samples import ChooseView, Samples
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.backbones import Backbone
@@ -27,12 +34,12 @@ from wsss_cli.training import resume
 from wsss_cli.training.distributed import Group, group, local_rank
 from wsss_cli.training.loop import Loss, Plan, Trainer, Validate
 
-_SHOWN = 20  # problems named one by one before the rest is only counted
+_SHOWN = 20  # problems reported one by one; the rest is only counted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the options shared by all trainers say; see `commands/_training.py`."""
+    """The options that all trainers share; see `commands/_training.py`."""
 
     out: str
     epochs: int
@@ -60,9 +67,9 @@ class Session:
 
     Attributes:
         tool: name of the command, for messages.
-        options: what it was told.
+        options: the options that all trainers share.
         group: the processes that train together.
-        compute: device and precision of this one.
+        compute: device and precision of this process.
     """
 
     tool: str
@@ -77,9 +84,9 @@ class Session:
         either: Sequence[str] = (),
         check: Callable[[Record], object] = lambda record: None,
     ) -> list[Record]:
-        """All records, each found good before hours of work begin.
+        """All records, checked before hours of work begin.
 
-        A ``mask`` of a record marked ``"strong": false`` is not among what comes back.
+        The ``mask`` of a record marked ``"strong": false`` is left out.
 
         Args:
             sources: files of records; none means stdin.
@@ -88,7 +95,7 @@ class Session:
             check: raises WsssError if a record cannot be used for another reason.
 
         Raises:
-            WsssError: there are none, or some are no good; each is named on stderr before.
+            WsssError: there are none, or some cannot be used; these are listed on stderr first.
         """
         return self.group.on_main(lambda: self._read(sources, either, check, learn=True))
 
@@ -137,12 +144,38 @@ class Session:
         return good
 
     def samples(
-        self, given: Sequence[Record], backbone: Backbone, *, view: ChooseView, **settings: Any
+        self,
+        given: Sequence[Record],
+        backbone: Backbone,
+        *,
+        view: ChooseView,
+        classes: Sequence[str] | None = None,
+        label_map_keys: Sequence[str] = (),
+        highest_label: int = IGNORE,
+        grey_key: str | None = None,
+        jitter: Jitter | None = None,
+        groups: Sequence[Sequence[int]] | None = None,
+        weights: Sequence[float] | None = None,
     ) -> Samples:
-        """Samples of records as the options say, padded with the mean colour of the backbone."""
-        fill = [round(255 * value) for value in backbone.mean]
-        key, seed = self.options.image_key, self.options.seed
-        return Samples(given, view=view, image_key=key, fill=fill, seed=seed, **settings)
+        """Samples of records, padded with the mean colour of the backbone.
+
+        The image key and the random seed are those of the options; the other arguments are those of
+        :class:`wsss_cli.datasets.samples.Samples`.
+        """
+        return Samples(
+            given,
+            view=view,
+            image_key=self.options.image_key,
+            classes=classes,
+            label_map_keys=label_map_keys,
+            highest_label=highest_label,
+            grey_key=grey_key,
+            jitter=jitter,
+            fill=[round(255 * value) for value in backbone.mean],
+            groups=groups,
+            weights=weights,
+            seed=self.options.seed,
+        )
 
     def train(
         self,
@@ -154,21 +187,24 @@ class Session:
         samples: Samples,
         keys: Sequence[str],
         loss: Loss,
+        settings: Mapping[str, Any],
+        weights: str | None = None,
         validate: Validate | None = None,
-        **settings: Any,
     ) -> None:
-        """Run the loop as the options say and end with exit code 1 on lost records.
+        """Train a network and write its checkpoint; exit with code 1 if records could not be read.
 
         Args:
             kind: kind of the checkpoint.
-            network: what is trained.
+            network: the network.
             classes: class names of the checkpoint.
-            config: what the network is rebuilt from.
-            samples: what it is trained on.
+            config: the config that the network is rebuilt from.
+            samples: the training samples.
             keys: record keys that training uses beside the image.
             loss: the loss of a batch.
+            settings: everything else that changes the result, for the checkpoint and --resume.
+            weights: the option ``--weights``; None if the backbone comes from a checkpoint. Unless
+                ``--freeze-bn`` decides, batch normalisation is frozen but for ``none``.
             validate: measures the network.
-            settings: whatever else changes the result.
         """
         options = self.options
         run = resume.identity(
@@ -177,19 +213,20 @@ class Session:
             backbone=network.backbone.name,
             **config,
             **settings,
+            weights=weights,
             classes=list(classes),
             crop=options.crop,
             precision=self.compute.precision,
         )
-        shared = {key: value for key, value in asdict(options).items() if key in _PLAN}
+        plan = {key: value for key, value in asdict(options).items() if key in _PLAN}
         if options.freeze_bn is None:
-            shared["freeze_bn"] = settings.get("weights") != "none"
+            plan["freeze_bn"] = weights != "none"
         trainer = Trainer(
             self.tool,
             network=network,
             samples=samples,
             loss=loss,
-            plan=Plan(**shared),
+            plan=Plan(**plan),
             compute=self.compute,
             group=self.group,
             out=Path(options.out),
@@ -211,8 +248,8 @@ class Session:
             sys.exit(1)
 
 
-def _count(things: Sequence[str]) -> str:
-    return f"{len(things)} record" + ("s" if len(things) != 1 else "")
+def _count(records: Sequence[str]) -> str:
+    return f"{len(records)} record" + ("s" if len(records) != 1 else "")
 
 
 _PLAN = set(Plan.__dataclass_fields__)
@@ -220,7 +257,7 @@ _PLAN = set(Plan.__dataclass_fields__)
 
 @contextmanager
 def session(tool: str, **options: Any) -> Iterator[Session]:
-    """Join the processes that torchrun started, if it did, and choose the device.
+    """Join the processes that torchrun started, if any, and choose the device.
 
     Args:
         tool: name of the command.
@@ -229,12 +266,12 @@ def session(tool: str, **options: Any) -> Iterator[Session]:
     Raises:
         ConfigurationError: there is no such device, or it lacks the precision.
     """
-    said = Options(**options)
-    torch.manual_seed(said.seed)  # the new layers' first weights
-    compute = choose(said.device, said.precision, local_rank=local_rank())
+    given = Options(**options)
+    torch.manual_seed(given.seed)  # for the random weights of new layers
+    compute = choose(given.device, given.precision, local_rank=local_rank())
     with group(compute.device.type) as joined:
         console.detail(tool, f"computing on {compute.device} in {compute.precision}")
-        yield Session(tool, said, joined, compute)
+        yield Session(tool, given, joined, compute)
 
 
 def pretrained(
@@ -248,7 +285,7 @@ def pretrained(
 ) -> tuple[Any, dict[str, Any]]:
     """A network to train, with weights in its backbone, and the config that rebuilds it.
 
-    Weights of the same kind of network, for the same classes, go into its other layers too.
+    Weights from a checkpoint of the same kind and classes fill its other layers too.
 
     Args:
         kind: kind of the checkpoint that it will become.
@@ -256,7 +293,7 @@ def pretrained(
         classes: class names, without background.
         weights: imagenet, none or a file.
         output_stride: of the backbone, or None for its own.
-        config: what else the kind needs to be told.
+        config: other settings that this kind of network is built from.
 
     Raises:
         ConfigurationError: no such backbone, stride or weights.
@@ -270,7 +307,7 @@ def pretrained(
 
 
 def part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The weights of the module ``name`` within a network's, by their names within the module."""
+    """The weights of the module ``name`` of a network, with their names inside that module."""
     prefix = name + "."
     return {
         key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)

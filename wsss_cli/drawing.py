@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFont
 
-from wsss_cli.classes import palette
-from wsss_cli.files import IGNORE
+from wsss_cli.classes import IGNORE, palette
 
 INK, PALE, PAPER = (34, 34, 38), (120, 120, 128), (255, 255, 255)
 

@@ -30,13 +30,13 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from wsss_cli import __version__
+from wsss_cli.classes import IGNORE as IGNORE  # also as files.IGNORE
 from wsss_cli.classes import palette
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-IGNORE = 255
 Meta = dict[str, Any]
 
 _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance

@@ -79,9 +79,8 @@ def command(
     sipe = f"checkpoints of sipe-train ({checkpoint} is of kind {loaded.kind})"
     _options.only_with(sipe, loaded.kind == "sipe", "map", "seed_background")
     _options.only_with("--map is-cam", map != "cam", "seed_background")
-    name = map if map in readings else next(iter(readings))
-    own = name == "is-cam" and seed_background is not None
+    weight = () if seed_background is None or map == "cam" else (seed_background,)
+    reading = readings[map or next(iter(readings))](*weight)
     runner = Runner(loaded, device=device, precision=precision, max_side=max_side)
-    reading = readings[name](seed_background) if own else readings[name]()
     maker = CamMaker(runner=runner, reading=reading, all_classes=all, **settings)
     Stage(maker, **stage).run(records, workers=workers)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wsss_cli import console, files, records
-from wsss_cli.classes import numbers
+from wsss_cli.classes import IGNORE, numbers
 from wsss_cli.datasets.colour import mean_colour
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
@@ -77,7 +77,7 @@ class Eraser(RecordTool):
         names = [*(self.class_list or maps.meta.get("classes", ()))]
         shares = np.bincount(mined.ravel(), minlength=256) / mined.size
         parts = [f"{shares[n]:.0%} {names[n - 1]}" for n in range(1, len(names) + 1) if shares[n]]
-        parts += [f"{shares[files.IGNORE]:.0%} claimed twice"] if shares[files.IGNORE] else []
+        parts += [f"{shares[IGNORE]:.0%} claimed twice"] if shares[IGNORE] else []
         parts += [f"{shares[0]:.0%} left"]
         if "pseudo" in job.paths and (
             resized := files.size_note(job.record["saliency"], maps.size)
@@ -95,7 +95,7 @@ class Eraser(RecordTool):
             names = list(self.class_list or maps.meta.get("classes", ()))
             if listed and names and listed != names:
                 raise WsssError(f"{record['mined']}: mined with another class list than the maps'")
-            highest = before.max(initial=0, where=before != files.IGNORE)
+            highest = before.max(initial=0, where=before != IGNORE)
             if names and highest > len(names):
                 raise WsssError(
                     f"{record['mined']}: class number {highest}, "

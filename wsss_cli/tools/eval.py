@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wsss_cli import console, files, records
-from wsss_cli.classes import BACKGROUND, MAX_CLASSES, numbers
+from wsss_cli.classes import BACKGROUND, IGNORE, MAX_CLASSES, numbers
 from wsss_cli.errors import ConfigurationError, WsssError, describe
-from wsss_cli.files import IGNORE, Meta
+from wsss_cli.files import Meta
 from wsss_cli.metrics import Confusion, ThresholdSweep, threshold_histogram
 from wsss_cli.pool import ProcessPool
 from wsss_cli.records import Record, need

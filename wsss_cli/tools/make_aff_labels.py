@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wsss_cli import console, files
+from wsss_cli.classes import IGNORE
 from wsss_cli.methods.crf import confident_regions
 from wsss_cli.stage import Job, RecordTool
 from wsss_cli.tools import label_maps
@@ -59,7 +60,7 @@ class RegionFinder(RecordTool):
             background=None if own is None else label_maps.resize(own[None], size)[0],
             **self.crf,
         )
-        table = np.full(256, files.IGNORE, np.uint8)
+        table = np.full(256, IGNORE, np.uint8)
         table[: len(numbers) + 1] = [0, *numbers]
         labels = label_maps.resize_labels(table[regions], maps.size)
         files.write_label_map(job.paths["aff_label"], labels, job.meta)

@@ -12,10 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from wsss_cli import console, files, records
-from wsss_cli.classes import BACKGROUND, palette
+from wsss_cli.classes import BACKGROUND, IGNORE, palette
 from wsss_cli.drawing import INK, PALE, PAPER, colour_labels, font, overlay
 from wsss_cli.errors import WsssError, describe
-from wsss_cli.files import IGNORE
 from wsss_cli.records import KEYS
 from wsss_cli.stage import Failures, Job, RecordTool
 

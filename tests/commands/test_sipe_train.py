@@ -12,28 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.commands.conftest import SMALL as CLASSIFIER
 from tests.conftest import Run, as_lines
 from wsss_cli import files
 
 Records = list[dict[str, Any]]
 
-SMALL = (
-    "--classes",
-    "voc",
-    "--weights",
-    "none",
-    "--crop",
-    "64",
-    "--resize",
-    "48,80",
-    "--batch-size",
-    "2",
-    "--device",
-    "cpu",
-    "--freeze-bn",
-    "--precision",
-    "fp32",
-)
+SMALL = (*CLASSIFIER, "--precision", "fp32")
 SEEN = ("--scales", "1", "--no-flip", "--device", "cpu", "--precision", "fp32")
 
 

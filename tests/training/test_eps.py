@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wsss_cli.datasets.strong import with_strong_masks
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.methods.eps import eps_loss, eps_pp_loss, foreground_map, inconsistent
 from wsss_cli.methods.pamr import pamr
 from wsss_cli.models.eps import EpsNetwork
 from wsss_cli.models.networks import build_network
 from wsss_cli.training.batch import Batch
+from wsss_cli.training.cam import class_scores
 from wsss_cli.training.eps import (
     check_supervision,
-    class_scores,
     refined_foreground,
     repeat_edge,
     saliency_loss,
@@ -164,9 +163,9 @@ def test_the_foreground_is_refined_on_a_picture_of_a_quarter_of_the_size() -> No
     smooth = functional.avg_pool2d(data.images, 5, 4, 2, count_include_pad=False)
     foreground = foreground_map(given, data.labels)
     expected = pamr(smooth[:, :, :13, :17], foreground, 10, (1, 2, 3, 6))[:, :, ::4, ::4]
-    for one in expected:  # each reaches from 0 to 1
-        one -= one.min().clone()
-        one /= one.max().clone()
+    for foreground in expected:  # each reaches from 0 to 1
+        foreground -= foreground.min().clone()
+        foreground /= foreground.max().clone()
     torch.testing.assert_close(refined_foreground(given, data, 16), expected)
 
 
@@ -219,25 +218,13 @@ def test_scores_are_means_over_the_photograph(network: EpsNetwork) -> None:
     torch.testing.assert_close(network.scores(given), given[:, :-1].mean((2, 3)))
 
 
-def test_only_strong_records_keep_their_mask() -> None:
-    given = [
-        {"id": "a", "mask": "a.png", "strong": True},
-        {"id": "b", "mask": "b.png"},
-        {"id": "c", "mask": "c.png", "strong": False},
-        {"id": "d", "strong": True},
-    ]
-    assert ["mask" in record for record in with_strong_masks(given)] == [True, False, False, False]
-    with pytest.raises(ConfigurationError, match="no record has 'mask' and 'strong': true"):
-        with_strong_masks(given[1:])
-
-
 def test_what_must_be_known_of_some_record() -> None:
-    check_supervision([{"labels": ["cat"]}, {"saliency": "s.png"}], strong=False)
-    check_supervision([{"labels": ["cat"]}], strong=True)
+    check_supervision([{"labels": ["cat"]}, {"saliency": "s.png"}], strong_masks=False)
+    check_supervision([{"labels": ["cat"]}], strong_masks=True)
     with pytest.raises(ConfigurationError, match="no record has 'saliency', which"):
-        check_supervision([{"labels": ["cat"]}], strong=False)
+        check_supervision([{"labels": ["cat"]}], strong_masks=False)
     with pytest.raises(ConfigurationError, match="no record has labels"):
-        check_supervision([{"labels": [], "saliency": "s.png"}], strong=False)
+        check_supervision([{"labels": [], "saliency": "s.png"}], strong_masks=False)
 
 
 def test_a_network_that_sees_no_object_yet_is_not_left_with_background_alone() -> None:

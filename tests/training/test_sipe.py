@@ -16,8 +16,9 @@ from wsss_cli.methods.sipe import explore, gsc_loss
 from wsss_cli.models.networks import build_network
 from wsss_cli.models.sipe import Explored, SipeNetwork
 from wsss_cli.training.batch import Batch
+from wsss_cli.training.cam import class_scores
 from wsss_cli.training.losses import multilabel_loss
-from wsss_cli.training.sipe import class_scores, sipe_loss
+from wsss_cli.training.sipe import sipe_loss
 
 Losses = dict[str, Tensor]
 
@@ -71,7 +72,9 @@ def test_padding_takes_part_in_nothing(network: SipeNetwork) -> None:
         found.features[:, :, 2:5, 1:6],
         found.hierarchical[:, :, 4:10, 2:12],
     )
-    alone = replace(batch, valid=torch.tensor([[0, 0, 48, 80]] * 2))
+    alone = replace(
+        batch, images=batch.images[:, :, :48, :80], valid=torch.tensor([[0, 0, 48, 80]] * 2)
+    )
     crop = replace(batch, valid=torch.tensor([[32, 16, 80, 96]] * 2))
     expected, parts = losses(network, inner, alone), losses(network, found, crop)
     for name in ("classes", "gsc"):

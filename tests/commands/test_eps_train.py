@@ -104,9 +104,9 @@ def test_its_maps_have_a_background_that_the_tools_use(inside: Run, salient: Rec
     # The affinities start from its backbone.
     aff = ("-c", "eps.pt", "--crop", "64", "--epochs", "1", "--device", "cpu", "-o", "aff.pt")
     inside("train-aff", *aff, input=some, check=0)
-    one, two = (files.load_checkpoint(name).state_dict for name in ("eps.pt", "aff.pt"))
-    key = next(key for key in one if key.endswith("running_mean"))
-    assert (one[key] == two[key]).all()
+    start, end = (files.load_checkpoint(name).state_dict for name in ("eps.pt", "aff.pt"))
+    key = next(key for key in start if key.endswith("running_mean"))
+    assert (start[key] == end[key]).all()
 
 
 def test_resume_goes_on_with_the_parts_of_the_loss(inside: Run, salient: Records) -> None:

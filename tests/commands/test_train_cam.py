@@ -19,6 +19,7 @@ from wsss_cli import files
 
 Records = list[dict[str, Any]]
 
+
 def test_a_checkpoint_that_describes_itself(inside: Run, photographs: Records) -> None:
     Path("val.jsonl").write_text(as_lines(photographs))
     done = inside(

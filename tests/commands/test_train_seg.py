@@ -263,8 +263,8 @@ def test_psl_learns_masks_and_labels(inside: Run, masked: Records, weights: str 
     assert "finished already" in again.err
     other = inside("train-seg", *SMALL, "--val", "val.jsonl", "--resume", input=masked, check=2)
     assert "psl true, now null" in other.err
-    found = inside("predict", "-c", "seg.pt", "--scales", "1", input=masked, check=0)
-    assert len(found.records) == 4
+    result = inside("predict", "-c", "seg.pt", "--scales", "1", input=masked, check=0)
+    assert len(result.records) == 4
 
 
 def test_psl_under_torchrun_learns_what_one_process_does(inside: Run, masked: Records) -> None:

@@ -65,8 +65,10 @@ def test_neither_order_nor_records_without_masks_matter() -> None:
 
 def test_the_marked_are_spread_over_the_list() -> None:
     """A quarter of every quarter, about: the hash is no part of the order."""
-    found = strong(made(1000), "1/4")
-    counts = [sum(f"{n:04}" in found for n in range(start, start + 250)) for start in (0, 250, 500)]
+    result = strong(made(1000), "1/4")
+    counts = [
+        sum(f"{n:04}" in result for n in range(start, start + 250)) for start in (0, 250, 500)
+    ]
     assert all(45 <= count <= 80 for count in counts)
     assert strong(made(3), "1/3") == {"0001"}  # for good: later versions mark the same
 

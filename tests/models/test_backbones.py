@@ -311,10 +311,10 @@ def test_memory_format_and_precision_change_little(lite0: Backbone) -> None:
         swapped = lite0(image.contiguous(memory_format=torch.channels_last))
         with torch.autocast("cpu", torch.bfloat16):
             short = lite0(image)
-    for one, two, three in zip(plain, swapped, short, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
-        assert three.dtype == torch.bfloat16
-        assert functional.cosine_similarity(one.flatten(), three.float().flatten(), 0) > 0.98
+    for full, other, half in zip(plain, swapped, short, strict=True):
+        torch.testing.assert_close(full, other, rtol=1e-3, atol=1e-4)
+        assert half.dtype == torch.bfloat16
+        assert functional.cosine_similarity(full.flatten(), half.float().flatten(), 0) > 0.98
 
 
 def test_maps_are_not_changed_by_later_layers(lite0: Backbone) -> None:

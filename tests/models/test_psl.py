@@ -34,8 +34,8 @@ def test_the_branch_teaches_the_backbone_with_the_mean_over_the_classes() -> Non
     image = images(2, 50, 71)
     last = next(reversed(list(network.backbone.parameters())))
     own = network.classify.weight
-    found = torch.autograd.grad(network(image).scores.sum(), [last, own])
+    result = torch.autograd.grad(network(image).scores.sum(), [last, own])
     whole = network.classify(network.backbone(image)[-1].mean((2, 3)))
     expected = torch.autograd.grad(whole.sum(), [last, own])
-    torch.testing.assert_close(found[0], expected[0] / len(CLASSES))
-    torch.testing.assert_close(found[1], expected[1])
+    torch.testing.assert_close(result[0], expected[0] / len(CLASSES))
+    torch.testing.assert_close(result[1], expected[1])

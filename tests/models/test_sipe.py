@@ -18,13 +18,13 @@ from wsss_cli.models.sipe import Explored, General, ImageSpecific, SipeNetwork
 def test_hierarchical_features_of_every_backbone(name: str, stride: int) -> None:
     with torch.device("meta"):
         network = build("sipe", None, name, stride)
-        found = network.train()(torch.empty(2, 3, 50, 71))
-    assert found.maps.shape == (2, 3, -(-50 // stride), -(-71 // stride))
-    assert found.features.shape[1] == network.backbone.channels[-1]
-    assert found.features.shape[2:] == found.maps.shape[2:]
-    assert found.hierarchical.shape == (2, 768, 7, 9)
+        output = network.train()(torch.empty(2, 3, 50, 71))
+    assert output.maps.shape == (2, 3, -(-50 // stride), -(-71 // stride))
+    assert output.features.shape[1] == network.backbone.channels[-1]
+    assert output.features.shape[2:] == output.maps.shape[2:]
+    assert output.hierarchical.shape == (2, 768, 7, 9)
     assert network.stride == stride
-    (found.maps.sum() + found.hierarchical.sum()).backward()
+    (output.maps.sum() + output.hierarchical.sum()).backward()
     assert [key for key, value in network.named_parameters() if value.grad is None] == []
     new = network.parameter_groups()["new"]
     assert sum(value is layer.weight for value in new for layer in network.side) == 4
@@ -34,20 +34,20 @@ def test_hierarchical_features_are_levels_of_unit_length_at_stride_8() -> None:
     torch.manual_seed(0)
     network = SipeNetwork(build_backbone("efficientnet-lite0"), 3).eval()
     image = images(1, 65, 50).requires_grad_()
-    found = network(image)
+    output = network(image)
     levels = network.backbone(image)
     starts = [0, 128, 256, 512, 768]
-    parts = [found.hierarchical[:, a:b] for a, b in pairwise(starts)]
+    parts = [output.hierarchical[:, a:b] for a, b in pairwise(starts)]
     for part, level, layer, stride in zip(
         parts, levels, network.side, network.backbone.strides, strict=True
     ):
         for y, x in ((0, 0), (4, 2), (8, 6)):  # pixel (8 y, 8 x), where all strides have a cell
             cell = layer(level)[:, :, 8 * y // stride, 8 * x // stride]
             torch.testing.assert_close(part[:, :, y, x], nn.functional.normalize(cell))
-    torch.testing.assert_close(found.maps, network.classify(levels[-1]))
-    assert torch.equal(found.features, levels[-1])
+    torch.testing.assert_close(output.maps, network.classify(levels[-1]))
+    assert torch.equal(output.features, levels[-1])
     # They learn without changing the backbone.
-    found.hierarchical.square().mean().backward()
+    output.hierarchical.square().mean().backward()
     assert all(value.grad is None for value in network.backbone.parameters())
 
 

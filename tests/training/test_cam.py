@@ -48,13 +48,13 @@ def test_scores_are_means_over_the_photograph_or_over_its_padding_too(
     network: CamNetwork, over_padding: bool
 ) -> None:
     maps, data = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)), batch()
-    found = class_scores(network, maps, data, over_padding=over_padding)
-    torch.testing.assert_close(found[0], maps[0].mean((1, 2)))
+    result = class_scores(network, maps, data, over_padding=over_padding)
+    torch.testing.assert_close(result[0], maps[0].mean((1, 2)))
     part = maps[1] if over_padding else maps[1, :, 1:, 2:]
-    torch.testing.assert_close(found[1], part.mean((1, 2)))
+    torch.testing.assert_close(result[1], part.mean((1, 2)))
     assert data.labels is not None
     loss = classification_loss(network, over_padding=over_padding)(lambda images: maps, data)
-    torch.testing.assert_close(loss, multilabel_loss(found, data.labels, data.weights))
+    torch.testing.assert_close(loss, multilabel_loss(result, data.labels, data.weights))
 
 
 class Colours(nn.Module):

@@ -22,9 +22,9 @@ def test_the_loss_is_that_of_the_pixels_with_the_weights_of_the_images() -> None
     logits, labels = torch.randn(3, 4, 6, 6), torch.randint(0, 4, (3, 6, 6))
     labels[torch.rand(labels.shape) < 0.3] = 255
     weights = torch.tensor([3.0, 0.5, 0.0])
-    found = pixel_loss(logits, labels, 1, weights=weights)
+    result = pixel_loss(logits, labels, 1, weights=weights)
     batch = Batch(torch.zeros(3, 3, 6, 6), weights, torch.zeros(3, 4), label_maps=labels)
-    assert segmentation_loss(1, 1)(lambda images: logits, batch) == found
+    assert segmentation_loss(1, 1)(lambda images: logits, batch) == result
 
 
 def test_the_class_list_comes_from_the_user_or_the_masks(tmp_path: Path) -> None:

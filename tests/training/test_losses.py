@@ -21,11 +21,11 @@ def test_multilabel_soft_margin() -> None:
 
     first = -(math.log(s(2)) + math.log(1 - s(-1))) / 2
     second = -(math.log(1 - s(0)) + math.log(s(3))) / 2
-    found = multilabel_loss(scores, labels, torch.tensor([1.0, 1.0, 0.0]))
-    assert found.item() == pytest.approx((first + second) / 2)
+    result = multilabel_loss(scores, labels, torch.tensor([1.0, 1.0, 0.0]))
+    assert result.item() == pytest.approx((first + second) / 2)
     assert multilabel_loss(scores, labels, torch.zeros(3)) == 0
     light = multilabel_loss(scores, labels, torch.tensor([0.1, 0.1, 0.0]))
-    assert light.item() == pytest.approx(found.item())
+    assert light.item() == pytest.approx(result.item())
 
 
 def test_pixel_loss_is_the_mean_over_labelled_pixels() -> None:
@@ -53,10 +53,10 @@ def test_an_image_of_weight_three_counts_as_three() -> None:
                     f = image[:, y, x].exp() / image[:, y, x].exp().sum()
                     total = total - weight * f[mask[y, x]].log()
                     count = count + weight
-    found = pixel_loss(logits, labels, 1, weights=weights)
-    torch.testing.assert_close(found, total / count)
+    result = pixel_loss(logits, labels, 1, weights=weights)
+    torch.testing.assert_close(result, total / count)
     for mine, theirs in zip(
-        torch.autograd.grad(found, logits),
+        torch.autograd.grad(result, logits),
         torch.autograd.grad(total / count, logits),
         strict=True,
     ):
@@ -69,10 +69,10 @@ def test_pixel_loss_at_some_pixels_is_the_same_in_the_mean() -> None:
     labels = torch.zeros(1, 32, 32, dtype=torch.long)
     labels[:, 5:21, 9:26] = 1
     logits = functional.one_hot(labels[:, ::8, ::8], 2).permute(0, 3, 1, 2) * 6.0
-    found = [pixel_loss(logits, labels, 8, every=4).item() for _ in range(400)]
+    result = [pixel_loss(logits, labels, 8, every=4).item() for _ in range(400)]
     exact = pixel_loss(logits, labels, 8).item()
-    assert np.std(found) > 0.05 * exact
-    assert np.mean(found) == pytest.approx(exact, rel=0.03)
+    assert np.std(result) > 0.05 * exact
+    assert np.mean(result) == pytest.approx(exact, rel=0.03)
 
 
 def test_no_labelled_pixel_is_no_loss() -> None:

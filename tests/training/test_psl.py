@@ -18,10 +18,10 @@ def test_weights_of_images_in_prohibitive_learning() -> None:
     logits, mask = torch.randn(2, 3, 5, 5), torch.randint(0, 3, (2, 5, 5))
     labels = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
     twice = torch.tensor([0, 0, 1])
-    found = psl_loss(logits, mask, mask, labels, weights=torch.tensor([2.0, 1.0]))
+    result = psl_loss(logits, mask, mask, labels, weights=torch.tensor([2.0, 1.0]))
     expected = psl_loss(logits[twice], mask[twice], mask[twice], labels[twice])
-    torch.testing.assert_close(found, expected)
-    assert found != psl_loss(logits, mask, mask, labels)
+    torch.testing.assert_close(result, expected)
+    assert result != psl_loss(logits, mask, mask, labels)
 
 
 @pytest.mark.parametrize("weights", ["predicted", "labels"])
@@ -38,7 +38,7 @@ def test_prohibitive_loss_is_that_of_the_paper_and_of_the_branch(weights: str) -
     batch = Batch(
         torch.zeros(3, 3, 8, 8), torch.tensor([1.0, 1.0, 0.0]), valid, labels, label_maps=mask
     )
-    found = prohibitive_loss(1, 1, weights=weights)(lambda images: (logits, scores), batch)
+    result = prohibitive_loss(1, 1, weights=weights)(lambda images: (logits, scores), batch)
 
     given = labels if weights == "labels" else scores.sigmoid()
     auxiliary = auxiliary_mask(logits.softmax(1), given)
@@ -46,8 +46,8 @@ def test_prohibitive_loss_is_that_of_the_paper_and_of_the_branch(weights: str) -
     cross = functional.binary_cross_entropy_with_logits(scores, labels, reduction="none")
     branch = cross[:2].sum(1).mean()
     expected = psl_loss(logits[:2], mask[:2], auxiliary[:2], labels[:2]) + branch
-    torch.testing.assert_close(found, expected)
-    found.backward()
+    torch.testing.assert_close(result, expected)
+    result.backward()
     assert logits.grad is not None
     assert scores.grad is not None
     assert not logits.grad[2].any()
@@ -70,9 +70,9 @@ def test_prohibitive_loss_at_some_pixels_is_the_same_in_the_mean() -> None:
     )
 
     def loss(every: int) -> float:
-        found = prohibitive_loss(8, every, weights="predicted")
-        return found(lambda images: (logits, torch.full((1, 1), 3.0)), batch).item()
+        result = prohibitive_loss(8, every, weights="predicted")
+        return result(lambda images: (logits, torch.full((1, 1), 3.0)), batch).item()
 
-    found = [loss(4) for _ in range(300)]
-    assert np.std(found) > 0
-    assert np.mean(found) == pytest.approx(loss(1), rel=0.03)
+    result = [loss(4) for _ in range(300)]
+    assert np.std(result) > 0
+    assert np.mean(result) == pytest.approx(loss(1), rel=0.03)

@@ -77,8 +77,8 @@ def test_each_bad_record_is_named_and_nothing_is_trained(
     assert capsys.readouterr().err.splitlines() == [
         "wsss train-test: photo 0 é: gone.png: No such file or directory",
         "wsss train-test: photo 1 é: no dogs",
-        "wsss train-test: photo 2 é: record has no 'pseudo' (made by random-walk or crf)",
-        "wsss train-test: photo 3 é: record has no 'pseudo' (made by random-walk or crf)",
+        "wsss train-test: photo 2 é: record has no 'pseudo' (made by random-walk, crf or erase)",
+        "wsss train-test: photo 3 é: record has no 'pseudo' (made by random-walk, crf or erase)",
     ]
 
 

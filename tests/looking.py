@@ -1,4 +1,4 @@
-"""A network that shows what it was given, so that what is done around a network can be seen."""
+"""A network whose output is its input, so that the steps around a network can be tested."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Look(nn.Module):
 
 
 class LookTwice(nn.Module):
-    """The same as what a network of the kind sipe gives, at strides 16 and 8."""
+    """The same in the form of a network of the kind sipe, at strides 16 and 8."""
 
     stride, fine_stride = 16, 8
 
@@ -57,7 +57,7 @@ def looking(cam_checkpoint: Checkpoint) -> Callable[..., Runner]:
     def make(stride: int = 16, max_side: int = 0, twice: bool = False) -> Runner:
         runner = Runner(cam_checkpoint, device="cpu", precision="fp32", max_side=max_side)
         runner.network = LookTwice() if twice else Look(stride)  # type: ignore[assignment]
-        runner._mean, runner._std = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+        runner.mean, runner.std = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
         return runner
 
     return make

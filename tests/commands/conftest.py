@@ -8,7 +8,25 @@ from typing import Any
 import pytest
 
 from tests.conftest import Result, Run, as_lines
+from wsss_cli import files
 from wsss_cli.cli import cli
+
+# Options of a classifier's trainer for a short run.
+SMALL = (
+    "--classes",
+    "voc",
+    "--weights",
+    "none",
+    "--crop",
+    "64",
+    "--resize",
+    "48,80",
+    "--batch-size",
+    "2",
+    "--device",
+    "cpu",
+    "--freeze-bn",
+)
 
 
 @pytest.fixture
@@ -28,3 +46,11 @@ def inside(workdir: Path, capfd: pytest.CaptureFixture[str]) -> Run:
         return Result(ended.value.code, said.out, said.err)
 
     return call
+
+
+def same(a: str | Path, b: str | Path) -> bool:
+    """Whether two checkpoints have the same weights."""
+    import torch
+
+    one, two = (files.load_checkpoint(path).state_dict for path in (a, b))
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commands.test_train_cam import SMALL, same
+from tests.commands.conftest import SMALL, same
 from tests.conftest import Run, as_lines
 from wsss_cli import files
 
@@ -104,9 +104,9 @@ def test_its_maps_have_a_background_that_the_tools_use(inside: Run, salient: Rec
     # The affinities start from its backbone.
     aff = ("-c", "eps.pt", "--crop", "64", "--epochs", "1", "--device", "cpu", "-o", "aff.pt")
     inside("train-aff", *aff, input=some, check=0)
-    one, two = (files.load_checkpoint(name).state_dict for name in ("eps.pt", "aff.pt"))
-    key = next(key for key in one if key.endswith("running_mean"))
-    assert (one[key] == two[key]).all()
+    start, end = (files.load_checkpoint(name).state_dict for name in ("eps.pt", "aff.pt"))
+    key = next(key for key in start if key.endswith("running_mean"))
+    assert (start[key] == end[key]).all()
 
 
 def test_resume_goes_on_with_the_parts_of_the_loss(inside: Run, salient: Records) -> None:
@@ -172,10 +172,10 @@ def test_strong_records_teach_by_their_masks(inside: Run, salient: Records) -> N
         labels[10:30, 10:30], labels[:5] = 8, 255
         record["mask"] = record["id"] + ".mask.png"
         files.write_label_map(record["mask"], labels)
-    small = (*SMALL, "--epochs", "1", "--strong")
+    small = (*SMALL, "--epochs", "1", "--strong-masks")
     done = inside("eps-train", *small, input=salient, check=2)
     assert done.err == (
-        "wsss eps-train: no record has 'mask' and 'strong': true, which --strong learns from "
+        "wsss eps-train: no record has 'mask' and 'strong': true, which --strong-masks learns from "
         "('wsss index --strong 0.1' marks a tenth)\n"
     )
     salient[0]["strong"] = True
@@ -222,7 +222,7 @@ def test_settings_of_one_variant_have_no_meaning_with_the_other(
     inside: Run, variant: str, option: str, other: str
 ) -> None:
     done = inside("eps-train", *SMALL, "--variant", variant, option, "0.6", check=2)
-    assert f"Invalid value for {option}: is for --variant {other} only" in done.err
+    assert f"{option} is only for --variant {other}" in done.err
 
 
 def test_how_far_a_contradiction_must_go(inside: Run, salient: Records) -> None:
@@ -237,3 +237,9 @@ def test_how_far_a_contradiction_must_go(inside: Run, salient: Records) -> None:
     again = (*SMALL, "--drop-above", "1", "-o", "0.5.pt", "--resume")
     refused = inside("eps-train", *again, input=salient, check=2)
     assert "0.5.pt is of another run (drop_above 0.5, now 1.0)" in refused.err
+
+
+def test_the_old_name_of_strong_masks_works_and_warns(inside: Run, salient: Records) -> None:
+    done = inside("eps-train", *SMALL, "--strong", input=salient, check=2)
+    assert done.err.splitlines()[0] == "wsss eps-train: --strong is called --strong-masks now"
+    assert "which --strong-masks learns from" in done.err

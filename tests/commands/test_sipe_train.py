@@ -12,28 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.commands.conftest import SMALL as CLASSIFIER
 from tests.conftest import Run, as_lines
 from wsss_cli import files
 
 Records = list[dict[str, Any]]
 
-SMALL = (
-    "--classes",
-    "voc",
-    "--weights",
-    "none",
-    "--crop",
-    "64",
-    "--resize",
-    "48,80",
-    "--batch-size",
-    "2",
-    "--device",
-    "cpu",
-    "--freeze-bn",
-    "--precision",
-    "fp32",
-)
+SMALL = (*CLASSIFIER, "--precision", "fp32")
 SEEN = ("--scales", "1", "--no-flip", "--device", "cpu", "--precision", "fp32")
 
 
@@ -164,7 +149,7 @@ def test_the_tools_after_it_use_its_maps_and_their_background(
             assert not files.read_maps(record["cam"]).cam[0].any()
     wrong = inside("make-cam", "-c", "sipe.pt", *SEEN, "--map", "cam", "--seed-background", "1")
     assert wrong.code == 2
-    assert "--seed-background: general CAMs have no seeds" in wrong.err
+    assert "--seed-background is only for --map is-cam" in wrong.err
 
     shown = ("make-aff-labels", "--workers", "0", "--crf-steps", "1")
     regions = inside(*shown, input=own.records, check=0).records
@@ -199,5 +184,5 @@ def test_map_is_for_its_checkpoints_alone(inside: Run, photographs: Records) -> 
         done = inside("make-cam", "-c", "cam.pt", *SEEN, *option, input=photographs)
         assert done.code == 2
         assert option[0] in done.err
-        assert "cam.pt is of kind cam, not of sipe-train" in done.err
+        assert "only for checkpoints of sipe-train (cam.pt is of kind cam)" in done.err
         assert done.out == ""

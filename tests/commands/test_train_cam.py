@@ -1,4 +1,4 @@
-"""train-cam as a process: what it writes, what it refuses, and that nothing it survives shows."""
+"""train-cam as a process: its files, its errors, and that an interruption changes nothing."""
 
 from __future__ import annotations
 
@@ -13,33 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.commands.conftest import SMALL, same
 from tests.conftest import Run, as_lines
 from wsss_cli import files
 
 Records = list[dict[str, Any]]
-
-SMALL = (
-    "--classes",
-    "voc",
-    "--weights",
-    "none",
-    "--crop",
-    "64",
-    "--resize",
-    "48,80",
-    "--batch-size",
-    "2",
-    "--device",
-    "cpu",
-    "--freeze-bn",
-)
-
-
-def same(a: str | Path, b: str | Path) -> bool:
-    import torch
-
-    one, two = (files.load_checkpoint(path).state_dict for path in (a, b))
-    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_a_checkpoint_that_describes_itself(inside: Run, photographs: Records) -> None:

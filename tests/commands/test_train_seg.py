@@ -1,4 +1,4 @@
-"""train-seg its targets, its class list, and what it refuses."""
+"""train-seg: its targets, its class list, and its errors."""
 
 from __future__ import annotations
 
@@ -126,14 +126,14 @@ def learnt(inside: Run, monkeypatch: pytest.MonkeyPatch, *args: Any, **kwargs: A
     from wsss_cli.training.loop import Trainer
 
     seen: list[list[tuple[str, bool, float]]] = []
-    step = Trainer._step
+    step = Trainer.step
 
-    def noted(self: Trainer, network: Any, loaded: Any, lr: float) -> float:
+    def noted(self: Trainer, network: Any, loaded: Any, lr: float) -> Any:
         seen.append([(s.record["id"], 2 in s.label_map, s.weight) for s in loaded])
         return step(self, network, loaded, lr)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", noted)
+        patch.setattr(Trainer, "step", noted)
         done = inside("train-seg", *SMALL, *MIXED, *args, **kwargs)
     return seen, done
 
@@ -197,7 +197,7 @@ def test_marks_that_a_target_passes_over_are_told(inside: Run, marked: Records) 
         "wsss train-seg: 3 records cannot be used; nothing was trained"
     )
     done = inside("train-seg", "--strong-weight", "2", input=marked, check=2)
-    assert "--strong-weight: has no meaning without --target mask,pseudo" in done.err
+    assert "--strong-weight is only for --target mask,pseudo" in done.err
 
 
 def cut_short(
@@ -207,15 +207,15 @@ def cut_short(
     from wsss_cli.training.loop import Trainer
 
     inside("train-seg", *settings, "-o", "whole.pt", input=records, check=0)
-    step = Trainer._step
+    step = Trainer.step
 
-    def stops(self: Trainer, *args: Any) -> float:
+    def stops(self: Trainer, *args: Any) -> Any:
         if self.state.step == at:
             raise RuntimeError("the power went")
         return step(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stops)
+        patch.setattr(Trainer, "step", stops)
         inside("train-seg", *settings, "-o", "cut.pt", input=records, check=1)
 
 
@@ -263,8 +263,8 @@ def test_psl_learns_masks_and_labels(inside: Run, masked: Records, weights: str 
     assert "finished already" in again.err
     other = inside("train-seg", *SMALL, "--val", "val.jsonl", "--resume", input=masked, check=2)
     assert "psl true, now null" in other.err
-    found = inside("predict", "-c", "seg.pt", "--scales", "1", input=masked, check=0)
-    assert len(found.records) == 4
+    result = inside("predict", "-c", "seg.pt", "--scales", "1", input=masked, check=0)
+    assert len(result.records) == 4
 
 
 def test_psl_under_torchrun_learns_what_one_process_does(inside: Run, masked: Records) -> None:
@@ -324,7 +324,7 @@ def test_psl_needs_labels_of_the_class_list(inside: Run, masked: Records) -> Non
         "nothing was trained\n"
     )
     done = inside("train-seg", *SMALL, "--psl-weights", "labels", input=masked, check=2)
-    assert "--psl-weights: has no meaning without --psl" in done.err
+    assert "--psl-weights is only for --psl" in done.err
 
 
 def test_psl_leaves_out_what_cannot_be_read(inside: Run, masked: Records) -> None:

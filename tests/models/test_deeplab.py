@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.models.conftest import build, images
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.models.deeplab import ASPP, HEADS, DeepLabV3Plus, LargeFOV, build_head
+from wsss_cli.models.backbones import build_backbone
+from wsss_cli.models.deeplab import (
+    ASPP,
+    HEADS,
+    DeepLabV3Plus,
+    LargeFOV,
+    SegmentationNetwork,
+    build_head,
+)
 
 CHANNELS, STRIDES = (4, 6, 8, 10), (4, 8, 16, 16)
 
@@ -98,3 +107,37 @@ def test_dropout_only_in_training(name: str) -> None:
 def test_an_unknown_head_lists_what_there_is() -> None:
     with pytest.raises(ConfigurationError, match="no head 'fcn'; there are largefov, aspp, deepl"):
         build_head("fcn", CHANNELS, STRIDES, 3)
+
+
+@pytest.mark.parametrize(
+    ("stride", "fov", "aspp", "plus"),
+    [
+        (8, 12, [6, 12, 18, 24], [12, 24, 36]),
+        (16, 6, [3, 6, 9, 12], [6, 12, 18]),
+        (32, 3, [1, 3, 4, 6], [3, 6, 9]),
+    ],
+)
+def test_heads_see_the_same_field_at_every_stride(
+    stride: int, fov: int, aspp: list[int], plus: list[int]
+) -> None:
+    def dilations(module: nn.Module) -> list[int]:
+        layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+        return [layer.dilation[0] for layer in layers if layer.kernel_size == (3, 3)]
+
+    channels, strides = (4, 8, 8, 16), (4, 8, min(16, stride), stride)
+    assert dilations(LargeFOV(channels, strides, 2)) == [fov]
+    assert dilations(ASPP(channels, strides, 2)) == aspp
+    assert dilations(DeepLabV3Plus(channels, strides, 2).branches) == plus
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_deeplabv3plus_takes_a_single_small_image(stride: int) -> None:
+    network = build("segmentation", "deeplabv3plus", stride=stride)
+    assert network.eval()(images(1, 33, 33)).isfinite().all()
+    assert network.train()(images(1, 33, 33)).isfinite().all()
+
+
+def test_segmentation_has_one_class_more() -> None:
+    with torch.device("meta"):
+        network = SegmentationNetwork(build_backbone("vgg16"), 21, "largefov")
+    assert network.head.classify.out_channels == 21

@@ -55,5 +55,5 @@ def test_what_this_machine_lacks(no_gpu: None, device: str, precision: str, said
 def test_layers_compute_in_the_format(precision: str, dtype: str) -> None:
     compute = Compute(torch.device("cpu"), precision)
     with compute.autocast():
-        found = torch.nn.Linear(2, 2)(torch.ones(1, 2))
-    assert found.dtype == getattr(torch, dtype)
+        result = torch.nn.Linear(2, 2)(torch.ones(1, 2))
+    assert result.dtype == getattr(torch, dtype)

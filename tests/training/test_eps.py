@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wsss_cli.datasets.strong import with_strong_masks
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.methods.eps import eps_loss, eps_pp_loss, foreground_map, inconsistent
 from wsss_cli.methods.pamr import pamr
 from wsss_cli.models.eps import EpsNetwork
 from wsss_cli.models.networks import build_network
 from wsss_cli.training.batch import Batch
+from wsss_cli.training.cam import class_scores
 from wsss_cli.training.eps import (
     check_supervision,
-    class_scores,
     refined_foreground,
     repeat_edge,
     saliency_loss,
@@ -67,18 +66,18 @@ def test_the_loss_is_that_of_the_classes_and_of_the_saliency(
     assert data.grey is not None
     assert data.labels is not None
     loss = saliency_loss(network, variant=variant, tau=0.3, lam=0.2, drop_above=0.7)
-    found = loss(lambda images: given, data)
-    assert isinstance(found, dict)
-    assert list(found) == ["classes", "saliency"]
+    result = loss(lambda images: given, data)
+    assert isinstance(result, dict)
+    assert list(result) == ["classes", "saliency"]
     expected = multilabel_loss(given[:, :-1].mean((2, 3)), data.labels, data.weights)
-    torch.testing.assert_close(found["classes"], expected)
+    torch.testing.assert_close(result["classes"], expected)
     grey = data.grey[:, :, ::16, ::16]
     if variant == "eps":
         expected = eps_loss(given, grey, data.labels, 0.3, 0.2)
     else:
         refined = refined_foreground(given, data, 16)
         expected = eps_pp_loss(given, refined, grey, data.labels, above=0.7, lam=0.2)
-    torch.testing.assert_close(found["saliency"], expected)
+    torch.testing.assert_close(result["saliency"], expected)
 
 
 @pytest.mark.parametrize("variant", ["eps", "eps++"])
@@ -86,9 +85,9 @@ def test_padding_takes_part_in_nothing(network: EpsNetwork, variant: str) -> Non
     box = [16, 20, 60, 80]  # cells 1 to 3 of 4 rows, 2 to 4 of 5 columns
     loss = saliency_loss(network, variant=variant, lam=1)
     data, given = batch(box), maps().requires_grad_()
-    found = loss(lambda images: given, data)
-    assert isinstance(found, dict)
-    (gradient,) = torch.autograd.grad(found["classes"] + found["saliency"], given)
+    result = loss(lambda images: given, data)
+    assert isinstance(result, dict)
+    (gradient,) = torch.autograd.grad(result["classes"] + result["saliency"], given)
     assert gradient[1, :, 1:, 2:].any()
     assert not gradient[1, :, :1].any()
     assert not gradient[1, :, :, :2].any()
@@ -97,7 +96,7 @@ def test_padding_takes_part_in_nothing(network: EpsNetwork, variant: str) -> Non
     other[1, :, :1], other[1, :, :, :2] = 5, -5
     again = loss(lambda images: other, replace(data, images=images))
     assert isinstance(again, dict)
-    assert again == found
+    assert again == result
 
 
 def test_what_is_not_known_of_an_image(network: EpsNetwork) -> None:
@@ -106,9 +105,9 @@ def test_what_is_not_known_of_an_image(network: EpsNetwork) -> None:
     given = maps()
 
     def parts(data: Batch, some: Tensor = given) -> dict[str, Tensor]:
-        found = loss(lambda images: some, data)
-        assert isinstance(found, dict)
-        return found
+        result = loss(lambda images: some, data)
+        assert isinstance(result, dict)
+        return result
 
     data = batch()
     assert data.grey is not None
@@ -142,19 +141,19 @@ def test_a_true_mask_is_perfect_saliency_and_says_the_classes(network: EpsNetwor
     assert data.grey is not None
     assert data.labels is not None
     torch.manual_seed(0)
-    found = saliency_loss(network, variant="eps++", lam=1)(lambda images: given, data)
-    assert isinstance(found, dict)
+    result = saliency_loss(network, variant="eps++", lam=1)(lambda images: given, data)
+    assert isinstance(result, dict)
     grey = data.grey[:, :, ::16, ::16].clone()
     grey[0] = 0
     grey[0, :, :3, :3], grey[0, :, :, 4:] = 1, NAN
     refined = refined_foreground(given, data, 16)
     sure = torch.tensor([True, False])
     expected = eps_pp_loss(given, refined, grey, data.labels, sure=sure)
-    torch.testing.assert_close(found["saliency"], expected)
+    torch.testing.assert_close(result["saliency"], expected)
     assert expected != eps_pp_loss(given, refined, grey, data.labels)
     torch.manual_seed(0)
     background_first = torch.cat([given[:, -1:], given[:, :-1]], 1)
-    torch.testing.assert_close(found["mask"], pixel_loss(background_first, masks, 16, every=4))
+    torch.testing.assert_close(result["mask"], pixel_loss(background_first, masks, 16, every=4))
 
 
 def test_the_foreground_is_refined_on_a_picture_of_a_quarter_of_the_size() -> None:
@@ -164,9 +163,9 @@ def test_the_foreground_is_refined_on_a_picture_of_a_quarter_of_the_size() -> No
     smooth = functional.avg_pool2d(data.images, 5, 4, 2, count_include_pad=False)
     foreground = foreground_map(given, data.labels)
     expected = pamr(smooth[:, :, :13, :17], foreground, 10, (1, 2, 3, 6))[:, :, ::4, ::4]
-    for one in expected:  # each reaches from 0 to 1
-        one -= one.min().clone()
-        one /= one.max().clone()
+    for foreground in expected:  # each reaches from 0 to 1
+        foreground -= foreground.min().clone()
+        foreground /= foreground.max().clone()
     torch.testing.assert_close(refined_foreground(given, data, 16), expected)
 
 
@@ -198,46 +197,34 @@ def test_the_map_of_the_background_learns_what_is_not_salient(
     start[0, 1], start[1, ::2] = 3, 3  # the absent ones
     start.requires_grad_()
     data = batch(grey=torch.zeros(2, 1, 64, 80))
-    found = saliency_loss(network, variant=variant, lam=0.5)(lambda images: start, data)
-    assert isinstance(found, dict)
-    (gradient,) = torch.autograd.grad(found["saliency"], start)
+    result = saliency_loss(network, variant=variant, lam=0.5)(lambda images: start, data)
+    assert isinstance(result, dict)
+    (gradient,) = torch.autograd.grad(result["saliency"], start)
     assert (gradient[:, -1] < -1e-4).all()
 
 
 def test_beyond_a_box_its_edge_is_repeated() -> None:
     given = torch.arange(20.0).view(1, 1, 4, 5)
-    found = repeat_edge(given, torch.tensor([[1, 2, 3, 4]]))[0, 0]
-    assert found.tolist() == [[7, 7, 7, 8, 8]] * 2 + [[12, 12, 12, 13, 13]] * 2
+    result = repeat_edge(given, torch.tensor([[1, 2, 3, 4]]))[0, 0]
+    assert result.tolist() == [[7, 7, 7, 8, 8]] * 2 + [[12, 12, 12, 13, 13]] * 2
     assert torch.equal(repeat_edge(given, torch.tensor([[0, 0, 4, 5]])), given)
 
 
 def test_scores_are_means_over_the_photograph(network: EpsNetwork) -> None:
     given, data = maps(), batch([16, 20, 60, 80])
-    found = class_scores(network, given, data)
-    torch.testing.assert_close(found[0], given[0, :-1].mean((1, 2)))
-    torch.testing.assert_close(found[1], given[1, :-1, 1:, 2:].mean((1, 2)))
+    result = class_scores(network, given, data)
+    torch.testing.assert_close(result[0], given[0, :-1].mean((1, 2)))
+    torch.testing.assert_close(result[1], given[1, :-1, 1:, 2:].mean((1, 2)))
     torch.testing.assert_close(network.scores(given), given[:, :-1].mean((2, 3)))
 
 
-def test_only_strong_records_keep_their_mask() -> None:
-    given = [
-        {"id": "a", "mask": "a.png", "strong": True},
-        {"id": "b", "mask": "b.png"},
-        {"id": "c", "mask": "c.png", "strong": False},
-        {"id": "d", "strong": True},
-    ]
-    assert ["mask" in record for record in with_strong_masks(given)] == [True, False, False, False]
-    with pytest.raises(ConfigurationError, match="no record has 'mask' and 'strong': true"):
-        with_strong_masks(given[1:])
-
-
 def test_what_must_be_known_of_some_record() -> None:
-    check_supervision([{"labels": ["cat"]}, {"saliency": "s.png"}], strong=False)
-    check_supervision([{"labels": ["cat"]}], strong=True)
+    check_supervision([{"labels": ["cat"]}, {"saliency": "s.png"}], strong_masks=False)
+    check_supervision([{"labels": ["cat"]}], strong_masks=True)
     with pytest.raises(ConfigurationError, match="no record has 'saliency', which"):
-        check_supervision([{"labels": ["cat"]}], strong=False)
+        check_supervision([{"labels": ["cat"]}], strong_masks=False)
     with pytest.raises(ConfigurationError, match="no record has labels"):
-        check_supervision([{"labels": [], "saliency": "s.png"}], strong=False)
+        check_supervision([{"labels": [], "saliency": "s.png"}], strong_masks=False)
 
 
 def test_a_network_that_sees_no_object_yet_is_not_left_with_background_alone() -> None:

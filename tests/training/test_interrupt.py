@@ -49,13 +49,13 @@ def test_where_nothing_can_be_half_done_the_first_is_obeyed() -> None:
 
 def test_other_threads_leave_signals_alone() -> None:
     before = signal.getsignal(signal.SIGINT)
-    found = []
+    result = []
 
     def work() -> None:
         with postponed() as interrupt:
-            found.extend([interrupt.asked, signal.getsignal(signal.SIGINT)])
+            result.extend([interrupt.asked, signal.getsignal(signal.SIGINT)])
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [None, before]
+    assert result == [None, before]

@@ -115,7 +115,7 @@ def test_what_was_done_to_maps_is_said_once(
     trainer(records, tmp_path / "net.pt", samples=samples).run()
     said = [line for line in capsys.readouterr().err.splitlines() if "resized" in line]
     assert len(said) == 1
-    assert said[0].endswith(": 'saliency' of 8x6 resized to 16x12; said only once")
+    assert said[0].endswith(": 'saliency' of 8x6 resized to 16x12; further ones are not reported")
 
 
 def test_a_run_learns_and_leaves_checkpoint_and_log(

@@ -19,16 +19,16 @@ def test_one_panel_without_scores_two_with(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     write(log, [{"epoch": e / 10, "loss": 1 / (1 + e)} for e in range(100)])
     plot_metrics(log, tmp_path / "a.png")
-    one = np.asarray(Image.open(tmp_path / "a.png"))
+    first = np.asarray(Image.open(tmp_path / "a.png"))
     with open(log, "a") as stream:
         stream.write('{"epoch": 1, "val_miou": 0.5}\n{"epoch": 2, "val_miou": 0.6}\n')
     plot_metrics(log, tmp_path / "b.png")
-    two = np.asarray(Image.open(tmp_path / "b.png"))
-    assert one.shape == two.shape == (380, 900, 3)
-    blue = (np.abs(two.astype(int) - (38, 84, 190)).sum(2) < 30).any(0)
+    second = np.asarray(Image.open(tmp_path / "b.png"))
+    assert first.shape == second.shape == (380, 900, 3)
+    blue = (np.abs(second.astype(int) - (38, 84, 190)).sum(2) < 30).any(0)
     assert blue[:450].any()  # the loss on the left
     assert blue[450:].any()  # the score on the right
-    assert (one != two).any()
+    assert (first != second).any()
 
 
 def test_broken_lines_and_other_quantities_are_passed_over(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-"""The state of a run, and the log that is taken up with it."""
+"""The state of a run, read back for the same run only."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.training import resume
-from wsss_cli.training.log import MetricsLog
 
 RECORDS = [{"id": "a", "image": "a.jpg", "labels": ["cat"]}, {"id": "b", "image": "b.jpg"}]
 
@@ -49,28 +47,3 @@ def test_a_file_that_is_no_state(tmp_path: Path) -> None:
     torch.save({"weights": torch.ones(1)}, path)
     with pytest.raises(WsssError, match="no state of a training run"):
         resume.load(path, {})
-
-
-def test_a_log_goes_on_where_the_state_was_saved(tmp_path: Path) -> None:
-    path = tmp_path / "net.log.jsonl"
-    with MetricsLog(path) as log:
-        log.write(step=1, epoch=0.5, loss=0.123456789, lr=0.1)
-        position = log.position
-        log.write(step=2, epoch=1, loss=9)
-    with MetricsLog(path, position) as log:
-        log.write(step=2, epoch=1, loss=2)
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines == [
-        {"step": 1, "epoch": 0.5, "loss": 0.123457, "lr": 0.1},
-        {"step": 2, "epoch": 1, "loss": 2.0},
-    ]
-    with MetricsLog(path):
-        pass
-    assert path.read_bytes() == b""
-    path.unlink()
-    with MetricsLog(path, position) as log:
-        log.write(step=2, epoch=1)
-    assert path.read_text() == '{"step": 2, "epoch": 1}\n'
-    with MetricsLog(None) as log:
-        log.write(step=1, epoch=1)
-        assert log.position == 0

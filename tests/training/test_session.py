@@ -16,7 +16,7 @@ from wsss_cli import files
 from wsss_cli.datasets.augment import random_view, whole_view
 from wsss_cli.datasets.samples import Draw
 from wsss_cli.errors import ConfigurationError, WsssError
-from wsss_cli.models.weights import imagenet_file
+from wsss_cli.models.backbones import build_backbone
 from wsss_cli.training.cam import classification_loss
 from wsss_cli.training.session import Session, part, pretrained, session
 
@@ -77,8 +77,8 @@ def test_each_bad_record_is_named_and_nothing_is_trained(
     assert capsys.readouterr().err.splitlines() == [
         "wsss train-test: photo 0 é: gone.png: No such file or directory",
         "wsss train-test: photo 1 é: no dogs",
-        "wsss train-test: photo 2 é: record has no 'pseudo' (made by random-walk or crf)",
-        "wsss train-test: photo 3 é: record has no 'pseudo' (made by random-walk or crf)",
+        "wsss train-test: photo 2 é: record has no 'pseudo' (made by random-walk, crf or erase)",
+        "wsss train-test: photo 3 é: record has no 'pseudo' (made by random-walk, crf or erase)",
     ]
 
 
@@ -185,7 +185,9 @@ def test_a_network_with_weights_and_the_config_that_rebuilds_it(workdir: Path) -
         head="aspp",
     )
     assert config == {"output_stride": 16, "head": "aspp"}
-    published = torch.load(imagenet_file("efficientnet-lite0"), weights_only=True)
+    weights = build_backbone("efficientnet-lite0").imagenet
+    assert weights is not None
+    published = torch.load(weights.file(), weights_only=True)
     key = "_conv_stem.weight"
     assert torch.equal(network.backbone.state_dict()[key], published[key])
     _, config = pretrained("cam", "efficientnet-lite0", ["a"], weights="none", output_stride=8)
@@ -225,6 +227,7 @@ def test_statistics_are_frozen_unless_the_weights_are_random(
             ),
             keys=["labels"],
             loss=classification_loss(network),
+            settings={},
             weights=weights,
         )
     assert ended.value.code == 1

@@ -16,8 +16,9 @@ from wsss_cli.methods.sipe import explore, gsc_loss
 from wsss_cli.models.networks import build_network
 from wsss_cli.models.sipe import Explored, SipeNetwork
 from wsss_cli.training.batch import Batch
+from wsss_cli.training.cam import class_scores
 from wsss_cli.training.losses import multilabel_loss
-from wsss_cli.training.sipe import class_scores, sipe_loss
+from wsss_cli.training.sipe import sipe_loss
 
 Losses = dict[str, Tensor]
 
@@ -32,117 +33,121 @@ def given(side: int = 96) -> tuple[Explored, Batch]:
     """What a network makes of two square photographs, of a dog and of a cat and a cow."""
     torch.manual_seed(0)
     coarse, fine = side // 16, side // 8
-    found = Explored(
+    output = Explored(
         torch.randn(2, 3, coarse, coarse),
         torch.randn(2, 5, coarse, coarse),
         torch.randn(2, 7, fine, fine),
     )
     labels = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
     valid = torch.tensor([[0, 0, side, side]] * 2)
-    return found, Batch(torch.zeros(2, 3, side, side), torch.ones(2), valid, labels)
+    return output, Batch(torch.zeros(2, 3, side, side), torch.ones(2), valid, labels)
 
 
-def losses(network: SipeNetwork, found: Explored, batch: Batch, gsc: float = 1.0) -> Losses:
-    forward: Callable[[Tensor], Any] = lambda images: found  # noqa: E731
+def losses(network: SipeNetwork, output: Explored, batch: Batch, gsc: float = 1.0) -> Losses:
+    forward: Callable[[Tensor], Any] = lambda images: output  # noqa: E731
     parts = sipe_loss(network, gsc)(forward, batch)
     assert isinstance(parts, dict)
     return parts
 
 
 def test_both_losses_by_their_parts(network: SipeNetwork) -> None:
-    found, batch = given()
+    output, batch = given()
     assert batch.labels is not None
     valid = torch.cat([torch.ones(2, 1), batch.labels], 1)[:, :, None, None]
-    cam, specific = explore(*found, valid, valid)
+    cam, specific = explore(*output, valid, valid)
     cam = on_finer(cam, (12, 12), 2)
-    parts = losses(network, found, batch, gsc=0.5)
+    parts = losses(network, output, batch, gsc=0.5)
     assert set(parts) == {"classes", "gsc"}
     torch.testing.assert_close(parts["gsc"], 0.5 * gsc_loss(cam, normalise(specific), valid))
-    expected = multilabel_loss(found.maps.mean((2, 3)), batch.labels, torch.ones(2))
+    expected = multilabel_loss(output.maps.mean((2, 3)), batch.labels, torch.ones(2))
     torch.testing.assert_close(parts["classes"], expected)
-    assert losses(network, found, batch, gsc=0.0)["gsc"] == 0
+    assert losses(network, output, batch, gsc=0.0)["gsc"] == 0
 
 
 def test_padding_takes_part_in_nothing(network: SipeNetwork) -> None:
     """A photograph in a larger crop has the losses of the photograph alone."""
-    found, batch = given()
+    output, batch = given()
     inner = Explored(
-        found.maps[:, :, 2:5, 1:6],
-        found.features[:, :, 2:5, 1:6],
-        found.hierarchical[:, :, 4:10, 2:12],
+        output.maps[:, :, 2:5, 1:6],
+        output.features[:, :, 2:5, 1:6],
+        output.hierarchical[:, :, 4:10, 2:12],
     )
-    alone = replace(batch, valid=torch.tensor([[0, 0, 48, 80]] * 2))
+    alone = replace(
+        batch, images=batch.images[:, :, :48, :80], valid=torch.tensor([[0, 0, 48, 80]] * 2)
+    )
     crop = replace(batch, valid=torch.tensor([[32, 16, 80, 96]] * 2))
-    expected, parts = losses(network, inner, alone), losses(network, found, crop)
+    expected, parts = losses(network, inner, alone), losses(network, output, crop)
     for name in ("classes", "gsc"):
         torch.testing.assert_close(parts[name], expected[name])
-    assert parts["gsc"] != losses(network, found, batch)["gsc"]
-    torch.testing.assert_close(class_scores(network, found, crop), inner.maps.mean((2, 3)))
+    assert parts["gsc"] != losses(network, output, batch)["gsc"]
+    torch.testing.assert_close(class_scores(network, output, crop), inner.maps.mean((2, 3)))
 
 
 def test_a_photograph_of_none_of_the_classes_teaches_the_classes_only(network: SipeNetwork) -> None:
-    found, batch = given()
+    output, batch = given()
     assert batch.labels is not None
-    one = losses(
+    alone = losses(
         network,
-        Explored(*(part[:1] for part in found)),
+        Explored(*(part[:1] for part in output)),
         Batch(batch.images[:1], batch.weights[:1], batch.valid[:1], batch.labels[:1]),
     )
     empty = replace(batch, labels=batch.labels * torch.tensor([[1.0], [0.0]]))
-    both = losses(network, found, empty)
-    torch.testing.assert_close(both["gsc"], one["gsc"])
-    assert both["classes"] != one["classes"]
-    none = losses(network, found, replace(batch, labels=torch.zeros(2, 3)))
+    both = losses(network, output, empty)
+    torch.testing.assert_close(both["gsc"], alone["gsc"])
+    assert both["classes"] != alone["classes"]
+    none = losses(network, output, replace(batch, labels=torch.zeros(2, 3)))
     assert none["gsc"] == 0
     assert none["classes"] > 0
 
 
 def test_a_class_without_a_seed_does_not_count(network: SipeNetwork) -> None:
     """Else its CAM would learn to vanish, as its image-specific CAM is 0."""
-    found, batch = given()
+    output, batch = given()
     features = torch.ones(2, 5, 6, 6)  # every cell is like every other: one class has all seeds
     cow = torch.full((6, 6), -1.0).index_put((torch.tensor(2), torch.tensor(3)), torch.tensor(1.0))
     maps = torch.stack([torch.ones(2, 6, 6), torch.full((2, 6, 6), -1.0), cow.expand(2, 6, 6)], 1)
-    seen = Explored(maps, features, found.hierarchical)
-    one = replace(batch, labels=torch.tensor([[1.0, 0.0, 0.0]] * 2))
-    two = replace(batch, labels=torch.tensor([[1.0, 0.0, 1.0]] * 2))
+    seen = Explored(maps, features, output.hierarchical)
+    cat = replace(batch, labels=torch.tensor([[1.0, 0.0, 0.0]] * 2))
+    cat_and_cow = replace(batch, labels=torch.tensor([[1.0, 0.0, 1.0]] * 2))
     # The cat is everywhere, so there is no background to be seen, and one cell of cow is no seed.
     specific = explore(*seen, torch.ones(2, 4, 1, 1), torch.ones(2, 4, 1, 1))[1]
     assert (specific.amax((2, 3)) > 0).tolist() == [[False, True, False, False]] * 2
-    torch.testing.assert_close(losses(network, seen, two)["gsc"], losses(network, seen, one)["gsc"])
+    torch.testing.assert_close(
+        losses(network, seen, cat_and_cow)["gsc"], losses(network, seen, cat)["gsc"]
+    )
     # No class has a seed: there is nothing to agree with.
-    nothing = Explored(torch.stack([cow] * 3).expand(2, 3, 6, 6), features, found.hierarchical)
-    assert losses(network, nothing, one)["gsc"] == 0
+    nothing = Explored(torch.stack([cow] * 3).expand(2, 3, 6, 6), features, output.hierarchical)
+    assert losses(network, nothing, cat)["gsc"] == 0
 
 
 def test_a_photograph_that_could_not_be_read_does_not_count(network: SipeNetwork) -> None:
-    found, batch = given()
+    output, batch = given()
     assert batch.labels is not None
-    one = losses(
+    alone = losses(
         network,
-        Explored(*(part[:1] for part in found)),
+        Explored(*(part[:1] for part in output)),
         Batch(batch.images[:1], batch.weights[:1], batch.valid[:1], batch.labels[:1]),
     )
     lost = replace(
         batch, weights=torch.tensor([1.0, 0.0]), valid=torch.tensor([[0, 0, 96, 96], [0, 0, 0, 0]])
     )
-    both = losses(network, found, lost)
+    both = losses(network, output, lost)
     for name in ("classes", "gsc"):
-        torch.testing.assert_close(both[name], one[name])
+        torch.testing.assert_close(both[name], alone[name])
 
 
 @pytest.mark.parametrize(("progress", "follows"), [(0.2, False), (0.3, True)])
 def test_the_cams_follow_later_than_the_features(
     network: SipeNetwork, progress: float, follows: bool
 ) -> None:
-    found, batch = given()
-    found = Explored(*(part.requires_grad_() for part in found))
+    output, batch = given()
+    output = Explored(*(part.requires_grad_() for part in output))
     early = replace(batch, progress=progress)
-    parts = sipe_loss(network, 1.0, after=0.3)(lambda images: found, early)
+    parts = sipe_loss(network, 1.0, after=0.3)(lambda images: output, early)
     assert isinstance(parts, dict)
-    torch.testing.assert_close(parts["gsc"], losses(network, found, batch)["gsc"])
+    torch.testing.assert_close(parts["gsc"], losses(network, output, batch)["gsc"])
     to_cams, to_features = torch.autograd.grad(
-        parts["gsc"], (found.maps, found.hierarchical), allow_unused=True
+        parts["gsc"], (output.maps, output.hierarchical), allow_unused=True
     )
     assert to_features.abs().sum() > 0
     assert (to_cams is not None and bool(to_cams.abs().sum() > 0)) == follows

@@ -12,7 +12,7 @@ from wsss_cli.commands import _frame, _options, _training
 @_frame.command()
 @_options.records_argument
 @_options.model_out_option("seg.pt")
-@_options.classes_option("Class list, if not that of the pseudo-masks")
+@_options.classes_option("Class list", show_default="that of the pseudo-masks")
 @_training.start_options
 @click.option(
     "--head",

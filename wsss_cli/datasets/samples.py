@@ -1,8 +1,8 @@
-"""Records as training samples, in a random order that can be entered anywhere.
+"""Records as training samples, in a random order that can be entered at any step.
 
-All chance in a sample comes from (seed, epoch, place of its record) and the order of an epoch from
-(seed, epoch). So neither the number of workers, nor timing, nor having been interrupted changes
-what a training step sees.
+The random numbers of a sample follow from (seed, epoch, place of its record), the order of an epoch
+from (seed, epoch). So the samples of a training step depend neither on the number of workers, nor
+on timing, nor on an interruption.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsss_cli import files
-from wsss_cli.classes import numbers
+from wsss_cli.classes import IGNORE, numbers
 from wsss_cli.datasets.augment import Jitter, View, take_grey, take_image, take_labels
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.records import Record, RecordError
@@ -31,7 +31,7 @@ class ChooseView(Protocol):
 
 
 class Draw(NamedTuple):
-    """Which record, and in which pass over the records."""
+    """A record, by its place, in one of the passes over all records."""
 
     epoch: int
     place: int
@@ -42,7 +42,7 @@ class Sample:
     """One training sample, or why there is none.
 
     Attributes:
-        record: what it was made from.
+        record: its record.
         image: uint8 [h, w, 3], RGB.
         valid: (top, left, bottom, right) of the part that is photograph, not padding.
         labels: float32 [C], 1 for the classes in the photograph, or NaN where they are not known;
@@ -53,8 +53,8 @@ class Sample:
             none was asked for.
         error: why the record could not be read, or empty. The image is then one colour, the label
             map 255 and the grey map NaN all over, and the sample must not count.
-        weight: how much it counts in the loss, for a loss that weighs samples.
-        remark: what was done to its files that a user may want to know, or empty.
+        weight: its weight in the loss.
+        remark: a change made to its files that a user may want to know of, or empty.
     """
 
     record: Record
@@ -80,12 +80,12 @@ class Samples:
             carry a label map.
         highest_label: label maps with a number above this (other than 255) are refused.
         grey_key: key of a saliency map; given, samples carry it.
-        jitter: how far colours are changed; None leaves them.
+        jitter: range of the random change of colours; None leaves them.
         fill: red, green and blue of the padding, 0 to 255.
         groups: places of records in groups that are drawn equally often, see :func:`shuffled`; by
             default all are one group.
-        weights: how much each record counts in the loss; by default 1.
-        seed: seed of all chance.
+        weights: weight of each record in the loss; by default 1.
+        seed: random seed.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Samples:
         image_key: str = "image",
         classes: Sequence[str] | None = None,
         label_map_keys: Sequence[str] = (),
-        highest_label: int = files.IGNORE,
+        highest_label: int = IGNORE,
         grey_key: str | None = None,
         jitter: Jitter | None = None,
         fill: Sequence[int] = (124, 116, 104),
@@ -122,7 +122,7 @@ class Samples:
 
     @property
     def epoch(self) -> int:
-        """Draws in which the largest group is seen once, and each other as often as it."""
+        """Draws per epoch: the largest group once, and as many samples of every other group."""
         return len(self.groups) * max(map(len, self.groups))
 
     def __getitem__(self, draw: Draw) -> Sample:
@@ -143,9 +143,9 @@ class Samples:
             label_map = take_labels(self._read_label_map(record, size), view)
         if self._grey_key:
             whole: NDArray[np.float32] = np.full(size, np.nan, np.float32)
-            if given := record.get(self._grey_key):
-                whole = files.read_grey(given, size)
-                if resized := files.size_note(given, size):
+            if saliency := record.get(self._grey_key):
+                whole = files.read_grey(saliency, size)
+                if resized := files.size_note(saliency, size):
                     remark = f"'{self._grey_key}' {resized}"
             grey = take_grey(whole, view)
         return Sample(
@@ -171,7 +171,7 @@ class Samples:
             np.zeros((*view.crop, 3), np.uint8),
             (0, 0, 0, 0),
             self._label_vector(record),
-            np.full(view.crop, files.IGNORE, np.uint8) if self._label_map_keys else None,
+            np.full(view.crop, IGNORE, np.uint8) if self._label_map_keys else None,
             np.full(view.crop, np.nan, np.float32) if self._grey_key else None,
             error,
         )
@@ -179,9 +179,9 @@ class Samples:
     def _read_label_map(self, record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
         path = next((record[key] for key in self._label_map_keys if record.get(key)), None)
         if path is None:
-            return np.full(size, files.IGNORE, np.uint8)
+            return np.full(size, IGNORE, np.uint8)
         labels = files.read_label_map(path, size)
-        highest = max((int(n) for n in np.unique(labels) if n != files.IGNORE), default=0)
+        highest = max((int(n) for n in np.unique(labels) if n != IGNORE), default=0)
         if highest > self._highest_label:
             raise RecordError(
                 f"{path}: class number {highest}, but the class list ends at {self._highest_label}"
@@ -192,10 +192,10 @@ class Samples:
         if self._classes is None:
             return None
         vector = np.zeros(len(self._classes), np.float32)
-        given = record.get("labels")
-        if given is None:
+        labels = record.get("labels")
+        if labels is None:
             return np.full_like(vector, np.nan)
-        for number in numbers(given, self._classes):
+        for number in numbers(labels, self._classes):
             vector[number - 1] = 1
         return vector
 
@@ -212,19 +212,19 @@ def shuffled(
 ) -> Iterator[list[Draw]]:
     """Draws of each training step, every epoch in another random order.
 
-    The epochs follow one another without a gap: a batch may hold the end of one and the start of
-    the next, so that no record is left out however the numbers divide. With several groups each
-    process takes from them in turn, so that every batch holds as many of each as it can; a small
-    group begins its next epoch, in another order and other views, while a large one is still at its
-    first.
+    The epochs follow each other without a gap: a batch may hold the end of an epoch and the start
+    of the next, so that no record is left out even if the batch size does not divide their number.
+    With several groups each process draws from them in turn, so that every batch holds equal
+    numbers of each, or nearly; a small group starts its next epoch, in another order and with other
+    views, while a large group is still in its first.
 
     Args:
         groups: places of the records of each group, at least one group and one place in each.
         batch: samples a step, on each process.
-        steps: number of the step to end before.
+        steps: number of steps in all.
         start: number of the step to begin with.
-        seed: seed of the order.
-        rank: number of this process; the processes share out each step's samples.
+        seed: random seed.
+        rank: number of this process; the processes share each step's samples.
         world: number of processes.
     """
     orders: list[tuple[int, NDArray[np.intp]]] = [(-1, np.empty(0, np.intp)) for _ in groups]
@@ -235,8 +235,8 @@ def shuffled(
             places = groups[number]
             epoch, position = divmod(turn // len(groups) * world + rank, len(places))
             if orders[number][0] != epoch:
-                chance = np.random.default_rng([seed, epoch, number])
-                orders[number] = epoch, chance.permutation(len(places))
+                rng = np.random.default_rng([seed, epoch, number])
+                orders[number] = epoch, rng.permutation(len(places))
             draws.append(Draw(epoch, places[int(orders[number][1][position])]))
         yield draws
 
@@ -251,14 +251,14 @@ def in_order(length: int, *, batch: int, rank: int = 0, world: int = 1) -> Itera
 def batches(
     samples: Samples, draws: Iterator[list[Draw]], *, workers: int = 1, ahead: int = 2
 ) -> Generator[list[Sample], None, None]:
-    """The samples of each list of draws, made by threads while the caller works.
+    """The samples of each list of draws, loaded by threads while the caller works.
 
-    Decoding and resampling release Python's lock, so threads do the work of processes, without
-    shared memory to run out of and without anything left behind by a kill.
+    Decoding and resampling release Python's lock, so threads are as fast as processes here; they
+    need no shared memory, and a kill leaves nothing behind.
 
     Args:
-        samples: makes the samples.
-        draws: which ones; not consumed further ahead than needed.
+        samples: loads the samples.
+        draws: the lists of draws; consumed no further ahead than needed.
         workers: number of threads, at least 1.
         ahead: lists prepared in advance.
     """

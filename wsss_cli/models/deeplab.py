@@ -1,6 +1,6 @@
-"""DeepLab: segmentation heads and the network that puts one on a backbone.
+"""DeepLab: segmentation heads, and the network of a backbone with one of them.
 
-A head takes the maps of a backbone, low level to high, and gives logits (N, C, h, w). Dilations are
+A head turns the maps of a backbone, from low level to high, into logits (N, C, h, w). Dilations are
 those of the paper at its output stride; at other strides they are scaled to keep the field of view.
 """
 
@@ -17,7 +17,7 @@ from wsss_cli.models.base import Backbone, Network
 
 
 class LargeFOV(nn.Module):
-    """DeepLab-LargeFOV (Chen et al. 2015): one 3×3 convolution that sees far, then the classes.
+    """DeepLab-LargeFOV (Chen et al. 2015): a widely dilated 3×3 convolution, then the classes.
 
     Dilation 12 at stride 8; 6 at stride 16, 3 at 32, which covers the same field.
     """

@@ -112,10 +112,10 @@ def _weight_gradient(
     window = weight.new_empty(groups, 1, 3, 3)
     for top in range(0, side - 2, 2):
         for left in range(0, side - 2, 2):
-            seen = input[:, :, top : top + covered[0], left : left + covered[1]]
+            covered_input = input[:, :, top : top + covered[0], left : left + covered[1]]
             result[:, :, top : top + 3, left : left + 3] = _backward(
                 gradient,
-                seen.contiguous(memory_format=torch.channels_last),
+                covered_input.contiguous(memory_format=torch.channels_last),
                 window,
                 None,
                 [stride, stride],

@@ -37,8 +37,8 @@ class ProhibitiveNetwork(SegmentationNetwork):
     def forward(self, images: Tensor) -> Judged:  # type: ignore[override]
         """Logits of pixels and of images, of normalised images (N, 3, H, W)."""
         maps = self.backbone(images)
-        seen = maps[-1].mean((2, 3))
-        # The branch's loss is a sum over C classes. With all of it, the backbone would be drawn
-        # away from the pixels; with the mean it is not, while the branch itself learns fast.
-        softly = seen / self.classify.out_features
-        return Judged(self.head(maps), self.classify(softly + (seen - softly).detach()))
+        pooled = maps[-1].mean((2, 3))
+        # The branch's loss is a sum over C classes. Its whole gradient would outweigh that of the
+        # pixels in the backbone; so the backbone gets the mean, and the branch itself the sum.
+        share = pooled / self.classify.out_features
+        return Judged(self.head(maps), self.classify(share + (pooled - share).detach()))

@@ -20,7 +20,7 @@ from wsss_cli.errors import ConfigurationError, describe
 from wsss_cli.files import atomic, load_tensors
 from wsss_cli.models.base import Backbone
 
-_URL = "https://download.pytorch.org/models"
+MIRROR = "https://download.pytorch.org/models"
 _MEGABYTE = 1 << 20
 
 
@@ -50,7 +50,7 @@ class Download:
         """
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsss"
         target = cache / self.name
-        url = f"{os.environ.get('WSSS_WEIGHTS_URL', _URL).rstrip('/')}/{self.name}"
+        url = f"{os.environ.get('WSSS_WEIGHTS_URL', MIRROR).rstrip('/')}/{self.name}"
         if target.is_file():
             with target.open("rb") as stream:
                 if hashlib.file_digest(stream, "sha256").hexdigest().startswith(self.digest):

@@ -1,1 +1,1 @@
-"""The training loop: schedule, precision, torchrun, progress, resume."""
+"""The training loop, and for each method its loss and its training run."""

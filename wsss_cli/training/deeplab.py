@@ -68,7 +68,7 @@ def train_segmentation(
         keys: record keys of the label map; the first that a record has is used.
         strong_weight: weight in the loss of a record that learns its true mask beside records that
             learn another map, whose weight is 1; None unless ``keys`` has ``mask`` and another.
-        balance: with both, draw as many of the one as of the other.
+        balance: with both, draw as many of each.
         scale: range of the factor that images are scaled by at random.
         loss_stride: compare every n-th row and column with the label map.
         psl_weights: weights of :func:`prohibitive_loss`; None trains without prohibitive

@@ -27,7 +27,7 @@ class Group:
     """The processes that train together.
 
     Attributes:
-        rank: number of this process, from 0; process 0 reads, writes and speaks for all.
+        rank: number of this process, from 0; process 0 reads, writes and reports for all.
         world: number of processes.
     """
 
@@ -36,13 +36,13 @@ class Group:
 
     @property
     def main(self) -> bool:
-        """Whether this process reads, writes and speaks."""
+        """Whether this process reads, writes and reports."""
         return self.rank == 0
 
     def on_main(self, function: Callable[[], T]) -> T:
-        """The result of ``function``, which only the main process calls, on every process.
+        """Call ``function`` in the main process only, and return its result in every process.
 
-        If it fails, the main process raises the error and the others leave with its exit code.
+        If it fails, the main process raises the error and the others exit with its exit code.
         """
         if self.world == 1:
             return function()
@@ -63,7 +63,7 @@ class Group:
         return result
 
     def gather(self, value: T) -> list[T]:
-        """The value of every process, in their order, on every process."""
+        """The values of all processes, in their order, in every process."""
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -73,10 +73,10 @@ class Group:
 
 @contextmanager
 def group(device_type: str) -> Iterator[Group]:
-    """The processes that torchrun started with this one, joined while the block runs.
+    """The processes that torchrun started, connected while the block runs.
 
     Args:
-        device_type: cpu (they talk by gloo) or cuda (by nccl, one device a process).
+        device_type: cpu (connected by gloo) or cuda (by nccl, one device per process).
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -93,9 +93,9 @@ def group(device_type: str) -> Iterator[Group]:
     except WsssError as error:
         if joined.main:
             raise
-        sys.exit(error.exit_code)  # the main process has the same to say
+        sys.exit(error.exit_code)  # the main process reports the same error
     finally:
-        gc.collect()  # what still refers to the group in a cycle must not outlive it
+        gc.collect()  # reference cycles that hold the group must not outlive it
         dist.destroy_process_group()
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (what a cluster sends before it kills) end training with its state saved."""
+"""Ctrl-C and SIGTERM (sent by a cluster before it kills) end training with its state saved."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Interrupt:
 
     Attributes:
         asked: the first signal received, or None.
-        at_once: raise KeyboardInterrupt where the signal strikes, as nothing can be left half done.
-        insisted: Ctrl-C was pressed again; what was under way may be half done.
+        at_once: raise KeyboardInterrupt immediately, as nothing can be left half done.
+        insisted: Ctrl-C was pressed again; the current step may be left half done.
     """
 
     asked: int | None = None
@@ -25,7 +25,7 @@ class Interrupt:
     insisted: bool = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        # torchrun passes Ctrl-C on as SIGTERM too; that is not the user insisting.
+        # torchrun sends SIGTERM after Ctrl-C: only a second Ctrl-C is the user insisting.
         self.insisted = number == self.asked == signal.SIGINT
         self.asked = self.asked or number
         if self.at_once or self.insisted:
@@ -38,7 +38,7 @@ class Interrupt:
 
 @contextmanager
 def postponed() -> Iterator[Interrupt]:
-    """Within the block, the first signal is only noted, so that a step can be finished."""
+    """Within the block, the first signal is only recorded, so that a step can be finished."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt

@@ -142,7 +142,7 @@ class Trainer:
         self.log_path = out.with_name(out.stem + ".log.jsonl")
         self.step_size = plan.batch_size * group.world
         self.steps = math.ceil(plan.epochs * samples.epoch / self.step_size)
-        # At least one line an epoch, and no more than a plot can show.
+        # At least one line per epoch, and no more than a plot can show.
         self.log_every = max(1, min(50, self.steps // 100, samples.epoch // self.step_size))
         self.state = _State()
         self.remark_shown = False

@@ -1,4 +1,4 @@
-"""A small picture of a training run from its metrics log, drawn with Pillow."""
+"""A small plot of a training run from its metrics log, drawn with Pillow."""
 
 from __future__ import annotations
 

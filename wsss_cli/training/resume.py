@@ -1,6 +1,6 @@
-"""The state of an interrupted training run, kept beside the checkpoint that is to come.
+"""The state of an interrupted training run, kept beside its future checkpoint.
 
-It says what run it belongs to: only the same command on the same records takes it up again.
+It holds the identity of its run: only the same command on the same records resumes it.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ _FORMAT = "wsss-resume-1"
 
 
 def state_path(out: Path) -> Path:
-    """Where the state of the run that makes ``out`` lies."""
+    """Path of the state of the run that makes the checkpoint ``out``."""
     return out.with_name(out.stem + ".resume.pt")
 
 
 def identity(records: Sequence[Record], keys: Sequence[str], **settings: Any) -> dict[str, Any]:
-    """What a run must share with another to be the same run, as plain JSON data.
+    """The identity of a run, as plain JSON data: two runs with the same are the same run.
 
     Args:
-        records: what is trained on; known by their ids and what they hold under ``keys``.
-        keys: the keys that training uses.
+        records: the training records, of which the ids and the values of ``keys`` count.
+        keys: the record keys that training uses.
         settings: everything else that changes the result.
     """
     digest = hashlib.sha256()
     for record in records:
         digest.update(json.dumps([record["id"], *(record.get(key) for key in keys)]).encode())
-    seen = {"records": len(records), "records_digest": digest.hexdigest()[:16]}
-    data: dict[str, Any] = json.loads(json.dumps(settings | seen))
+    used = {"records": len(records), "records_digest": digest.hexdigest()[:16]}
+    data: dict[str, Any] = json.loads(json.dumps(settings | used))
     return data
 
 
 def save(path: Path, run: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write a state: atomically, so that whenever it is killed a whole one is there."""
+    """Write a state; atomically, so that a kill at any time leaves a whole one."""
     files.save_tensors(path, {"format": _FORMAT, "run": json.dumps(run), "state": dict(state)})
 
 
@@ -61,18 +61,24 @@ def load(path: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
     return state
 
 
-def check_same(then: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
-    """Raise ConfigurationError naming what differs between two runs."""
-    changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+def check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], path: str) -> None:
+    """Raise ConfigurationError naming the settings that differ between two runs.
+
+    Args:
+        earlier: identity of the run that wrote the file at ``path``.
+        now: identity of this run.
+        path: for the message.
+    """
+    changed = [key for key in {**earlier, **now} if earlier.get(key) != now.get(key)]
     if changed == ["records_digest"]:
-        raise ConfigurationError(f"{where} was trained on other records; give another --out")
+        raise ConfigurationError(f"{path} was trained on other records; give another --out")
     shown = [
-        f"{key} {json.dumps(then.get(key))}, now {json.dumps(now.get(key))}"
+        f"{key} {json.dumps(earlier.get(key))}, now {json.dumps(now.get(key))}"
         for key in changed
         if key != "records_digest"
     ]
     if shown:
         raise ConfigurationError(
-            f"{where} is of another run ({'; '.join(shown)}): repeat its settings, "
+            f"{path} is of another run ({'; '.join(shown)}): repeat its settings, "
             "give another --out, or leave out --resume"
         )

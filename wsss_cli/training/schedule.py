@@ -6,7 +6,7 @@ from __future__ import annotations
 def poly(step: int, steps: int, *, power: float = 0.9, warmup: int = 0) -> float:
     """Factor of the learning rate at a step: (1 - step / steps) ** power (Chen 2018, sec. 4.1).
 
-    With a warm-up, the factor first grows linearly from 1 / warmup of what it would be.
+    With a warm-up, it is also multiplied by a factor that grows linearly from 1 / warmup to 1.
 
     Args:
         step: number of the step, counted from 0; below ``steps``.

@@ -4,6 +4,7 @@ defaults they state are those of the tools.
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
@@ -285,6 +286,22 @@ def test_the_change_log_names_options_that_exist_or_are_deprecated() -> None:
     deprecated = CHANGES.split("### Deprecated")[1]
     assert old <= options_in(deprecated) <= OURS | old
     assert options_in(CHANGES.split("### Deprecated")[0]) <= OURS
+
+
+def test_the_messages_quoted_in_the_reference_exist() -> None:
+    texts: set[str] = set()
+    for path in (REPOSITORY / "wsss_cli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.add(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (
+                    part.value if isinstance(part, ast.Constant) else "…" for part in node.values
+                )
+                texts.add("".join(map(str, parts)))
+    quoted = re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", without_blocks(REFERENCE))
+    assert len(quoted) > 5
+    assert [quote for quote in quoted if not any(quote in text for text in texts)] == []
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from wsss_cli.methods.grids import on_finer, on_image, overlay, places, sample, vote
+from wsss_cli.methods.grids import average_views, on_finer, on_image, places, sample, vote
 
 # ---- from one grid to another --------------------------------------------------------------------
 
@@ -68,7 +68,7 @@ def test_the_mean_of_maps_turned_back() -> None:
     """Without relu and maximum, which are of :func:`wsss_cli.methods.cam.fuse`."""
     torch.manual_seed(0)
     a, b = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
-    torch.testing.assert_close(overlay([a, b], (4, 5), [False, True]), (a + b.flip(-1)) / 2)
+    torch.testing.assert_close(average_views([a, b], (4, 5), [False, True]), (a + b.flip(-1)) / 2)
 
 
 def test_the_mean_of_probabilities_turned_back() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wsss_cli.methods.grids import overlay
+from wsss_cli.methods.grids import average_views
 
 
 def fuse(
@@ -47,7 +47,7 @@ def fuse(
     # relu comes first: averaged logits would let the negative evidence of one scale cancel the
     # positive evidence of another. The mean serves as the sum, as each class is normalised.
     evidence = [logits.float().relu() for logits in maps]
-    return normalise(overlay(evidence, size, flipped, seen=seen, stride=stride))
+    return normalise(average_views(evidence, size, flipped, seen=seen, stride=stride))
 
 
 def normalise(maps: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def on_finer(maps: Tensor, cells: tuple[int, int], ratio: float) -> Tensor:
 # ---- means over views: scaled and mirrored copies of an image ------------------------------------
 
 
-def overlay(
+def average_views(
     maps: Sequence[Tensor],
     size: tuple[int, int],
     flipped: Sequence[bool],
@@ -154,13 +154,13 @@ def vote(
 
     Args:
         logits: x^i of each view, shape (C, h_i, w_i); at least one view.
-        size, flipped, seen, stride: as of :func:`overlay`.
+        size, flipped, seen, stride: as of :func:`average_views`.
 
     Returns:
         Probabilities, float32 of shape (C, H, W), which add up to 1 over C.
 
     Raises:
-        ValueError: as :func:`overlay`.
+        ValueError: as :func:`average_views`.
     """
     return _mean_over_views(logits, size, flipped, seen, stride, softmax=True)
 

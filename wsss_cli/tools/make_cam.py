@@ -12,7 +12,7 @@ import torch
 
 from wsss_cli import files, records
 from wsss_cli.classes import numbers
-from wsss_cli.methods.grids import overlay
+from wsss_cli.methods.grids import average_views
 from wsss_cli.models.cam import Reading
 from wsss_cli.models.inference import Image, Runner, View
 from wsss_cli.models.sipe import General
@@ -155,7 +155,7 @@ class CamMaker(BatchTool):
         if not wanted:
             return replace(item, maps=np.zeros((0, *size), np.float32))
         names = (*self.reading.first, *(self.classes[index] for index in wanted))
-        mean = overlay(
+        mean = average_views(
             [self.reading.evidence(view.output[place], wanted) for view in views],
             size,
             [view.mirrored for view in views],

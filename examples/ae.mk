@@ -14,7 +14,7 @@ ae: ae-table
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 SALIENCY ?= Saliency
-ERASE    ?= --threshold 0.5
+ERASE    ?= --relative-threshold 0.5
 # STAGE=ae-second is the former name of ROUNDS=2.
 ROUNDS   ?= $(if $(filter ae-second,$(STAGE)),2,1)
 ifeq ($(filter 1 2,$(ROUNDS)),)

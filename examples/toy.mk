@@ -23,7 +23,7 @@ demo: table demo/sheet.png
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 $(DATA)/classes.txt:
-	$(WSSS) toy $(DATA) --train 240 --val 60 --size 240
+	$(WSSS) toy $(DATA) --num-train 240 --num-val 60 --size 240
 
 $(RUN)/train.jsonl $(RUN)/val.jsonl: | $(DATA)/classes.txt
 

@@ -494,6 +494,7 @@ def test_several_gpus_stop_if_one_of_them_fails(script: Script) -> None:
 def test_own_labels_may_stand_in_a_table(script: Script) -> None:
     Path("my photos").mkdir()
     Path("my photos/labels.csv").write_text("a.jpg,cat\n")
+    Path("classes.txt").write_text("cat\n")
     Path("out").mkdir()
     for name in ("cam.pt", "aff.pt"):
         Path("out", name).touch()

@@ -64,7 +64,7 @@ def command(
     strong_masks: bool,
     **options: Any,
 ) -> None:
-    """Train a classifier on labels and saliency maps.
+    """Train a classifier on labels and saliency (EPS, EPS++).
 
     Reads records with `image`, `labels` and `saliency`. It adds a background map and trains the sum
     of the labelled classes' maps to match the saliency map. Records without saliency train the

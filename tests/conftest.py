@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +18,7 @@ from PIL import Image
 from tests.looking import cam_checkpoint as cam_checkpoint
 from tests.looking import looking as looking
 from wsss_cli import console
+from wsss_cli.cli import COMMANDS, cli
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side on the cores there are
 
@@ -122,3 +124,46 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("toy") / "toy"
     make_toy(root, train=24, val=8, seed=0)
     return root
+
+
+@pytest.fixture
+def inside(workdir: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """``inside("predict", "-c", "seg.pt", input=records)``: as ``run``, but in this process."""
+
+    def call(*args: str | Path, input: Any = "", check: int | None = None) -> Result:
+        stream = workdir / "stream.jsonl"
+        stream.write_text(input if isinstance(input, str) else as_lines(input))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli([*map(str, args), str(stream)], prog_name="wsss", auto_envvar_prefix="WSSS")
+        said = capfd.readouterr()
+        assert isinstance(ended.value.code, int)
+        if check is not None:
+            assert ended.value.code == check, said.err
+        return Result(ended.value.code, said.out, said.err)
+
+    return call
+
+
+class Evil:
+    """Unpickling this would run code."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch evil-ran",)
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    context = click.Context(cli, info_name="wsss")
+    found: list[tuple[str, click.Command]] = []
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            inner = click.Context(command, parent=context, info_name=name)
+            for sub in command.list_commands(inner):
+                within = command.get_command(inner, sub)
+                assert within is not None
+                found.append((f"{name} {sub}", within))
+        else:
+            found.append((name, command))
+    return found

@@ -12,25 +12,8 @@ from typing import Any
 import click
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, commands
 from wsss_cli.cli import COMMANDS, cli
-
-
-def commands() -> list[tuple[str, click.Command]]:
-    context = click.Context(cli, info_name="wsss")
-    found: list[tuple[str, click.Command]] = []
-    for name in COMMANDS:
-        command = cli.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            inner = click.Context(command, parent=context, info_name=name)
-            for sub in command.list_commands(inner):
-                within = command.get_command(inner, sub)
-                assert within is not None
-                found.append((f"{name} {sub}", within))
-        else:
-            found.append((name, command))
-    return found
 
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: str(value))

@@ -21,10 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commands.conftest import inside as inside  # the fixture
-from tests.conftest import Result, Run, as_lines
-from tests.test_cli import commands
-from tests.test_files import Evil
+from tests.conftest import Evil, Result, Run, as_lines, commands
 from wsss_cli import files
 from wsss_cli.classes import palette
 from wsss_cli.cli import COMMANDS, cli

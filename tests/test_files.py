@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import Evil
 from wsss_cli import files
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 
@@ -338,13 +339,6 @@ def test_provenance_chains_and_is_plain_json() -> None:
 
 
 # ---- checkpoints ----
-
-
-class Evil:
-    """Unpickling this would run code."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.system, ("touch evil-ran",)
 
 
 def save(path: Path, kind: str = "cam") -> None:

@@ -81,6 +81,8 @@ def test_no_command_imports_another() -> None:
         "drawing",
         "tools.view",
         "commands.eval",
+        "commands.train_cam",
+        "models.backbones",
     ],
 )
 def test_light_modules_import_no_torch(module: str) -> None:

@@ -80,8 +80,9 @@ def test_the_help_lists_the_commands_under_their_stages(run: Run) -> None:
     }
 
 
-def test_help_imports_no_torch(workdir: Path) -> None:
-    Path("torch.py").write_text("raise SystemExit('torch was imported')")
+def test_help_imports_neither_torch_nor_numpy(workdir: Path) -> None:
+    for name in ("torch", "numpy"):
+        Path(f"{name}.py").write_text(f"raise SystemExit('{name} was imported')")
     paths = [".", *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     for name in ([], *[[*name.split()] for name, _ in commands()]):

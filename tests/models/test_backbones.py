@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsss_cli.commands import _training
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.models.backbones import BACKBONES, Backbone, build_backbone
+from wsss_cli.models.backbones import BACKBONES, build_backbone
+from wsss_cli.models.base import Backbone
 from wsss_cli.models.resnet import ResNet
 from wsss_cli.models.weights import Package, load_pretrained
 
@@ -86,12 +86,6 @@ def test_statistics_and_licence_are_stated(name: str) -> None:
     assert len(backbone.mean) == len(backbone.std) == 3
     assert all(0 < value < 1 for value in (*backbone.mean, *backbone.std))
     assert BACKBONES[name].licence
-
-
-def test_the_backbones_that_options_name_without_torch_are_those_of_the_table() -> None:
-    offered = {name: spec.output_strides for name, spec in BACKBONES.items()}
-    assert offered == _training.BACKBONES
-    assert list(offered) == list(_training.BACKBONES)
 
 
 def test_an_unknown_name_or_stride_lists_what_there_is() -> None:

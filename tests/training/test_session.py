@@ -17,6 +17,7 @@ from wsss_cli.datasets.augment import random_view, whole_view
 from wsss_cli.datasets.samples import Draw
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.models.backbones import build_backbone
+from wsss_cli.models.weights import published
 from wsss_cli.training.cam import classification_loss
 from wsss_cli.training.session import Session, part, pretrained, session
 
@@ -187,9 +188,9 @@ def test_a_network_with_weights_and_the_config_that_rebuilds_it(workdir: Path) -
     assert config == {"output_stride": 16, "head": "aspp"}
     weights = build_backbone("efficientnet-lite0").imagenet
     assert weights is not None
-    published = torch.load(weights.file(), weights_only=True)
+    stored = torch.load(published(weights).file(), weights_only=True)
     key = "_conv_stem.weight"
-    assert torch.equal(network.backbone.state_dict()[key], published[key])
+    assert torch.equal(network.backbone.state_dict()[key], stored[key])
     _, config = pretrained("cam", "efficientnet-lite0", ["a"], weights="none", output_stride=8)
     assert config == {"output_stride": 8}
     with pytest.raises(ConfigurationError, match="no backbone 'resnet5'"):

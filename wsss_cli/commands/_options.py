@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from wsss_cli.classes import load_classes
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Kinds of checkpoints whose output can be read as maps: `models.networks.KINDS`, without torch.
@@ -66,6 +64,8 @@ class ClassList(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
+        from wsss_cli.classes import load_classes  # loads numpy, which no help needs
+
         return value if isinstance(value, tuple) else load_classes(value)
 
 

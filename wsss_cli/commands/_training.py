@@ -8,17 +8,9 @@ from typing import Any, TypeVar
 import click
 
 from wsss_cli.commands import _options
+from wsss_cli.models.backbones import BACKBONES
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-# Name and output strides, the default first: `models.backbones.BACKBONES`, without torch.
-BACKBONES = {
-    "efficientnet-lite0": (16, 32, 8),
-    "resnet50": (16, 8, 32),
-    "resnet101": (16, 8, 32),
-    "resnet38": (8,),
-    "vgg16": (8,),
-}
 
 
 def low_high(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -47,7 +39,7 @@ scale_option = click.option(
 
 
 def _output_stride_option(default: str) -> Callable[[F], F]:
-    strides = sorted({stride for offered in BACKBONES.values() for stride in offered})
+    strides = sorted({stride for spec in BACKBONES.values() for stride in spec.output_strides})
     return click.option(
         "--output-stride",
         default=None,
@@ -61,9 +53,13 @@ def _output_stride_option(default: str) -> Callable[[F], F]:
 
 def _strides_by_default() -> str:
     """Such as ``16; resnet38 and vgg16 offer 8 only``."""
-    usual = next(iter(BACKBONES.values()))[0]
-    fixed = [name for name, offered in BACKBONES.items() if len(offered) == 1]
-    return f"{usual}; {' and '.join(fixed)} offer {BACKBONES[fixed[0]][0]} only"
+    usual = next(iter(BACKBONES.values())).output_strides[0]
+    fixed = {
+        name: spec.output_strides[0]
+        for name, spec in BACKBONES.items()
+        if len(spec.output_strides) == 1 and spec.output_strides[0] != usual
+    }
+    return f"{usual}; {' and '.join(fixed)} offer {min(fixed.values())} only"
 
 
 output_stride_option = _output_stride_option("that of the checkpoint")

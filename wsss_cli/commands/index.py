@@ -14,7 +14,6 @@ from wsss_cli import console, records
 from wsss_cli.commands import _frame, _options
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.records import Record
-from wsss_cli.stage import Failures
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -195,6 +194,8 @@ def _print(
     seed: int | None,
 ) -> None:
     """Print the records of ``index``; report failures and keys that were asked for in vain."""
+    from wsss_cli.stage import Failures
+
     _options.only_with("--strong", strong is not None, "seed")
     failures = Failures(tool, strict=strict)
 

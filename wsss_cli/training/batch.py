@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wsss_cli.datasets.samples import Sample
-from wsss_cli.models.backbones import Backbone
+from wsss_cli.models.base import Backbone
 
 
 @dataclass(frozen=True)

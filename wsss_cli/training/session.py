@@ -24,8 +24,7 @@ from wsss_cli.datasets import strong
 from wsss_cli.datasets.augment import Jitter
 from wsss_cli.datasets.samples import ChooseView, Samples
 from wsss_cli.errors import WsssError, describe
-from wsss_cli.models.backbones import Backbone
-from wsss_cli.models.base import Network
+from wsss_cli.models.base import Backbone, Network
 from wsss_cli.models.device import Compute, choose
 from wsss_cli.models.networks import build_network
 from wsss_cli.models.weights import load_new_layers, load_pretrained

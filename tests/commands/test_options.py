@@ -51,7 +51,7 @@ ALIKE = {
     "--key": "Record key of the ",
     "--lr": "Learning rate",
     "--out": "Output",
-    "--output-stride": "Stride of the last feature map",
+    "--output-stride": "Stride of the backbone's last feature map: ",
     "--scores": "Store the ",
     "--seed": "Random seed",
     "--workers": "Parallel ",
@@ -96,7 +96,7 @@ def test_old_flags_and_settings_still_work_and_say_their_new_name(run: Run) -> N
     assert told == "wsss toy: setting train is called num_train now\nwsss toy: b: 1 pictures made\n"
     told = run("toy", "c", env={**os.environ, "WSSS_TOY_VAL": "2"}, check=0).err
     assert told.endswith("wsss toy: c: 3 pictures made\n")
-    assert "setting val is called num_val now" in told
+    assert "setting WSSS_TOY_VAL is called WSSS_TOY_NUM_VAL now" in told
     assert "--train" not in run("toy", "--help", check=0).out.split()
 
 

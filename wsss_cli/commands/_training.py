@@ -46,7 +46,7 @@ def _output_stride_option(default: str) -> Callable[[F], F]:
         show_default=default,
         type=click.IntRange(min=1),
         metavar="PIXELS",
-        help="Stride of the backbone's last feature map: "
+        help="Stride of the last feature map: "
         f"{', '.join(map(str, strides[:-1]))} or {strides[-1]} pixels of the image per cell.",
     )
 

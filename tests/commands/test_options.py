@@ -51,7 +51,7 @@ ALIKE = {
     "--key": "Record key of the ",
     "--lr": "Learning rate",
     "--out": "Output",
-    "--output-stride": "Stride of the backbone's last feature map: ",
+    "--output-stride": "Stride of the last feature map",
     "--scores": "Store the ",
     "--seed": "Random seed",
     "--workers": "Parallel ",

@@ -429,7 +429,7 @@ class Checkpoint:
     """A trained network that describes itself.
 
     Attributes:
-        kind: cam, affinity, eps, sipe or segmentation.
+        kind: a key of ``wsss_cli.models.networks.KINDS``.
         backbone: name of the backbone.
         classes: class names, without background.
         config: plain data to rebuild the network, and the settings of its training.

@@ -48,7 +48,7 @@ class Command(click.Command):
             context = super().make_context(name, self._rename_flags(name, args), parent, **extra)
         except WsssError as error:  # of an option's value, such as a class list
             path = f"{parent.command_path} {name}" if parent else name
-            console.warn(path.partition(" ")[2], describe(error))
+            console.warn(path.partition(" ")[2] or path, describe(error))
             sys.exit(error.exit_code)
         for param in self.params:
             value = context.params.get(param.name or "")

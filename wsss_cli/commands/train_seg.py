@@ -97,7 +97,7 @@ def command(
 
     keys = target.split(",")
     mixed = "mask" in keys and len(keys) > 1
-    _options.only_with("--target mask,pseudo", mixed, "strong_weight")
+    _options.only_with("--target mask,pseudo", mixed, "strong_weight", "balance")
     _options.only_with("--psl", psl, "psl_weights")
     train_segmentation(
         records,

@@ -416,7 +416,6 @@ from itertools import accumulate, pairwise
 from torch import Tensor, nn
 from wsss_cli.models.base import Backbone
 """,
-    "wsss_cli/models/backbones.py": "from wsss_cli.models.tiny import Tiny",
     "wsss_cli/datasets/pairs.py": """
 from collections.abc import Iterator
 from pathlib import Path

@@ -43,17 +43,13 @@ def batch() -> Batch:
     )
 
 
-@pytest.mark.parametrize("over_padding", [False, True])
-def test_scores_are_means_over_the_photograph_or_over_its_padding_too(
-    network: CamNetwork, over_padding: bool
-) -> None:
+def test_scores_are_means_over_the_photograph_without_its_padding(network: CamNetwork) -> None:
     maps, data = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)), batch()
-    result = class_scores(network, maps, data, over_padding=over_padding)
+    result = class_scores(network, maps, data)
     torch.testing.assert_close(result[0], maps[0].mean((1, 2)))
-    part = maps[1] if over_padding else maps[1, :, 1:, 2:]
-    torch.testing.assert_close(result[1], part.mean((1, 2)))
+    torch.testing.assert_close(result[1], maps[1, :, 1:, 2:].mean((1, 2)))
     assert data.labels is not None
-    loss = classification_loss(network, over_padding=over_padding)(lambda images: maps, data)
+    loss = classification_loss(network)(lambda images: maps, data)
     torch.testing.assert_close(loss, multilabel_loss(result, data.labels, data.weights))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from wsss_cli.commands import _frame, _options, _training
@@ -27,5 +26,4 @@ def command(records: tuple[str, ...], **options: Any) -> None:
     """
     from wsss_cli.training.cam import classification_loss, train_classifier
 
-    loss = partial(classification_loss, over_padding=True)
-    train_classifier("train-cam", "cam", records, loss=loss, over_padding=True, **options)
+    train_classifier("train-cam", "cam", records, loss=classification_loss, **options)

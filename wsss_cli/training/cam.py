@@ -27,26 +27,25 @@ from wsss_cli.training.losses import multilabel_loss
 from wsss_cli.training.session import pretrained, session
 
 
-def class_scores(
-    network: CamNetwork, output: Any, batch: Batch, *, over_padding: bool = False
-) -> Tensor:
+def class_scores(network: CamNetwork, output: Any, batch: Batch) -> Tensor:
     """Class scores (logits), shape (N, C): the means of the class maps over each photograph.
+
+    Cells that look at padding are left out, where the public code of psa averages over them too.
 
     Args:
         network: the network.
         output: its result for the images of the batch.
         batch: N images with the boxes that are no padding.
-        over_padding: average over the cells that look at padding too.
     """
-    return network.scores(output, None if over_padding else batch.cells(network.stride))
+    return network.scores(output, batch.cells(network.stride))
 
 
-def classification_loss(network: CamNetwork, *, over_padding: bool = False) -> Loss:
-    """The multi-label loss of a batch with labels; for `over_padding` see :func:`class_scores`."""
+def classification_loss(network: CamNetwork) -> Loss:
+    """The multi-label loss of a batch with labels."""
 
     def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         assert batch.labels is not None
-        scores = class_scores(network, forward(batch.images), batch, over_padding=over_padding)
+        scores = class_scores(network, forward(batch.images), batch)
         return multilabel_loss(scores, batch.labels, batch.weights)
 
     return loss
@@ -67,7 +66,6 @@ def train_classifier(
     select: Callable[[list[Record]], list[Record]] | None = None,
     grey_key: str | None = None,
     label_map_keys: Sequence[str] = (),
-    over_padding: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Train a classifier and write its checkpoint.
@@ -87,7 +85,6 @@ def train_classifier(
         select: the records to train on, of all those read.
         grey_key: key of the saliency map to learn from, if any.
         label_map_keys: keys of the label map to learn from, if any.
-        over_padding: measure with class scores that are means over padding too.
         settings: further settings that change the result.
 
     Raises:
@@ -110,7 +107,6 @@ def train_classifier(
                 workers=here.options.workers,
                 compute=here.compute,
                 group=here.group,
-                over_padding=over_padding,
             )
         here.train(
             kind=kind,
@@ -143,7 +139,6 @@ def classification_scores(
     workers: int,
     compute: Compute,
     group: Group,
-    over_padding: bool = False,
 ) -> Validate:
     """Measures ``network`` on samples with labels: mean average precision and F1.
 
@@ -154,7 +149,6 @@ def classification_scores(
         workers: threads that load.
         compute: device and precision.
         group: the processes that share the work.
-        over_padding: see :func:`class_scores`.
     """
 
     def measure() -> dict[str, float]:
@@ -167,7 +161,7 @@ def classification_scores(
                 data = collate(readable, backbone=network.backbone, device=compute.device)
                 assert data.labels is not None
                 output = network(data.images)
-                predicted = class_scores(network, output, data, over_padding=over_padding)
+                predicted = class_scores(network, output, data)
                 scores.append(predicted.float().cpu().numpy())
                 truth.append(data.labels.cpu().numpy() > 0)
         rows = [row for part in group.gather((scores, truth)) for row in zip(*part, strict=True)]

@@ -1,1 +1,1 @@
-"""One module a tool: options in, library call, records out. No command imports another."""
+"""One module a tool: options in, one call, records out. No command imports another."""

@@ -1,1 +1,1 @@
-"""Backbones, heads, and where their weights come from."""
+"""Backbones, and one file a method: its network, and how its output is read as maps."""

@@ -11,10 +11,7 @@ from PIL import Image, ImageFont
 from wsss_cli.classes import IGNORE, palette
 
 INK, PALE, PAPER = (34, 34, 38), (120, 120, 128), (255, 255, 255)
-
-
 _BLEND = 0.65  # share of the label colours over the photograph
-
 
 # Control points of a heat map that stays readable over a photograph: clear, blue, yellow, red.
 _HEAT = np.array([[0, 0, 130], [0, 120, 255], [60, 230, 160], [255, 220, 0], [230, 20, 0]], float)

@@ -1,1 +1,1 @@
-"""The training loop and what it needs, and one file a method: what its network learns."""
+"""The training loop, and for each method its loss and its training run."""

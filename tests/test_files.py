@@ -44,6 +44,20 @@ def test_atomic_leaves_the_old_file_and_no_debris_when_it_fails(tmp_path: Path) 
     assert os.listdir(target.parent) == ["x.txt"]
 
 
+def test_a_temporary_name_that_is_taken_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes on other machines, or with the same number in other containers, share a folder."""
+    drawn = iter(["same", "same", "other"])
+    monkeypatch.setattr(files.secrets, "token_hex", lambda count: next(drawn))
+    with files.atomic(tmp_path / "a") as first, files.atomic(tmp_path / "b") as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "a").read_text() == "first"
+    assert (tmp_path / "b").read_text() == "second"
+
+
 def test_a_failed_write_names_the_file_that_was_wanted(tmp_path: Path) -> None:
     """A full disk names no file, and a missing permission the temporary one."""
     with pytest.raises(OSError, match="No space left") as full, files.atomic(tmp_path / "a.png"):
@@ -56,6 +70,18 @@ def test_a_failed_write_names_the_file_that_was_wanted(tmp_path: Path) -> None:
         (tmp_path / "unrelated").read_bytes()
     assert other.value.filename == str(tmp_path / "unrelated")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path, *args: object) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(PermissionError) as caught, files.atomic(tmp_path / "a.png"):
+        pass
+    assert caught.value.filename == str(tmp_path / "a.png")
 
 
 def test_a_file_where_a_folder_must_be_is_told(tmp_path: Path) -> None:
@@ -406,3 +432,24 @@ def test_a_photograph_is_read_as_small_as_asked(suffix: str, tmp_path: Path) -> 
     np.testing.assert_allclose(pixels[50, :, 1], ramp[0].reshape(150, 4).mean(1), atol=3)
     Image.new("RGB", (20_000, 4)).save(path)
     assert files.read_bounded(path, 1000)[0].shape == (1, 1000, 3)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_found(workdir: Path) -> None:
+    """Anywhere in the weights; torch would load other weights without a word."""
+    import torch
+
+    torch.manual_seed(0)
+    state = {"w": torch.randn(1000)}
+    files.save_checkpoint(
+        "a.pt", kind="cam", backbone="resnet50", classes=["cat"], config={}, state_dict=state
+    )
+    whole = Path("a.pt").read_bytes()
+    data = state["w"].numpy().tobytes()
+    start = whole.index(data)
+    for place in np.random.default_rng(0).integers(start, start + len(data), 20):
+        broken = bytearray(whole)
+        broken[place] ^= 1 << int(place) % 8
+        Path("b.pt").write_bytes(broken)
+        with pytest.raises(ConfigurationError, match=r"b\.pt: .* is damaged; copy or make"):
+            files.load_checkpoint("b.pt")
+    assert torch.equal(files.load_checkpoint("a.pt").state_dict["w"], state["w"])

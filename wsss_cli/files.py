@@ -10,10 +10,10 @@ Torch is imported only by the two checkpoint functions.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import pickle
+import secrets
 import struct
 import threading
 import warnings
@@ -56,11 +56,15 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block ends without an error.
 
     The folder is made if need be, the content is flushed to the disk before the renaming, and after
-    an error nothing is left behind.
+    an error nothing is left behind. The temporary name is random and the file is created
+    exclusively, so that many machines and containers may share a folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".wsss-{os.getpid()}-{next(_COUNTER)}.tmp"
+    try:
+        temporary = _reserved(path.parent)
+    except OSError as error:  # nobody knows the temporary name
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         yield temporary
         with open(temporary, "rb+") as stream:
@@ -69,12 +73,20 @@ def atomic(path: str | Path) -> Iterator[Path]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, str(temporary)) and error.errno:
-            # A full disk names no file, and nobody knows the temporary name.
+            # A full disk names no file.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
-_COUNTER = itertools.count()  # two threads of one process never share a temporary name
+def _reserved(folder: Path) -> Path:
+    """A new empty file in ``folder`` that no other process has."""
+    while True:
+        path = folder / f".wsss-{secrets.token_hex(8)}.tmp"
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            continue
+        return path
 
 
 # ---- provenance ----------------------------------------------------------------------------------
@@ -515,6 +527,7 @@ def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
     """
     import torch
 
+    _check_archive(path, what)
     try:
         with warnings.catch_warnings(action="ignore"):  # of a pickle that is then refused
             data = torch.load(path, map_location="cpu", weights_only=True)
@@ -532,3 +545,18 @@ def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigurationError(f"cannot read {what}: {path}: not a dict of tensors")
     return data
+
+
+def _check_archive(path: str | Path, what: str) -> None:
+    """Raise ConfigurationError if a part of a PyTorch file is damaged; torch checks no CRC."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile):
+        return  # for torch to open: it reports a missing file, and old formats are no archives
+    except _CANNOT_READ:
+        damaged = "an entry"
+    if damaged:
+        raise ConfigurationError(
+            f"cannot read {what}: {path}: {damaged} is damaged; copy or make the file again"
+        )

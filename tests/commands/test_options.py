@@ -108,3 +108,31 @@ def test_an_option_is_only_for_its_choice(inside: Run) -> None:
     assert refused in inside("crf", check=2).err
     inside("crf", "--method", "pamr", check=0)
     inside("crf", "--method", "densecrf", check=0)
+
+
+def test_the_settings_are_shown_under_their_new_names(run: Run) -> None:
+    Path("wsss.toml").write_text("[erase]\nthreshold = 0.3\n")
+    shown = run("config", "--changed", check=0)
+    assert shown.out == "erase.relative_threshold = 0.3  # file\n"
+    assert shown.err == "wsss erase: setting threshold is called relative_threshold now\n"
+    env = {**os.environ, "WSSS_TOY_TRAIN": "7", "WSSS_TOY_VAL": ""}
+    told = run("config", "toy", "--changed", env=env, check=0)
+    assert told.out == 'toy.num_train = "7"  # environment\n'
+
+
+def test_a_stronger_choice_passes_over_weaker_options(run: Run) -> None:
+    """--merge on the command line, and a settings file for the runs that are merged."""
+    Path("wsss.toml").write_text('[eval]\nkey = "pred"\n')
+    assert "only for" not in run("eval", "--merge", "gone.json", check=2).err
+    refused = run("eval", "--merge", "gone.json", "--key", "pred", check=2).err
+    assert "wsss eval: --key is only for runs without --merge" in refused
+
+
+@pytest.mark.parametrize("value", ['["bear"]', "3", "true"])
+def test_a_class_list_in_the_settings_is_a_name(value: str, run: Run) -> None:
+    Path("wsss.toml").write_text(f"[crf]\nclasses = {value}\n")
+    told = run("crf", input=[], check=2).err
+    assert told.endswith("not voc, coco or a readable text file with one class name a line\n")
+    assert len(told.splitlines()) == 1
+    Path("wsss.toml").write_text('[crf]\nclasses = ""\n')  # as if it were not given
+    run("crf", input=[], check=0)

@@ -42,7 +42,7 @@ class Command(click.Command):
         **extra: Any,
     ) -> click.Context:
         name = info_name or ""
-        self._rename_settings(name, parent)
+        self.rename_settings(name, parent)
         check_settings(self, name, parent)
         try:
             context = super().make_context(name, self._rename_flags(name, args), parent, **extra)
@@ -68,7 +68,7 @@ class Command(click.Command):
             renamed.append(arg)
         return renamed + args[end:]
 
-    def _rename_settings(self, name: str, parent: click.Context | None) -> None:
+    def rename_settings(self, name: str, parent: click.Context | None) -> None:
         """Move settings under old names to the new ones, in the table and the environment."""
         table = ((parent and parent.default_map) or {}).get(name, {})
         prefix = f"{parent.auto_envvar_prefix if parent else None}_{name}_".replace("-", "_")
@@ -78,7 +78,7 @@ class Command(click.Command):
                 (table, before, after),
                 (os.environ, (prefix + before).upper(), (prefix + after).upper()),
             ):
-                if key in settings:
+                if settings.get(key, "") != "":
                     console.warn(name, f"setting {key} is called {target} now")
                     settings.setdefault(target, settings.pop(key))
 

@@ -63,10 +63,12 @@ class ClassList(click.ParamType):  # type: ignore[type-arg]
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
+    ) -> tuple[str, ...] | None:
         from wsss_cli.classes import load_classes  # loads numpy, which no help needs
 
-        return value if isinstance(value, tuple) else load_classes(value)
+        if isinstance(value, tuple):
+            return value
+        return load_classes(str(value)) if value != "" else None
 
 
 def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -114,7 +116,7 @@ def gather(name: str, *keys: str) -> Callable[[Callable[..., Any]], Callable[...
     return decorate
 
 
-def only_with(need: str, holds: bool, *names: str) -> None:
+def only_with(need: str, holds: bool, *names: str, choice: str | None = None) -> None:
     """Refuse the options ``names`` unless ``holds``.
 
     An option that comes from a weaker source than the choice that makes it idle is passed over: on
@@ -124,6 +126,7 @@ def only_with(need: str, holds: bool, *names: str) -> None:
         need: the option, with its value, or the thing that makes the others meaningful.
         holds: whether it is there.
         names: parameters of the command.
+        choice: the parameter that decides; by default the option that ``need`` begins with.
 
     Raises:
         click.UsageError: one of them was given.
@@ -131,9 +134,10 @@ def only_with(need: str, holds: bool, *names: str) -> None:
     if holds:
         return
     context = click.get_current_context()
-    choice = _rank(context, need.split()[0].removeprefix("--").replace("-", "_"))
+    decides = choice or need.split()[0].removeprefix("--").replace("-", "_")
+    strength = max(_rank(context, decides), 1)
     for param in context.command.params:
-        if param.name in names and _rank(context, str(param.name)) >= max(choice, 1):
+        if param.name in names and _rank(context, str(param.name)) >= strength:
             raise click.UsageError(f"{param.opts[0]} is only for {need}", context)
 
 

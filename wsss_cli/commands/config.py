@@ -52,6 +52,8 @@ def _lines(
             assert inner is not None
             yield from _lines(context, inner, sub, changed)
         return
+    if isinstance(declared, _frame.Command):
+        declared.rename_settings(name, parent)
     _frame.check_settings(declared, name, parent)
     table = ".".join(context.command_path.split()[1:])
     for param in declared.params:

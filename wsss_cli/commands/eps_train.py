@@ -95,6 +95,6 @@ def command(
         select=partial(select_supervised, strong_masks=strong_masks),
         grey_key="saliency",
         label_map_keys=masks,
-        settings={"strong_masks": strong_masks, **chosen},
+        settings={"strong": strong_masks, **chosen},
         **options,
     )

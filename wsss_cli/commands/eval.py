@@ -106,7 +106,7 @@ def command(
     from wsss_cli.tools.eval import Question, evaluate
     from wsss_cli.tools.report import facts, load_counts, merged, render, save_counts
 
-    _options.only_with("runs without --merge", not merge, *_OF_MEASURING)
+    _options.only_with("runs without --merge", not merge, *_OF_MEASURING, choice="merge")
     if merge and not records:
         raise click.UsageError("--merge needs the files to add up")
     if merge:

@@ -21,6 +21,9 @@ from wsss_cli import console
 from wsss_cli.cli import COMMANDS, cli
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side on the cores there are
+# Under `make test`, the make that a test starts is on its own.
+for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(variable, None)
 
 
 class Result(NamedTuple):

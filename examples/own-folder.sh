@@ -5,6 +5,7 @@
 # usage: own-folder.sh PHOTOS CLASSES.txt [OUT]
 set -euo pipefail
 
+[ $# -ge 2 ] || { echo 'usage: own-folder.sh PHOTOS CLASSES.txt [OUT]' >&2; exit 2; }
 photos=$1 classes=$2 out=${3:-out}
 mkdir -p "$out"
 

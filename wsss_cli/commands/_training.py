@@ -52,14 +52,15 @@ def _output_stride_option(default: str) -> Callable[[F], F]:
 
 
 def _strides_by_default() -> str:
-    """Such as ``16; resnet38 and vgg16 offer 8 only``."""
+    """Such as ``16; resnet38 offers 8 only; vgg16 offers 8 only``."""
     usual = next(iter(BACKBONES.values())).output_strides[0]
     fixed = {
         name: spec.output_strides[0]
         for name, spec in BACKBONES.items()
         if len(spec.output_strides) == 1 and spec.output_strides[0] != usual
     }
-    return f"{usual}; {' and '.join(fixed)} offer {min(fixed.values())} only"
+    each = (f"{name} offers {stride} only" for name, stride in fixed.items())
+    return "; ".join([str(usual), *each])
 
 
 output_stride_option = _output_stride_option("that of the checkpoint")

@@ -200,8 +200,9 @@ def labels(record: Record) -> list[str] | None:
 def need(record: Record, keys: Iterable[str]) -> None:
     """Raise RecordError naming the keys that ``record`` lacks and the tools that add them."""
     if missing := [key for key in keys if record.get(key) is None]:
-        made_by = [f"'{key}' (made by {KEYS.get(key, KEYS['id']).made_by})" for key in missing]
-        raise RecordError(f"record has no {', no '.join(made_by)}")
+        makers = {key: KEYS[key].made_by if key in KEYS else "index" for key in missing}
+        shown = [f"'{key}' (made by {maker})" for key, maker in makers.items()]
+        raise RecordError(f"record has no {', no '.join(shown)}")
 
 
 def write(record: Record) -> None:

@@ -16,8 +16,9 @@ from wsss_cli.methods.grids import average_views
 from wsss_cli.models.cam import Reading
 from wsss_cli.models.inference import Image, Runner, View
 from wsss_cli.models.sipe import General
-from wsss_cli.stage import BatchTool, Job
+from wsss_cli.stage import Job
 from wsss_cli.tools.label_maps import map_size
+from wsss_cli.tools.photographs import PhotographTool
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Photograph:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CamMaker(BatchTool):
+class CamMaker(PhotographTool):
     """Multi-scale maps of the labelled classes (Ahn & Kwak 2018, sec. 3.1).
 
     Attributes:
@@ -67,22 +68,6 @@ class CamMaker(BatchTool):
     outputs: ClassVar = {"cam": ".npz"}
 
     @property
-    def needs(self) -> Sequence[str]:
-        return (self.image_key,)
-
-    @property
-    def sources(self) -> Sequence[str]:
-        return () if self.image_key == "image" else (self.image_key,)
-
-    @property
-    def checkpoint(self) -> str:
-        return self.runner.digest
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.runner.classes
-
-    @property
     def params(self) -> dict[str, Any]:
         chosen = {
             "scales": self.scales,
@@ -107,9 +92,6 @@ class CamMaker(BatchTool):
             wanted = None if self.score_above is not None else []
         path = job.record[self.image_key]
         return Photograph(*files.read_bounded(path, self.runner.max_side), wanted)
-
-    def group(self, item: Photograph) -> tuple[int, ...]:
-        return item.image.shape
 
     def compute(self, items: Sequence[Photograph]) -> list[Photograph]:
         """``items``, photographs of one size, with their maps."""

@@ -15,8 +15,9 @@ from wsss_cli.classes import BACKGROUND
 from wsss_cli.methods.grids import vote
 from wsss_cli.methods.psl import prohibit
 from wsss_cli.models.inference import Image, Runner
-from wsss_cli.stage import BatchTool, Job
+from wsss_cli.stage import Job
 from wsss_cli.tools import label_maps
+from wsss_cli.tools.photographs import PhotographTool
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Photograph:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segmenter(BatchTool):
+class Segmenter(PhotographTool):
     """Multi-scale segmentation (Chen 2018, sec. 4.1).
 
     Attributes:
@@ -68,22 +69,6 @@ class Segmenter(BatchTool):
         return {"pred": ".png", **({"scores": ".npz"} if self.store_scores else {})}
 
     @property
-    def needs(self) -> Sequence[str]:
-        return (self.image_key,)
-
-    @property
-    def sources(self) -> Sequence[str]:
-        return () if self.image_key == "image" else (self.image_key,)
-
-    @property
-    def checkpoint(self) -> str:
-        return self.runner.digest
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.runner.classes
-
-    @property
     def params(self) -> dict[str, Any]:
         return {
             "scales": self.scales,
@@ -97,9 +82,6 @@ class Segmenter(BatchTool):
     def load(self, job: Job) -> Photograph:
         path = job.record[self.image_key]
         return Photograph(*files.read_bounded(path, self.runner.max_side))
-
-    def group(self, item: Photograph) -> tuple[int, ...]:
-        return item.image.shape
 
     def compute(self, items: Sequence[Photograph]) -> list[Photograph]:
         """``items``, photographs of one size, with probabilities."""

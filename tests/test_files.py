@@ -48,8 +48,8 @@ def test_a_temporary_name_that_is_taken_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Processes on other machines, or with the same number in other containers, share a folder."""
-    drawn = iter(["same", "same", "other"])
-    monkeypatch.setattr(files.secrets, "token_hex", lambda count: next(drawn))
+    drawn = iter([b"same", b"same", b"other"])
+    monkeypatch.setattr(os, "urandom", lambda count: next(drawn))
     with files.atomic(tmp_path / "a") as first, files.atomic(tmp_path / "b") as second:
         assert first != second
         first.write_text("first")

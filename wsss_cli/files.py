@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import pickle
-import secrets
 import struct
 import threading
 import warnings
@@ -81,7 +80,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 def _reserved(folder: Path) -> Path:
     """A new empty file in ``folder`` that no other process has."""
     while True:
-        path = folder / f".wsss-{secrets.token_hex(8)}.tmp"
+        path = folder / f".wsss-{os.urandom(8).hex()}.tmp"
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except FileExistsError:

@@ -12,7 +12,7 @@ here=$(dirname "$0") key=image before=$records steps_done=() start=()
 
 for step in $(seq 1 "$steps"); do
     now=$out/step$step
-    wsss train-cam "$before" --image-key "$key" --classes "$classes" "${start[@]}" --resume -o "$now/cam.pt"
+    wsss train-cam "$before" --image-key "$key" --classes "$classes" "${start[@]}" --resume --replace -o "$now/cam.pt"
     wsss make-cam "$before" --image-key "$key" -c "$now/cam.pt" --skip-existing -o "$now/cam" |
         wsss erase --skip-existing -o "$now" > "$now.jsonl"
     key=erased before=$now.jsonl steps_done+=("$now.jsonl")

@@ -50,18 +50,18 @@ ae-table: $(RUN)/cam.json $(foreach step,1 2 3,$(AE)/step$(step).mined.json $(AE
 
 # ---- mining ----
 
-$(AE)/step0.jsonl:
+$(AE)/step0.jsonl: ALWAYS
 	@mkdir -p $(AE)
-	$(WSSS) index voc $(DATA) --split $(TRAIN) --saliency $(SALIENCY) > $@
+	$(call IF_CHANGED,$(WSSS) index voc $(DATA) --split $(TRAIN) --saliency $(SALIENCY) -q)
 
-$(AE)/step1.jsonl: $(RUN)/cam.jsonl $(AE)/step0.jsonl
+$(AE)/step1.jsonl: $(RUN)/cam.jsonl $(AE)/step0.jsonl $(call SETTINGS_OF,ERASE)
 	$(WSSS) make-cam $(AE)/step0.jsonl -c $(RUN)/cam.pt $(SCALES) --skip-existing -o $(RUN)/cam | $(WSSS) erase $(ERASE) --skip-existing -o $(AE)/step1 > $@
 
 # $(call STEP,NUMBER,BEFORE,CHECKPOINT): step NUMBER starts from the records of step BEFORE and from
 # the CHECKPOINT of its classifier.
 define STEP
-$(AE)/step$(1)/cam.pt: $(AE)/step$(2).jsonl
-	$$(WSSS) train-cam $$< --image-key erased --classes $$(CLASSES) --backbone $$(BACKBONE) --weights $(3) $$(TRAIN_STEP) --resume -o $$@
+$(AE)/step$(1)/cam.pt: $(AE)/step$(2).jsonl $(3) $(call SETTINGS_OF,TRAIN_STEP)
+	$$(WSSS) train-cam $$< --image-key erased --classes $$(CLASSES) --backbone $$(BACKBONE) --weights $(3) $$(TRAIN_STEP) $$(RESUME)
 
 $(AE)/step$(1).jsonl: $(AE)/step$(1)/cam.pt
 	$$(WSSS) make-cam $(AE)/step$(2).jsonl --image-key erased -c $$< $$(SCALES) --skip-existing -o $(AE)/step$(1)/cam | $$(WSSS) erase $$(ERASE) --skip-existing -o $(AE)/step$(1) > $$@
@@ -71,22 +71,22 @@ $(eval $(call STEP,3,2,$(AE)/step2/cam.pt))
 
 # ---- mined regions merged with saliency -> networks ----
 
-$(AE)/plain.pt: $(AE)/step3.jsonl
+$(AE)/plain.pt: $(AE)/step3.jsonl $(NETWORK_SETTINGS)
 	$(call TRAIN_NETWORK,$<,pseudo)
 
-$(AE)/psl.pt: $(AE)/step3.jsonl
+$(AE)/psl.pt: $(AE)/step3.jsonl $(NETWORK_SETTINGS)
 	$(call TRAIN_NETWORK,$<,pseudo,--psl)
 
-$(AE)/psl2.pt: $(AE)/psl.pt
+$(AE)/psl2.pt: $(AE)/psl.pt $(call SETTINGS_OF,PREDICT)
 	$(WSSS) predict $(AE)/step3.jsonl -c $< $(PREDICT) --skip-existing -o $(AE)/own > $(AE)/own.jsonl
 	$(call TRAIN_NETWORK,$(AE)/own.jsonl,pred,--psl)
 
 # ---- the mIoU of each stage ----
 
-$(AE)/%.mined.json: $(AE)/%.jsonl | $(RUN)/train.jsonl
+$(AE)/%.mined.json: $(AE)/%.jsonl $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key mined > $@
 
-$(AE)/%.merged.json: $(AE)/%.jsonl | $(RUN)/train.jsonl
+$(AE)/%.merged.json: $(AE)/%.jsonl $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key pseudo > $@
 
 $(AE)/steps.md: $(AE)/step3.jsonl

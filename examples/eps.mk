@@ -38,16 +38,16 @@ eps-table: $(RUN)/cam.json $(EPS)/eps.maps.json $(EPS)/plain/walk.json $(EPS)/pl
 
 # ---- labels and saliency -> maps -> pseudo-masks -> network ----
 
-$(EPS)/train.jsonl:
+$(EPS)/train.jsonl: ALWAYS
 	@mkdir -p $(EPS)
-	$(WSSS) index voc $(DATA) --split $(TRAIN) --saliency $(SALIENCY) > $@
+	$(call IF_CHANGED,$(WSSS) index voc $(DATA) --split $(TRAIN) --saliency $(SALIENCY) -q)
 
 $(EPS)/eps.pt: VARIANT = eps
 $(EPS)/epspp.pt: VARIANT = eps++
-$(EPS)/eps.pt $(EPS)/epspp.pt: $(EPS)/train.jsonl
-	$(WSSS) eps-train $< --variant $(VARIANT) --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_EPS) --resume -o $@
+$(EPS)/eps.pt $(EPS)/epspp.pt: $(EPS)/train.jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_EPS)
+	$(WSSS) eps-train $< --variant $(VARIANT) --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_EPS) $(RESUME)
 
-$(EPS)/%.maps.jsonl: $(EPS)/%.pt
+$(EPS)/%.maps.jsonl: $(EPS)/%.pt $(call SETTINGS_OF,SCALES)
 	$(WSSS) make-cam $(EPS)/train.jsonl -c $< $(SCALES) --skip-existing -o $(EPS)/$*.cam > $@
 
 $(eval $(call FROM_MAPS,$(EPS),$(EPS)/epspp.maps.jsonl,$(EPS)/epspp.pt))
@@ -64,13 +64,13 @@ BOTH          := mask,pseudo
 EPOCHS         = $(lastword $(shell grep -oE -e '--epochs [0-9]+' <<< '$(TRAIN_SEG)'))
 STRONG_EPOCHS  = $(shell echo $$((($(EPOCHS) * $* + $* - 1) / (2 * ($* - 1)))))
 
-$(EPS)/strong%.pt: $(EPS)/strong%.jsonl
+$(EPS)/strong%.pt: $(EPS)/strong%.jsonl $(NETWORK_SETTINGS)
 	$(call TRAIN_NETWORK,$<,$(BOTH),--epochs $(STRONG_EPOCHS))
 
 # ---- the mIoU of each stage ----
 
-$(EPS)/%.maps.json: $(EPS)/%.maps.jsonl | $(RUN)/train.jsonl
+$(EPS)/%.maps.json: $(EPS)/%.maps.jsonl $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key cam > $@
 
-$(EPS)/crf.json: $(EPS)/epspp.maps.jsonl | $(RUN)/train.jsonl
+$(EPS)/crf.json: $(EPS)/epspp.maps.jsonl $(RUN)/train.jsonl $(call SETTINGS_OF,EPS_CRF)
 	$(PICK) | $(WSSS) crf $(EPS_CRF) --skip-existing -o $(EPS)/crf | $(EVAL) --key pseudo > $@

@@ -14,11 +14,11 @@ if [ -e "$photos/labels.csv" ]; then
 else
     wsss index folder "$photos"
 fi > "$out/photos.jsonl"
-wsss train-cam "$out/photos.jsonl" --classes "$classes" --resume -o "$out/cam.pt"
+wsss train-cam "$out/photos.jsonl" --classes "$classes" --resume --replace -o "$out/cam.pt"
 wsss make-cam "$out/photos.jsonl" -c "$out/cam.pt" --skip-existing -o "$out/cam" |
     wsss make-aff-labels --low-alpha 2 --high-alpha 12 --skip-existing -o "$out/aff_label" \
         > "$out/regions.jsonl"
-wsss train-aff "$out/regions.jsonl" -c "$out/cam.pt" --resume -o "$out/aff.pt"
+wsss train-aff "$out/regions.jsonl" -c "$out/cam.pt" --resume --replace -o "$out/aff.pt"
 wsss random-walk "$out/regions.jsonl" -c "$out/aff.pt" --beta 8 --alpha 8 --skip-existing -o "$out/masks" \
     > "$out/masks.jsonl"
 wsss view "$out/masks.jsonl" --keys image,cam,pseudo --classes "$classes" -o "$out/sheet.png"

@@ -29,22 +29,22 @@ sipe-table: $(RUN)/cam.json $(SIPE)/cam.maps.json $(SIPE)/is-cam.maps.json $(SIP
 
 # ---- labels -> maps -> pseudo-masks -> network ----
 
-$(SIPE)/sipe.pt: | $(RUN)/$(TRAIN).jsonl
-	$(WSSS) sipe-train $(RUN)/$(TRAIN).jsonl --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_SIPE) --resume -o $@
+$(SIPE)/sipe.pt: $(RUN)/$(TRAIN).jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_SIPE)
+	$(WSSS) sipe-train $< --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_SIPE) $(RESUME)
 
-$(SIPE)/is-cam.maps.jsonl: $(SIPE)/sipe.pt
+$(SIPE)/is-cam.maps.jsonl: $(SIPE)/sipe.pt $(call SETTINGS_OF,SCALES)
 	$(WSSS) make-cam $(RUN)/$(TRAIN).jsonl -c $< $(SCALES) --skip-existing -o $(SIPE)/is-cam > $@
 
 # Needed for the table only, so only for the measured images.
-$(SIPE)/cam.maps.jsonl: $(SIPE)/sipe.pt | $(RUN)/train.jsonl
+$(SIPE)/cam.maps.jsonl: $(SIPE)/sipe.pt $(RUN)/train.jsonl $(call SETTINGS_OF,SCALES)
 	$(WSSS) make-cam $(RUN)/train.jsonl -c $< --map cam $(SCALES) --skip-existing -o $(SIPE)/cam > $@
 
 $(eval $(call FROM_MAPS,$(SIPE),$(SIPE)/is-cam.maps.jsonl,$(SIPE)/sipe.pt))
 
 # ---- the mIoU of each stage ----
 
-$(SIPE)/cam.maps.json: $(SIPE)/cam.maps.jsonl | $(RUN)/train.jsonl
+$(SIPE)/cam.maps.json: $(SIPE)/cam.maps.jsonl $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key cam --no-own-background > $@
 
-$(SIPE)/is-cam.maps.json: $(SIPE)/is-cam.maps.jsonl | $(RUN)/train.jsonl
+$(SIPE)/is-cam.maps.json: $(SIPE)/is-cam.maps.jsonl $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key cam > $@

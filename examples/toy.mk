@@ -25,7 +25,7 @@ include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 $(DATA)/classes.txt:
 	$(WSSS) toy $(DATA) --num-train 240 --num-val 60 --size 240
 
-$(RUN)/train.jsonl $(RUN)/val.jsonl: | $(DATA)/classes.txt
+$(RUN)/train.jsonl $(RUN)/val.jsonl: $(DATA)/classes.txt
 
 # One row per image: the image, its CAM, the affinity labels, the pseudo-mask, the true mask.
 demo/sheet.png: $(RUN)/pseudo.jsonl

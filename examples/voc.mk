@@ -4,8 +4,11 @@
 #   make voc  DATA=VOC2012 BACKBONE=resnet38   the whole of VOC on a GPU, with the papers' settings
 #   make voc6 DATA=voc6                        the 6-class subset on a CPU
 #
-# Each stage writes a file in RUN. A stage whose file exists is skipped; an interrupted training
-# resumes. TRAIN is the split to train on. The true masks of `train` and `val` are used to measure
+# Each stage writes a file in RUN. A stage is skipped if nothing that it depends on has changed: a
+# setting below, a label in DATA, the result of an earlier stage. Call it with another setting and what
+# follows from it is made again: make voc6 DATA=voc6 WALK='--beta 4'. An interrupted training resumes.
+# A photograph or mask replaced under its old name is noticed once the stage runs: `make -B` runs all,
+# and keeps what is still right. TRAIN is the split to train on. The true masks of `train` and `val` are used to measure
 # only, those of TRAIN only to train the network with full supervision (the ceiling).
 
 RECIPES := $(dir $(lastword $(MAKEFILE_LIST)))
@@ -67,52 +70,71 @@ ROWS := 'cam:train:CAM, best threshold' \
 table: $(RUN)/cam.json $(RUN)/crf.json $(RUN)/walk.json $(RUN)/weak.json $(RUN)/full.json
 	@$(PYTHON) $(RECIPES)table.py $(RUN) $(ROWS)
 
+# ---- what has changed ----
+
+.PHONY: ALWAYS
+
+# $(call IF_CHANGED,COMMAND): the output of a quick COMMAND is the target, unless it already is.
+IF_CHANGED = $(1) > $@.new; if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+# The file RUN/settings/NAME is new when the variable NAME has another value than in the run before.
+$(RUN)/settings/%: ALWAYS
+	@mkdir -p $(@D)
+	@$(call IF_CHANGED,printf '%s\n' '$($*)')
+
+# $(call SETTINGS_OF,NAME…): those files, as prerequisites.
+SETTINGS_OF = $(addprefix $(RUN)/settings/,$(1)) $(if $(filter CLASSES,$(1)),$(wildcard $(CLASSES)))
+
+# Every trainer: goes on where it was interrupted, and trains anew where something has changed.
+RESUME = --resume --replace -o $@ && touch $@
+
 # ---- records ----
 
-$(RUN)/%.jsonl:
+$(RUN)/%.jsonl: ALWAYS
 	@mkdir -p $(RUN)
-	$(WSSS) index voc $(DATA) --split $* > $@
+	$(call IF_CHANGED,$(WSSS) index voc $(DATA) --split $* -q)
 
 $(RUN)/val.jsonl $(RUN)/train.jsonl $(RUN)/$(TRAIN).jsonl:
 
 # ---- image-level labels -> CAMs -> affinities -> pseudo-masks -> network ----
 
-$(RUN)/cam.pt: | $(RUN)/$(TRAIN).jsonl
-	$(WSSS) train-cam $(RUN)/$(TRAIN).jsonl --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_CAM) --resume -o $@
+$(RUN)/cam.pt: $(RUN)/$(TRAIN).jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_CAM)
+	$(WSSS) train-cam $< --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_CAM) $(RESUME)
 
-$(RUN)/cam.jsonl: $(RUN)/cam.pt
+$(RUN)/cam.jsonl: $(RUN)/cam.pt $(call SETTINGS_OF,SCALES)
 	$(WSSS) make-cam $(RUN)/$(TRAIN).jsonl -c $< $(SCALES) --skip-existing -o $(RUN)/cam > $@
 
 # $(call TRAIN_NETWORK,RECORDS,TARGET,MORE): train a segmentation network on the masks under TARGET,
 # a key of the records; MORE options, if any, have the last word.
 TRAIN_NETWORK = $(strip $(WSSS) train-seg $(1) --target $(2) --classes $(CLASSES) \
-	$(BACKBONE_OPTIONS) $(TRAIN_SEG) $(3) --resume -o $@)
+	$(BACKBONE_OPTIONS) $(TRAIN_SEG) $(3) $(RESUME))
+NETWORK_SETTINGS = $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_SEG)
 
 # $(call FROM_MAPS,FOLDER,MAPS,CHECKPOINT): the stages after the activation maps, the same for every
 # method. MAPS are the records with the maps, CHECKPOINT the classifier that made them.
 define FROM_MAPS
-$(1)/aff_label.jsonl: $(2)
+$(1)/aff_label.jsonl: $(2) $(call SETTINGS_OF,AFF_LABEL)
 	@mkdir -p $(1)
 	$$(WSSS) make-aff-labels $$< $$(AFF_LABEL) --skip-existing -o $(1)/aff_label > $$@
 
-$(1)/aff.pt: $(1)/aff_label.jsonl
-	$$(WSSS) train-aff $$< -c $(3) $$(TRAIN_AFF) --resume -o $$@
+$(1)/aff.pt: $(1)/aff_label.jsonl $(3) $(call SETTINGS_OF,TRAIN_AFF)
+	$$(WSSS) train-aff $$< -c $(3) $$(TRAIN_AFF) $$(RESUME)
 
-$(1)/pseudo.jsonl: $(1)/aff.pt
+$(1)/pseudo.jsonl: $(1)/aff.pt $(call SETTINGS_OF,WALK)
 	$$(WSSS) random-walk $(1)/aff_label.jsonl -c $$< $$(WALK) --skip-existing -o $(1)/pseudo > $$@
 
-$(1)/walk.json: $(1)/pseudo.jsonl | $(RUN)/train.jsonl
+$(1)/walk.json: $(1)/pseudo.jsonl $(RUN)/train.jsonl
 	$$(PICK) | $$(EVAL) --key pseudo > $$@
 
-$(1)/weak.pt: $(1)/pseudo.jsonl
+$(1)/weak.pt: $(1)/pseudo.jsonl $(NETWORK_SETTINGS)
 	$$(call TRAIN_NETWORK,$$<,pseudo)
 endef
 $(eval $(call FROM_MAPS,$(RUN),$(RUN)/cam.jsonl,$(RUN)/cam.pt))
 
 # ---- true masks -> network (the ceiling) ----
 
-$(RUN)/full.pt: | $(RUN)/$(TRAIN).jsonl
-	$(call TRAIN_NETWORK,$(RUN)/$(TRAIN).jsonl,mask)
+$(RUN)/full.pt: $(RUN)/$(TRAIN).jsonl $(NETWORK_SETTINGS)
+	$(call TRAIN_NETWORK,$<,mask)
 
 # ---- the mIoU of each stage ----
 
@@ -121,11 +143,11 @@ EVAL := $(WSSS) eval --classes $(CLASSES) --format json
 # Only the records of `train`: grep finds them by their id, with which each line begins.
 PICK = cut -d, -f1 $(RUN)/train.jsonl | grep -F -f - $<
 
-$(RUN)/cam.json: $(RUN)/cam.jsonl | $(RUN)/train.jsonl
+$(RUN)/cam.json: $(RUN)/cam.jsonl $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key cam > $@
 
-$(RUN)/crf.json: $(RUN)/cam.jsonl | $(RUN)/train.jsonl
+$(RUN)/crf.json: $(RUN)/cam.jsonl $(RUN)/train.jsonl $(call SETTINGS_OF,CRF)
 	$(PICK) | $(WSSS) crf $(CRF) --skip-existing -o $(RUN)/crf | $(EVAL) --key pseudo > $@
 
-$(RUN)/%.json: $(RUN)/%.pt | $(RUN)/val.jsonl
+$(RUN)/%.json: $(RUN)/%.pt $(RUN)/val.jsonl $(call SETTINGS_OF,PREDICT)
 	$(WSSS) predict $(RUN)/val.jsonl -c $< $(PREDICT) --skip-existing -o $(RUN)/$*.pred | $(EVAL) --key pred > $@

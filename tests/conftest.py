@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.looking import cam_checkpoint as cam_checkpoint
 from tests.looking import looking as looking
-from wsss_cli import console
+from wsss_cli import console, files
 from wsss_cli.cli import COMMANDS, cli
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side on the cores there are
@@ -39,6 +39,15 @@ class Result(NamedTuple):
 
 
 Run = Callable[..., Result]
+
+CLASSES = ["cat", "dog"]
+KINDS: dict[str, dict[str, Any]] = {
+    "cam": {"output_stride": 16},
+    "eps": {"output_stride": 16},
+    "sipe": {"output_stride": 16},
+    "affinity": {"output_stride": 16},
+    "segmentation": {"output_stride": 16, "head": "largefov"},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +126,52 @@ def photographs(workdir: Path) -> list[dict[str, Any]]:
         labels = [["cat"], ["dog"], ["cat", "dog"], []][number]
         made.append({"id": f"photo {number} é", "image": name, "labels": labels})
     return made
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small untrained checkpoint of each kind."""
+    import torch
+
+    from wsss_cli.models.networks import build_network
+
+    torch.manual_seed(0)
+    made = {}
+    for kind, config in KINDS.items():
+        path = tmp_path_factory.mktemp("networks") / "a.pt"
+        network = build_network(kind, "efficientnet-lite0", CLASSES, config)
+        files.save_checkpoint(
+            path,
+            kind=kind,
+            backbone="efficientnet-lite0",
+            classes=CLASSES,
+            config={**config, "training": {}},
+            state_dict=network.state_dict(),
+        )
+        made[kind] = path
+    return made
+
+
+@pytest.fixture
+def ready(photographs: list[dict[str, Any]], networks: dict[str, Path]) -> list[dict[str, Any]]:
+    """list[dict[str, Any]] that have all that any tool reads, beside the checkpoints."""
+    Path("classes.txt").write_text("cat\ndog\n")
+    for kind, path in networks.items():
+        Path(f"{kind}.pt").hardlink_to(path)  # 120 MB, for each of a hundred tests
+    for number, record in enumerate(photographs):
+        size = files.image_size(record["image"])
+        labels = np.zeros(size, np.uint8)
+        labels[10:30, 10:30] = 1
+        meta = files.provenance("t", {}, classes=CLASSES)
+        for key in ("mask", "aff_label", "pseudo", "pred"):
+            record[key] = f"{key} {number}.png"
+            files.write_label_map(record[key], labels, meta)
+        record["saliency"] = f"saliency {number}.png"
+        Image.fromarray(np.where(labels, 255, 0).astype(np.uint8)).save(record["saliency"])
+        cam = np.full((len(record["labels"]), 12, 16), 0.5)
+        record["cam"] = f"cam {number}.npz"
+        files.write_maps(record["cam"], cam, record["labels"], size, meta)
+    return photographs
 
 
 @pytest.fixture(scope="session")

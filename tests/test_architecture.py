@@ -14,8 +14,8 @@ import wsss_cli
 PACKAGE = Path(wsss_cli.__file__).parent
 FLOORS = [  # from the ground up; a module may import from its own floor and those below
     ("errors", "console", "metrics", "classes"),
-    ("methods", "records", "pool"),
-    ("files",),
+    ("methods", "records", "pool", "unique"),
+    ("files", "inputs"),
     ("stage", "datasets", "models", "drawing"),
     ("tools", "training"),
     ("commands",),

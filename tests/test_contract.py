@@ -21,21 +21,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import Evil, Result, Run, as_lines, commands
-from wsss_cli import files
+from tests.conftest import CLASSES, Evil, Result, Run, as_lines, commands
 from wsss_cli.classes import palette
 from wsss_cli.cli import COMMANDS, cli
 
 Records = list[dict[str, Any]]
 
-CLASSES = ["cat", "dog"]
-KINDS: dict[str, dict[str, Any]] = {
-    "cam": {"output_stride": 16},
-    "eps": {"output_stride": 16},
-    "sipe": {"output_stride": 16},
-    "affinity": {"output_stride": 16},
-    "segmentation": {"output_stride": 16, "head": "largefov"},
-}
 STREAMING = {
     "make-cam": ["-c", "cam.pt", "--scales", "1", "--workers", "1"],
     "make-aff-labels": ["--workers", "0"],
@@ -56,52 +47,6 @@ TRAINING = {
 }
 READING = {**STREAMING, **TRAINING, "eval": []}
 NO_RECORDS = {"index", "toy", "config"}
-
-
-@pytest.fixture(scope="session")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small untrained checkpoint of each kind."""
-    import torch
-
-    from wsss_cli.models.networks import build_network
-
-    torch.manual_seed(0)
-    made = {}
-    for kind, config in KINDS.items():
-        path = tmp_path_factory.mktemp("networks") / "a.pt"
-        network = build_network(kind, "efficientnet-lite0", CLASSES, config)
-        files.save_checkpoint(
-            path,
-            kind=kind,
-            backbone="efficientnet-lite0",
-            classes=CLASSES,
-            config={**config, "training": {}},
-            state_dict=network.state_dict(),
-        )
-        made[kind] = path
-    return made
-
-
-@pytest.fixture
-def ready(photographs: Records, networks: dict[str, Path]) -> Records:
-    """Records that have all that any tool reads, beside the checkpoints."""
-    Path("classes.txt").write_text("cat\ndog\n")
-    for kind, path in networks.items():
-        Path(f"{kind}.pt").hardlink_to(path)  # 120 MB, for each of a hundred tests
-    for number, record in enumerate(photographs):
-        size = files.image_size(record["image"])
-        labels = np.zeros(size, np.uint8)
-        labels[10:30, 10:30] = 1
-        meta = files.provenance("t", {}, classes=CLASSES)
-        for key in ("mask", "aff_label", "pseudo", "pred"):
-            record[key] = f"{key} {number}.png"
-            files.write_label_map(record[key], labels, meta)
-        record["saliency"] = f"saliency {number}.png"
-        Image.fromarray(np.where(labels, 255, 0).astype(np.uint8)).save(record["saliency"])
-        cam = np.full((len(record["labels"]), 12, 16), 0.5)
-        record["cam"] = f"cam {number}.npz"
-        files.write_maps(record["cam"], cam, record["labels"], size, meta)
-    return photographs
 
 
 def plain(result: Result) -> None:

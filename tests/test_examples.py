@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -158,7 +159,7 @@ def parsed_calls(commands: str) -> list[list[str]]:
     """The commands of wsss among those that make printed; fails if one does not parse."""
     calls = []
     for line in commands.splitlines():
-        for part in line.split("|"):
+        for part in re.split(r"\||&&|;", line):
             words = part.split(">")[0].split()
             if words and Path(words[0]).name == "wsss":
                 calls.append(words[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import os
 import pickle
 import time
@@ -56,6 +57,50 @@ def test_a_temporary_name_that_is_taken_is_left_alone(
         second.write_text("second")
     assert (tmp_path / "a").read_text() == "first"
     assert (tmp_path / "b").read_text() == "second"
+
+
+def aged(path: Path, seconds: float) -> Path:
+    """An empty file, last written so long ago."""
+    path.touch()
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+def test_leftovers_that_nobody_is_at_work_on_are_removed(tmp_path: Path) -> None:
+    fresh = aged(tmp_path / f".wsss-{'0' * 16}.tmp", 1)
+    dead = aged(tmp_path / f".wsss-{'1' * 16}.tmp", 120)
+    early = aged(tmp_path / ".wsss-4711-3.tmp", 120)  # named by process and number
+    stranger = aged(tmp_path / ".wsss-notes.tmp", 1e6)
+    mine = aged(tmp_path / "a.png", 1e6)
+    with files.atomic(tmp_path / "b.png") as working:
+        os.utime(working, (time.time() - 120,) * 2)
+        assert sorted(files.remove_leftovers(tmp_path)) == [dead, early]
+        assert working.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        fresh.name,
+        stranger.name,
+        mine.name,
+        "b.png",
+    }
+
+
+def test_a_leftover_of_yesterday_is_removed_whoever_locked_it(tmp_path: Path) -> None:
+    yesterday = aged(tmp_path / f".wsss-{'1' * 16}.tmp", 90_000)
+    with open(yesterday, "r+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert files.remove_leftovers(tmp_path) == [yesterday]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_leftover_leads_elsewhere(tmp_path: Path) -> None:
+    victim = aged(tmp_path / "victim", 120)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / f".wsss-{'1' * 16}.tmp").symlink_to(victim)
+    os.utime(folder / f".wsss-{'1' * 16}.tmp", (1, 1), follow_symlinks=False)
+    assert files.remove_leftovers(folder) == []
+    assert victim.exists()
+    assert files.remove_leftovers(tmp_path / "none") == []
 
 
 def test_a_failed_write_names_the_file_that_was_wanted(tmp_path: Path) -> None:
@@ -453,3 +498,20 @@ def test_a_flipped_bit_in_a_checkpoint_is_found(workdir: Path) -> None:
         with pytest.raises(ConfigurationError, match=r"b\.pt: .* is damaged; copy or make"):
             files.load_checkpoint("b.pt")
     assert torch.equal(files.load_checkpoint("a.pt").state_dict["w"], state["w"])
+
+
+def test_who_made_a_file(tmp_path: Path) -> None:
+    labels = np.zeros((4, 4), np.uint8)
+    files.write_label_map(tmp_path / "a.png", labels, files.provenance("crf", {}))
+    files.write_label_map(tmp_path / "b.png", labels)
+    files.write_maps(tmp_path / "a.npz", np.zeros((0, 2, 2)), [], (8, 8), {"tool": "make-cam"})
+    np.savez(tmp_path / "b.npz", x=np.zeros(3))
+    Image.new("RGB", (4, 4)).save(tmp_path / "photograph.png", format="JPEG")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "half.npz").write_bytes((tmp_path / "b.npz").read_bytes()[:40])
+    assert [
+        files.made_by(tmp_path / name)
+        for name in ("a.png", "b.png", "a.npz", "b.npz", "photograph.png")
+    ] == ["crf", "", "make-cam", "", ""]
+    for name in ("empty.png", "half.npz", "none.png"):
+        assert files.made_by(tmp_path / name) is None

@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import Run, as_lines
 
@@ -35,7 +37,7 @@ class Each(RecordTool):
 
     name = "tool"
     outputs = {"pseudo": ".png"}
-    sources = ("cam",)
+    inputs = ("image", "cam", "labels")
 
     @property
     def params(self):
@@ -57,7 +59,7 @@ class Batches(BatchTool):
 
     name = "tool"
     outputs = {"pseudo": ".png"}
-    sources = ("cam",)
+    inputs = ("image", "cam", "labels")
     batch_size = 2
     params = Each.params
 
@@ -192,8 +194,6 @@ def test_skip_existing_reuses_only_what_the_same_run_made(tool: Any, photographs
 
 
 def test_skip_existing_notices_another_source(tool: Any, photographs: Any) -> None:
-    import numpy as np
-
     from wsss_cli import files
 
     for beta in (1, 2):
@@ -203,6 +203,51 @@ def test_skip_existing_notices_another_source(tool: Any, photographs: Any) -> No
             files.write_maps(record["cam"], np.zeros((0, 2, 2)), [], (8, 8), meta)
         assert "4 records" in tool("--skip-existing", photographs).err
     assert "4 reused" in tool("--skip-existing", photographs).err
+
+
+def test_what_changed_is_made_again_and_told(tool: Any, photographs: Any) -> None:
+    tool("", photographs)
+    photographs[1]["labels"] = ["cat"]
+    other = Image.effect_noise((64, 48), 50).convert("RGB")
+    other.save(photographs[3]["image"])  # another photograph under the same name
+    err = tool("--skip-existing", photographs).err
+    assert "wsss tool: photo 1 é: labels changed; made again\n" in err
+    assert "wsss tool: photo 3 é: image changed; made again\n" in err
+    assert "2 reused, 1 made again (labels changed), 1 made again (image changed)" in err
+    assert "4 reused" in tool("--skip-existing", photographs).err
+
+
+def test_a_turned_knob_is_told_for_a_few_records_only(tool: Any, photographs: Any) -> None:
+    tool("", photographs)
+    err = tool("--skip-existing --param 2", photographs).err
+    assert err.count(": param changed; made again\n") == 3
+    assert "4 made again (param changed)" in err
+
+
+def test_labels_in_another_order_are_told_too(tool: Any, photographs: Any) -> None:
+    """The maps of a photograph are in the order of its labels."""
+    tool("", photographs)
+    photographs[2]["labels"].reverse()
+    assert "3 reused, 1 made again (labels changed)" in tool("--skip-existing", photographs).err
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a", "a"), ("x/a", "x/A"), ("\u00e9", "e\u0301"), ("\u017f", "s"), ("STRASSE", "straße")],
+)
+def test_one_id_is_one_photograph(first: str, second: str, tool: Any, photographs: Any) -> None:
+    stream = [{**photographs[0], "id": first}, {**photographs[1], "id": second}, photographs[2]]
+    result = tool("", stream, code=1)
+    assert [record["id"] for record in result.records] == [first, "photo 2 é"]
+    assert f"wsss tool: {second}: an earlier, different record has this id" in result.err
+    # Each shard knows of the records of the others.
+    assert "an earlier, different record" in tool("--shard 2/2", stream, code=1).err
+    assert "an earlier, different record" not in tool("--shard 1/2", stream).err
+
+
+def test_the_same_record_twice_is_no_harm(tool: Any, photographs: Any) -> None:
+    result = tool("", [*photographs, photographs[1]])
+    assert [record["id"][6] for record in result.records] == ["0", "1", "2", "3", "1"]
 
 
 def test_shards_split_the_stream(tool: Any, photographs: Any) -> None:
@@ -215,6 +260,76 @@ def test_an_input_is_never_overwritten(tool: Any, photographs: Any) -> None:
     photographs[0]["mask"] = "out/photo 0 é.png"
     result = tool("", photographs, code=1)
     assert "photo 0 é: would overwrite its own 'mask'; change --out" in result.err
+
+
+@pytest.mark.parametrize(
+    "name", ["absolute", "another way", "symbolic link", "hard link", "folder"]
+)
+def test_an_input_is_never_overwritten_whatever_it_is_called(
+    name: str, tool: Any, photographs: Any
+) -> None:
+    """`saliency -o same`, where the photograph itself lies."""
+    Path("same").mkdir()
+    record = {"id": "a", "image": "same/a.png"}
+    Path("same/a.png").write_bytes(Path(photographs[0]["image"]).read_bytes())
+    out = "same"
+    if name == "absolute":
+        record["image"] = str(Path("same/a.png").resolve())
+    elif name == "detour":
+        Path("x").mkdir()
+        record["image"] = "x/../same/a.png"
+    elif name == "symbolic link":
+        Path("link.png").symlink_to("same/a.png")
+        record["image"] = "link.png"
+    elif name == "hard link":
+        Path("link.png").hardlink_to("same/a.png")
+        record["image"] = "link.png"
+    else:
+        Path("link").symlink_to("same")
+        out = "link"
+    before = Path("same/a.png").read_bytes()
+    result = tool(f"--out {out}", [record], code=1)
+    assert result.err.startswith("wsss tool: a: would overwrite its own 'image'; change --out\n")
+    assert Path("same/a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["", "--skip-existing"])
+def test_a_file_of_another_origin_is_not_replaced(option: str, tool: Any, photographs: Any) -> None:
+    """A mask corrected by hand, the result of another tool, another photograph."""
+    from wsss_cli import files
+
+    tool("", photographs)
+    by_hand, by_another = "out/photo 1 é.png", "out/photo 2 é.png"
+    with Image.open(by_hand) as image:
+        image.load()
+    image.info.clear()
+    image.save(by_hand)
+    files.write_image(by_another, np.zeros((2, 2, 3), np.uint8), files.provenance("other", {}))
+    before = [Path(path).read_bytes() for path in (by_hand, by_another)]
+    result = tool(option, photographs, code=1)
+    where = "move it away or change --out"
+    assert f"photo 1 é: {by_hand} was made by something else; {where}" in result.err
+    assert f"photo 2 é: {by_another} was made by wsss other; {where}" in result.err
+    assert [Path(path).read_bytes() for path in (by_hand, by_another)] == before
+    assert [record["id"][6] for record in result.records] == ["0", "3"]
+
+
+def test_a_damaged_file_of_the_tool_is_made_again(tool: Any, photographs: Any) -> None:
+    path = Path(tool("", photographs).records[1]["pseudo"])
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:20], bytes(len(whole)), whole[:40] + b"\xff" * 40 + whole[80:]):
+        path.write_bytes(damaged)
+        assert "1 records" in tool("--skip-existing", photographs).err
+        assert path.read_bytes() == whole
+
+
+def test_what_killed_processes_left_is_removed(tool: Any, photographs: Any) -> None:
+    Path("out").mkdir()
+    leftover = Path("out/.wsss-0123456789abcdef.tmp")
+    leftover.write_bytes(b"half")
+    os.utime(leftover, (1, 1))
+    assert f"removed {leftover}, left by a killed process" in tool("-v", photographs).err
+    assert not leftover.exists()
 
 
 def test_batches_go_together_by_size(tool: Any, photographs: Any) -> None:

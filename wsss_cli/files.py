@@ -13,8 +13,10 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import struct
 import threading
+import time
 import warnings
 import zipfile
 import zlib
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 Meta = dict[str, Any]
 
 _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
+_TEMPORARY = ".wsss-"
+_LEFTOVER = re.compile(r"\.wsss-[0-9a-f]+(-[0-9]+)?\.tmp")  # of early versions too
+_MINUTE, _DAY = 60.0, 86400.0  # seconds
 _CHECKPOINT_FORMAT = "wsss-checkpoint-1"
 # numpy parses headers as Python, and Python 3.11 fails when two threads do so at once (gh-106905).
 _PARSING = threading.Lock()
@@ -61,7 +66,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary = _reserved(path.parent)
+        temporary, descriptor = _reserved(path.parent)
     except OSError as error:  # nobody knows the temporary name
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
@@ -75,17 +80,65 @@ def atomic(path: str | Path) -> Iterator[Path]:
             # A full disk names no file.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+    finally:
+        os.close(descriptor)
 
 
-def _reserved(folder: Path) -> Path:
-    """A new empty file in ``folder`` that no other process has."""
+def _reserved(folder: Path) -> tuple[Path, int]:
+    """A new empty file in ``folder`` that no other process has, and its descriptor.
+
+    It is locked while the descriptor is open, so that others see that somebody is at work.
+    """
     while True:
-        path = folder / f".wsss-{os.urandom(8).hex()}.tmp"
+        path = folder / f"{_TEMPORARY}{os.urandom(8).hex()}.tmp"
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             continue
-        return path
+        _lock(descriptor)
+        return path, descriptor
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file until its descriptor is closed; whether nobody else has locked it."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # Windows; somebody has it, or the file system knows no locks
+        return False
+    return True
+
+
+def remove_leftovers(folder: str | Path) -> list[Path]:
+    """Remove the temporary files that killed processes left in a folder.
+
+    Those that nobody has locked, or that are older than a day. What was written in the last minute
+    is left alone: its writer may be on a machine whose locks do not reach here.
+
+    Returns:
+        The files removed.
+    """
+    removed = []
+    try:
+        found = [entry for entry in os.scandir(folder) if _LEFTOVER.fullmatch(entry.name)]
+    except OSError:
+        return []
+    for entry in found:
+        try:
+            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+            if age < _MINUTE:
+                continue
+            descriptor = os.open(entry.path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                if age > _DAY or _lock(descriptor):
+                    os.unlink(entry.path)
+                    removed.append(Path(entry.path))
+            finally:
+                os.close(descriptor)
+        except OSError:
+            continue  # its writer has finished, or another process removes it
+    return removed
 
 
 # ---- provenance ----------------------------------------------------------------------------------
@@ -121,17 +174,38 @@ def provenance(
 
 def read_meta(path: str | Path) -> Meta | None:
     """The provenance stored in an NPZ or PNG, or None where there is no such file or none in it."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".npz", ".png"):
+        return None
     try:
-        if Path(path).suffix == ".npz":
+        if suffix == ".npz":
             with _PARSING, np.load(path, allow_pickle=False) as archive:
                 text = str(archive["meta"])
         else:
             with Image.open(path) as image:
                 text = image.info[_PNG_KEY]
         meta = json.loads(text)
-    except (*_CANNOT_READ, KeyError, TypeError, Image.DecompressionBombError):
+    except Exception:  # damage shows anywhere in the libraries
         return None
     return meta if isinstance(meta, dict) else None
+
+
+def made_by(path: str | Path) -> str | None:
+    """The tool that made an NPZ or PNG, by its provenance.
+
+    Returns:
+        Empty for a good file of another origin; None where there is no file, or a damaged one.
+    """
+    if (meta := read_meta(path)) is not None:
+        return str(meta.get("tool", ""))
+    try:
+        if Path(path).suffix.lower() == ".npz":
+            with zipfile.ZipFile(path):
+                return ""
+        with Image.open(path):
+            return ""
+    except Exception:
+        return None
 
 
 # ---- pictures ------------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ Reading happens in a thread of its own, so that a finished record never waits fo
 from __future__ import annotations
 
 import errno
+import json
 import os
 import queue
 import sys
 import threading
 import time
-from collections import deque
+import unicodedata
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,11 +27,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from wsss_cli import console, files, records
+from wsss_cli import console, files, inputs, records
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.pool import ProcessPool
-from wsss_cli.records import Record
+from wsss_cli.records import Record, RecordError
+from wsss_cli.unique import Seen
 
+_SHOWN = 3  # records named for each change that makes files again
 _STOPS_EVERYTHING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no later record can be written
 
 
@@ -58,8 +62,9 @@ class Tool:
         name: the command, as in its messages.
         outputs: suffix of each file made for a record, by record key.
         needs: record keys it cannot work without.
-        sources: record keys of the files whose own provenance is chained to the result's; a record
-            may lack them.
+        inputs: record keys that the result depends on: the content of files, the labels. A record
+            may lack those that are not among ``needs``. The files' own provenance is chained to the
+            result's.
         only_with: outputs made only for records that have another key, by that key.
         subfolders: each output goes into a folder of its key's name; for suffixes that are alike.
         params: the settings that change the result (no devices, no numbers of workers).
@@ -79,8 +84,8 @@ class Tool:
         return ("image",)
 
     @property
-    def sources(self) -> Sequence[str]:
-        return ()
+    def inputs(self) -> Sequence[str]:
+        return self.needs
 
     @property
     def only_with(self) -> Mapping[str, str]:
@@ -199,6 +204,8 @@ class Stage:
         self.shard = shard
         self.limit: int | None = None
         self.done = self.reused = 0
+        self.again: Counter[str] = Counter()
+        self._folders: set[Path] = set()
         self.failures = Failures(tool.name, strict=strict)
         self.made_by = files.provenance(
             tool.name, tool.params, checkpoint=tool.checkpoint, classes=tool.classes
@@ -243,6 +250,7 @@ class Stage:
         rate = (self.done + self.reused) / seconds
         parts = [f"{self.done} records in {seconds:.1f} s ({rate:.1f}/s)"]
         parts += [f"{self.reused} reused"] if self.reused else []
+        parts += [f"{count} made again ({changed})" for changed, count in self.again.items()]
         parts += [f"{self.failures.count} failed"] if self.failures.count else []
         console.note(tool.name, ", ".join(parts))
         self.failures.exit()
@@ -253,7 +261,8 @@ class Stage:
         """The work that ``record`` needs.
 
         Raises:
-            WsssError: a key is missing, or an output would fall outside ``out`` or on an input.
+            WsssError: a key is missing, an input was made for something else, or an output would
+                fall outside ``out`` or on an input.
         """
         tool = self.tool
         records.need(record, tool.needs)
@@ -264,24 +273,64 @@ class Stage:
             for key, suffix in tool.outputs.items()
             if key not in tool.only_with or record.get(tool.only_with[key])
         }
-        inputs = {
-            os.path.normpath(value): key for key, value in record.items() if isinstance(value, str)
-        }
         for key, path in paths.items():
-            there = inputs.get(os.path.normpath(path))
-            if there is not None and (there != key or key in (*tool.needs, *tool.sources)):
-                raise WsssError(f"would overwrite its own '{there}'; change --out")
-            path.parent.mkdir(parents=True, exist_ok=True)
-        metas = {key: files.read_meta(record[key]) for key in tool.sources if record.get(key)}
+            self._keep_inputs(record, key, path)
+            if path.parent not in self._folders:
+                self._folders.add(path.parent)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                for leftover in files.remove_leftovers(path.parent):
+                    console.detail(tool.name, f"removed {leftover}, left by a killed process")
+        made_from = inputs.inputs(record, tool.inputs)
+        metas = {
+            key: files.read_meta(record[key]) for key in made_from if isinstance(record[key], str)
+        }
         known = {key: value for key, value in metas.items() if value}
+        for key, value in known.items():
+            inputs.check_source(key, value.get("inputs"), made_from, record)
         lists = [value["classes"] for value in known.values() if "classes" in value]
         # Class numbers mean the same as in the inputs.
         meta = {"classes": lists[0], **self.made_by} if lists else self.made_by
+        meta = {**meta, "inputs": made_from}
         return Job(record, paths, {**meta, "from": known} if known else meta)
 
+    def _keep_inputs(self, record: Record, output: str, path: Path) -> None:
+        """Raise WsssError if ``path`` is a file of the record, whatever it is called there."""
+        there = _identity(path)
+        for key, value in record.items():
+            if not isinstance(value, str) or (key == output and key not in self.tool.inputs):
+                continue
+            if os.path.normpath(value) == os.path.normpath(path) or (
+                there is not None and _identity(value) == there
+            ):
+                raise WsssError(f"would overwrite its own '{key}'; change --out")
+
     def is_made(self, job: Job) -> bool:
-        """Whether every file of ``job`` is there, made by the same run from the same inputs."""
-        return all(files.read_meta(path) == job.meta for path in job.paths.values())
+        """Whether every file of ``job`` is there, made by the same run from the same inputs.
+
+        What has changed is told, for the first few records and as a number at the end.
+        """
+        earlier = [files.read_meta(path) for path in job.paths.values()]
+        if all(meta == job.meta for meta in earlier):
+            return True
+        reasons = {
+            reason
+            for meta in earlier
+            if meta is not None and meta != job.meta
+            for reason in inputs.changes(meta, job.meta)
+        }
+        if reasons:
+            changed = ", ".join(sorted(reasons)) + " changed"
+            self.again[changed] += 1
+            if self.again[changed] <= _SHOWN:
+                console.note(self.tool.name, f"{job.record['id']}: {changed}; made again")
+        return False
+
+    def check_free(self, job: Job) -> None:
+        """Raise WsssError if a file of ``job`` would replace one that is not of this tool."""
+        for path in job.paths.values():
+            if (maker := files.made_by(path)) not in (None, self.tool.name):
+                origin = f"wsss {maker}" if maker else "something else"
+                raise WsssError(f"{path} was made by {origin}; move it away or change --out")
 
     def fail(self, record: Record | None, error: BaseException) -> None:
         """Name the record that failed; go on unless nothing can be saved any more."""
@@ -307,8 +356,33 @@ class _Slot:
     item: Any = None
 
 
+@dataclass(frozen=True)
+class _Twice:
+    """A record with the id of an earlier one that was not the same."""
+
+    record: Record
+
+
 _END = object()
 _WAKE = object()
+_TWICE = (
+    "an earlier, different record has this id (capitals and Unicode form aside), and both would "
+    "write the same files; give each photograph its own id"
+)
+
+
+def _folded(record_id: str) -> str:
+    """Equal for ids whose files are the same in some file system."""
+    return unicodedata.normalize("NFC", record_id).casefold()
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Device and inode of a file: the same for all its names. None if there is no such file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 class _Pipeline:
@@ -351,11 +425,15 @@ class _Pipeline:
             self.events.put(event)
 
         shard = self.stage.shard or (1, 1)
+        files_of, whole = Seen(), Seen()
         try:
             stream = records.read(sources, lambda text: put(WsssError(text)))
             for number, record in enumerate(islice(stream, self.stage.limit)):
+                # The same record once more makes the same files once more.
+                again = files_of.add(_folded(record["id"]))
+                other = not whole.add(json.dumps(record)) and again
                 if number % shard[1] == shard[0] - 1:
-                    put(record)
+                    put(_Twice(record) if other else record)
             self.events.put(_END)
         except BaseException as error:
             self.events.put((_END, error))
@@ -375,6 +453,9 @@ class _Pipeline:
             elif isinstance(event, WsssError):
                 self.window.append(_Slot({}, "failed"))
                 self.stage.fail(None, event)
+            elif isinstance(event, _Twice):
+                self._fail(slot := _Slot(event.record, "failed"), RecordError(_TWICE))
+                self.window.append(slot)
             elif event is not _WAKE:
                 self._begin(event)
 
@@ -383,10 +464,13 @@ class _Pipeline:
         self.window.append(slot)
         try:
             job = self.stage.job(record)
-        except (WsssError, OSError) as error:
+            made = self.stage.skip_existing and self.stage.is_made(job)
+            if not made:
+                self.stage.check_free(job)
+        except Exception as error:  # whatever is wrong with one record
             self._fail(slot, error)
             return
-        if self.stage.skip_existing and self.stage.is_made(job):
+        if made:
             self.stage.reused += 1
             self._finish(slot, job)
         else:

@@ -89,7 +89,8 @@ def test_kill_9_and_resume_give_the_weights_of_a_run_left_alone(
     other = inside("train-cam", *settings, input=photographs[:3] + photographs[:1])
     assert (other.code, other.err) == (
         2,
-        "wsss train-cam: killed.pt was trained on other records; give another --out\n",
+        "wsss train-cam: killed.pt was trained on other records: give another --out, "
+        "or --replace it\n",
     )
 
 

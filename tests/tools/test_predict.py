@@ -83,5 +83,5 @@ def test_what_changes_the_result_is_in_its_provenance(looking: Looking) -> None:
         "drop_below": 0.2,
         "image_key": "erased",
     }
-    assert (tool.needs, tool.sources) == (("erased",), ("erased",))
-    assert segmenter(looking()).sources == ()
+    assert (tool.needs, tool.inputs) == (("erased",), ("erased",))
+    assert segmenter(looking()).inputs == ("image",)

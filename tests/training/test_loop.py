@@ -219,8 +219,7 @@ def test_only_the_same_run_is_resumed(records: list[dict[str, Any]], tmp_path: P
     with pytest.raises(ConfigurationError) as refused:
         trainer(records, out, plan={"lr": 0.1}).run(resume=True)
     assert str(refused.value) == (
-        f"{out} is of another run (lr 0.05, now 0.1): repeat its settings, "
-        "give another --out, or leave out --resume"
+        f"{out} is of another run (lr 0.05, now 0.1): give another --out, or --replace it"
     )
 
 

@@ -35,7 +35,7 @@ def test_other_labels_are_another_run(tmp_path: Path) -> None:
     path = tmp_path / "net.resume.pt"
     resume.save(path, resume.identity(RECORDS, ["labels"]), {})
     changed = [{**RECORDS[0], "labels": ["dog"]}, RECORDS[1]]
-    with pytest.raises(ConfigurationError, match="other records"):
+    with pytest.raises(ConfigurationError, match="was trained on other labels:"):
         resume.load(path, resume.identity(changed, ["labels"]))
 
 

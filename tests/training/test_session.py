@@ -33,6 +33,7 @@ OPTIONS: dict[str, Any] = {
     "freeze_bn": None,
     "val": None,
     "resume": False,
+    "replace": False,
     "save_every": 0,
     "strict": False,
     "image_key": "image",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
@@ -149,7 +150,13 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
         click.option(
             "--resume",
             is_flag=True,
-            help="Continue a killed or interrupted run of the same settings.",
+            help="Continue a killed or interrupted run of the same settings on the same records.",
+        ),
+        click.option(
+            "--replace",
+            is_flag=True,
+            help="With --resume: train anew where settings or records have changed, instead of "
+            "stopping.",
         ),
         click.option(
             "--save-every",
@@ -166,7 +173,17 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
         _options.workers_option,
         _options.device_options,
         _options.gather("training", *_SHARED),
+        _checked,
     )
+
+
+def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def checked(*args: Any, training: dict[str, Any], **params: Any) -> Any:
+        _options.only_with("--resume", training["resume"], "replace")
+        return function(*args, training=training, **params)
+
+    return checked
 
 
 # The fields of `training.session.Options`, without torch; ``out`` has an option of its own.
@@ -181,6 +198,7 @@ _SHARED = (
     "freeze_bn",
     "val",
     "resume",
+    "replace",
     "save_every",
     "strict",
     "image_key",

@@ -137,10 +137,6 @@ class CrfRefiner(RecordTool):
         return ("image", self.source.key)
 
     @property
-    def sources(self) -> Sequence[str]:
-        return (self.source.key,)
-
-    @property
     def class_list(self) -> Sequence[str] | None:
         return self.source.class_list
 

@@ -43,7 +43,7 @@ class Eraser(RecordTool):
     name = "erase"
     outputs: ClassVar = {"erased": ".png", "mined": ".png", "pseudo": ".png"}
     needs = ("image", "cam")
-    sources = ("cam", "mined")
+    inputs = ("cam", "mined", "image", "saliency", "labels")
     only_with: ClassVar = {"pseudo": "saliency"}
     subfolders = True
 

@@ -35,7 +35,6 @@ class RegionFinder(RecordTool):
     name = "make-aff-labels"
     outputs: ClassVar = {"aff_label": ".png"}
     needs = ("image", "cam")
-    sources = ("cam",)
 
     @property
     def params(self) -> dict[str, Any]:

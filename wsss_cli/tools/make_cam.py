@@ -68,6 +68,10 @@ class CamMaker(PhotographTool):
     outputs: ClassVar = {"cam": ".npz"}
 
     @property
+    def inputs(self) -> Sequence[str]:
+        return (self.image_key,) if self.all_classes else (self.image_key, "labels")
+
+    @property
     def params(self) -> dict[str, Any]:
         chosen = {
             "scales": self.scales,

@@ -47,10 +47,6 @@ class PamrRefiner(BatchTool):
         return ("image", self._source.key)
 
     @property
-    def sources(self) -> Sequence[str]:
-        return (self._source.key,)
-
-    @property
     def class_list(self) -> Sequence[str] | None:
         return self._source.class_list
 

@@ -25,10 +25,6 @@ class PhotographTool(BatchTool):
         return (self.image_key,)
 
     @property
-    def sources(self) -> Sequence[str]:
-        return () if self.image_key == "image" else (self.image_key,)
-
-    @property
     def checkpoint(self) -> str:
         return self.runner.digest
 

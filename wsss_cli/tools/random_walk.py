@@ -72,7 +72,6 @@ class Walker(BatchTool):
 
     name = "random-walk"
     needs = ("image", "cam")
-    sources = ("cam",)
 
     @property
     def outputs(self) -> Mapping[str, str]:

@@ -39,7 +39,6 @@ class Inverter(RecordTool):
     name = "saliency"
     outputs: ClassVar = {"saliency": ".png"}
     needs = ("image", "saliency")
-    sources = ("saliency",)
     params: ClassVar = {"invert": True}
 
     def work(self, job: Job) -> None:

@@ -48,8 +48,8 @@ class Viewer(RecordTool):
     outputs: ClassVar = {"view": ".png"}
 
     @property
-    def sources(self) -> Sequence[str]:
-        return self.keys
+    def inputs(self) -> Sequence[str]:
+        return ("image", "labels", *self.keys)
 
     @property
     def params(self) -> dict[str, Any]:

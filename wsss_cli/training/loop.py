@@ -149,19 +149,22 @@ class Trainer:
         self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.needs_scaler)
 
-    def run(self, *, resume: bool = False) -> list[str]:
+    def run(self, *, resume: bool = False, replace: bool = False) -> list[str]:
         """Train and write the checkpoint.
 
         Args:
             resume: continue an interrupted run of the same settings and records, if there is one.
+            replace: train anew where there is something to resume, but of another run.
 
         Returns:
             The ids of records that could not be read and were left out.
 
         Raises:
-            ConfigurationError: there is something to resume, but of another run.
+            OtherRun: there is something to resume, but of another run.
             WsssError: the loss is not finite, or nothing can be written.
         """
+        if resume and replace and self.group.on_main(self._outdated):
+            resume = False
         if resume and self.group.on_main(self._finished):
             console.note(self.tool, f"{self.out}: finished already")
             return []
@@ -333,6 +336,17 @@ class Trainer:
         earlier = files.load_checkpoint(self.out).config.get("training", {})
         resume.check_same(earlier, self.run_identity, str(self.out))
         return True
+
+    def _outdated(self) -> bool:
+        """Whether there is something to resume, but of another run; a state is then removed."""
+        try:
+            if self._load() is None:
+                self._finished()
+        except resume.OtherRun as error:
+            console.note(self.tool, f"{error.reason}; training anew")
+            self.state_path.unlink(missing_ok=True)
+            return True
+        return False
 
     def _load(self) -> dict[str, Any] | None:
         return resume.load(self.state_path, self.run_identity)

@@ -7,15 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wsss_cli import files
+from wsss_cli import files, inputs
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.records import Record
 
 _FORMAT = "wsss-resume-1"
+_BATCH = 256  # records handed to the threads at a time, so that memory stays constant
+
+
+class OtherRun(ConfigurationError):
+    """What is there is of another run.
+
+    Attributes:
+        reason: how the two runs differ, in words.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}: give another --out, or --replace it")
+        self.reason = reason
 
 
 def state_path(out: Path) -> Path:
@@ -23,20 +38,49 @@ def state_path(out: Path) -> Path:
     return out.with_name(out.stem + ".resume.pt")
 
 
-def identity(records: Sequence[Record], keys: Sequence[str], **settings: Any) -> dict[str, Any]:
+def identity(
+    records: Sequence[Record], keys: Sequence[str], *, threads: int = 1, **settings: Any
+) -> dict[str, Any]:
     """The identity of a run, as plain JSON data: two runs with the same are the same run.
 
     Args:
-        records: the training records, of which the ids and the values of ``keys`` count.
+        records: the training records, of which the ids and ``keys`` count: the content of files,
+            and other values.
         keys: the record keys that training uses.
+        threads: number of files read at the same time.
         settings: everything else that changes the result.
+
+    Raises:
+        WsssError: a label map was made from another photograph than that of its record.
     """
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(json.dumps([record["id"], *(record.get(key) for key in keys)]).encode())
-    used = {"records": len(records), "records_digest": digest.hexdigest()[:16]}
-    data: dict[str, Any] = json.loads(json.dumps(settings | used))
-    return data
+    keys = list(dict.fromkeys(keys))
+    whole = {key: hashlib.sha256() for key in ("id", *keys)}
+    with ThreadPoolExecutor(threads) as pool:
+        for some in _batches(records):
+            for record, known in zip(some, pool.map(partial(_known, keys), some), strict=True):
+                for key, value in {"id": record["id"], **known}.items():
+                    whole[key].update(json.dumps(value).encode() + b"\n")
+    data: dict[str, Any] = json.loads(json.dumps(settings))
+    learnt_from = {key: value.hexdigest()[:16] for key, value in whole.items()}
+    return {**data, "records": len(records), "inputs": learnt_from}
+
+
+def _known(keys: Sequence[str], record: Record) -> inputs.Inputs:
+    """The values of ``keys`` that count; None for one that the record lacks."""
+    known = inputs.inputs(record, keys)
+    for key in known:
+        if isinstance(record[key], str):
+            made_from = (files.read_meta(record[key]) or {}).get("inputs")
+            try:
+                inputs.check_source(key, made_from, known, record)
+            except WsssError as error:
+                raise WsssError(f"{record['id']}: {error}; nothing was trained") from error
+    return {key: known.get(key) for key in keys}
+
+
+def _batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    for start in range(0, len(records), _BATCH):
+        yield records[start : start + _BATCH]
 
 
 def save(path: Path, run: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -48,7 +92,7 @@ def load(path: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
     """The state at ``path``, or None if there is none.
 
     Raises:
-        ConfigurationError: it belongs to another run.
+        OtherRun: it belongs to another run.
         WsssError: it cannot be read.
     """
     if not path.exists():
@@ -62,23 +106,26 @@ def load(path: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], path: str) -> None:
-    """Raise ConfigurationError naming the settings that differ between two runs.
+    """Raise OtherRun naming what differs between two runs.
 
     Args:
         earlier: identity of the run that wrote the file at ``path``.
         now: identity of this run.
         path: for the message.
     """
+    if "inputs" in now and "inputs" not in earlier:
+        raise OtherRun(f"{path} is of an early version of wsss, which stored no digests")
     changed = [key for key in {**earlier, **now} if earlier.get(key) != now.get(key)]
-    if changed == ["records_digest"]:
-        raise ConfigurationError(f"{path} was trained on other records; give another --out")
+    if not changed:
+        return
+    if changed == ["inputs"]:
+        before, after = earlier["inputs"], now["inputs"]
+        names = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+        what = "records" if "id" in names else ", ".join(names)
+        raise OtherRun(f"{path} was trained on other {what}")
     shown = [
         f"{key} {json.dumps(earlier.get(key))}, now {json.dumps(now.get(key))}"
         for key in changed
-        if key != "records_digest"
+        if key != "inputs"
     ]
-    if shown:
-        raise ConfigurationError(
-            f"{path} is of another run ({'; '.join(shown)}): repeat its settings, "
-            "give another --out, or leave out --resume"
-        )
+    raise OtherRun(f"{path} is of another run ({'; '.join(shown)})")

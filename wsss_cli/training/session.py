@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsss_cli import console, records
+from wsss_cli import console, inputs, records
 from wsss_cli.classes import IGNORE
 from wsss_cli.datasets import strong
 from wsss_cli.datasets.augment import Jitter
@@ -51,6 +51,7 @@ class Options:
     freeze_bn: bool | None
     val: str | None
     resume: bool
+    replace: bool
     save_every: int
     strict: bool
     image_key: str
@@ -206,16 +207,21 @@ class Session:
             validate: measures the network.
         """
         options = self.options
-        run = resume.identity(
-            samples.records,
-            [options.image_key, *keys],
-            backbone=network.backbone.name,
-            **config,
-            **settings,
-            weights=weights,
-            classes=list(classes),
-            crop=options.crop,
-            precision=self.compute.precision,
+        own_weights = weights not in (None, "imagenet", "none")
+        run = self.group.on_main(
+            lambda: resume.identity(
+                samples.records,
+                [options.image_key, *keys],
+                threads=max(options.workers, 1),
+                backbone=network.backbone.name,
+                **config,
+                **settings,
+                weights=weights,
+                **({"weights_digest": inputs.digest(str(weights))} if own_weights else {}),
+                classes=list(classes),
+                crop=options.crop,
+                precision=self.compute.precision,
+            )
         )
         plan = {key: value for key, value in asdict(options).items() if key in _PLAN}
         if options.freeze_bn is None:
@@ -241,7 +247,7 @@ class Session:
             save_every=options.save_every,
             strict=options.strict,
         )
-        unreadable = trainer.run(resume=options.resume)
+        unreadable = trainer.run(resume=options.resume, replace=options.replace)
         if unreadable:
             console.warn(self.tool, f"left out {_count(unreadable)} that cannot be read")
             sys.exit(1)

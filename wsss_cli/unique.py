@@ -1,0 +1,46 @@
+"""Which texts of a long stream came before, in little memory."""
+
+from __future__ import annotations
+
+from array import array
+from hashlib import blake2b
+
+
+class Seen:
+    """A set of texts that only grows: 12 to 24 bytes each, where Python's needs over 100.
+
+    It keeps 64 bits of a digest of each text, in a table with linear probing. Two different texts
+    are taken for the same with a probability of 3e-8 among a million, 3e-6 among ten million.
+    """
+
+    def __init__(self) -> None:
+        self._table = array("Q", bytes(8 * 1024))  # 0 is a free place
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, text: str) -> bool:
+        """Add ``text``, and return whether it was there."""
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        value = int.from_bytes(digest, "little") or 1
+        if self._put(value):
+            return True
+        self._count += 1
+        if 3 * self._count > 2 * len(self._table):
+            full, self._table = self._table, array("Q", bytes(16 * len(self._table)))
+            for value in full:
+                if value:
+                    self._put(value)
+        return False
+
+    def _put(self, value: int) -> bool:
+        """Put ``value`` into the table, and return whether it was there."""
+        table, last = self._table, len(self._table) - 1
+        place = value & last
+        while there := table[place]:
+            if there == value:
+                return True
+            place = (place + 1) & last
+        table[place] = value
+        return False

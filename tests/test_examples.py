@@ -509,3 +509,51 @@ def test_each_job_of_an_array_has_its_part(script: Script) -> None:
     assert maker[maker.index("--shard") + 1] == "3/8"
     assert all("--skip-existing" in call for call in calls)
     assert Path("pseudo.3.jsonl").read_text() == '{"id": "x"}\n'
+
+
+# ---- what the recipes make again ----
+
+STAND_IN = """#!/bin/sh
+[ "$1" = index ] || echo "$1" >> calls
+while [ $# -gt 0 ]; do
+    case $1 in
+        index) cat labels; exit ;;
+        -o) case $2 in *.pt) echo > "$2" ;; esac ;;
+    esac
+    shift
+done
+echo '{}'
+"""
+
+
+def made_again(*settings: str) -> list[str]:
+    """The tools that the recipe runs, its `wsss` being one that only writes its files."""
+    Path("calls").write_text("")
+    command = ["make", "-f", str(EXAMPLES / "voc.mk"), "DATA=data", "RUN=runs", "SETTINGS=cpu"]
+    done = subprocess.run(
+        [*command, "WSSS=./wsss", *settings, "runs/weak.pt"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return Path("calls").read_text().split()
+
+
+@pytest.mark.usefixtures("workdir")
+def test_a_changed_setting_or_label_makes_again_what_follows() -> None:
+    Path("wsss").write_text(STAND_IN)
+    Path("wsss").chmod(0o755)
+    Path("labels").write_text('{"id": "a", "labels": ["fox"]}\n')
+    regions = ["make-aff-labels", "train-aff", "random-walk", "train-seg"]
+    every = ["train-cam", "make-cam", *regions]
+    assert made_again() == every
+    assert made_again() == []
+    assert made_again("AFF_LABEL=--low-alpha 3") == regions
+    assert made_again("AFF_LABEL=--low-alpha 3") == []
+    assert made_again() == regions  # back to the recipe's own
+    assert made_again("WALK=--beta 4") == regions[2:]
+    assert made_again("WALK=--beta 4", "TRAIN_SEG=--epochs 2") == regions[3:]
+    assert made_again("SCALES=--scales 1") == every[1:]
+    assert made_again("CRF=--threshold 0.5", "SCALES=--scales 1") == []  # of another branch
+    Path("labels").write_text('{"id": "a", "labels": ["ram"]}\n')
+    assert made_again("SCALES=--scales 1") == every
+    Path("runs/aff.pt").unlink()
+    assert made_again("SCALES=--scales 1") == regions[1:]

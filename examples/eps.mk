@@ -57,6 +57,9 @@ $(eval $(call FROM_MAPS,$(EPS)/plain,$(EPS)/eps.maps.jsonl,$(EPS)/eps.pt))
 $(EPS)/strong%.jsonl: $(EPS)/pseudo.jsonl
 	$(WSSS) index voc $(DATA) --split $(TRAIN) --strong 1/$* | $(WSSS) make-cam -q -c $(EPS)/epspp.pt $(SCALES) --skip-existing -o $(EPS)/epspp.cam | $(WSSS) random-walk -q -c $(EPS)/aff.pt $(WALK) --skip-existing -o $(EPS)/pseudo > $@
 
+# Named here, make does not take them for intermediate files, to be deleted in the end.
+$(STRONG:%=$(EPS)/strong%.jsonl) $(STRONG:%=$(EPS)/strong%.pt):
+
 # Training on both kinds of masks draws every second image from the share 1/s with true masks, and an
 # epoch ends when each of the others has been drawn once. So one epoch draws 2 (s - 1) / s times as
 # many images as on pseudo-masks alone; train for as many epochs less.

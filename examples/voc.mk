@@ -16,7 +16,6 @@ RECIPES := $(dir $(lastword $(MAKEFILE_LIST)))
 SHELL       := bash
 .SHELLFLAGS := $(RECIPES)timed.sh
 .DELETE_ON_ERROR:
-.SECONDARY:
 
 WSSS     ?= wsss
 PYTHON   ?= python3
@@ -81,6 +80,9 @@ IF_CHANGED = $(1) > $@.new; if cmp -s $@.new $@; then rm $@.new; else mv $@.new 
 $(RUN)/settings/%: ALWAYS
 	@mkdir -p $(@D)
 	@$(call IF_CHANGED,printf '%s\n' '$($*)')
+
+# Named here, make does not take it for an intermediate file, to be deleted in the end.
+$(RUN)/settings/PREDICT:
 
 # $(call SETTINGS_OF,NAME…): those files, as prerequisites.
 SETTINGS_OF = $(addprefix $(RUN)/settings/,$(1)) $(if $(filter CLASSES,$(1)),$(wildcard $(CLASSES)))

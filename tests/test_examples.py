@@ -513,7 +513,7 @@ def test_each_job_of_an_array_has_its_part(script: Script) -> None:
 
 # ---- what the recipes make again ----
 
-STAND_IN = """#!/bin/sh
+KEEPING_BOOK = """#!/bin/sh
 [ "$1" = index ] || echo "$1" >> calls
 while [ $# -gt 0 ]; do
     case $1 in
@@ -539,7 +539,7 @@ def made_again(*settings: str) -> list[str]:
 
 @pytest.mark.usefixtures("workdir")
 def test_a_changed_setting_or_label_makes_again_what_follows() -> None:
-    Path("wsss").write_text(STAND_IN)
+    Path("wsss").write_text(KEEPING_BOOK)
     Path("wsss").chmod(0o755)
     Path("labels").write_text('{"id": "a", "labels": ["fox"]}\n')
     regions = ["make-aff-labels", "train-aff", "random-walk", "train-seg"]

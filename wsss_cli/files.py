@@ -110,6 +110,54 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
+def identity(path: str | Path) -> tuple[int, int] | None:
+    """Device and inode of a file: the same for all its names. None if there is no such file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def distinct(paths: Sequence[str]) -> Sequence[str]:
+    """``paths``, if they are different files.
+
+    Raises:
+        ConfigurationError: two are the same.
+    """
+    known: dict[tuple[int, int], str] = {}
+    for path in paths:
+        same = identity(path)
+        if same is not None and known.setdefault(same, path) is not path:
+            raise ConfigurationError(f"{path}: the same file as {known[same]}")
+    return paths
+
+
+def check_targets(paths: Sequence[str], *, keep: Sequence[str]) -> None:
+    """Make sure that ``paths`` can be written after hours of work.
+
+    Args:
+        paths: files to be written; their folders are made.
+        keep: files that are none of them.
+
+    Raises:
+        ConfigurationError: one cannot be written, or is among ``keep``.
+    """
+    kept = {same: path for path in keep if (same := identity(path)) is not None}
+    for path in paths:
+        if own := kept.get(identity(path) or (-1, -1)):
+            raise ConfigurationError(f"{path}: would overwrite its own input {own}")
+        if [Path(other).resolve() for other in paths].count(Path(path).resolve()) > 1:
+            raise ConfigurationError(f"{path}: named for two files")
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            temporary, descriptor = _reserved(Path(path).parent)
+            os.close(descriptor)
+            temporary.unlink()
+        except OSError as error:
+            raise ConfigurationError(f"cannot write {path}: {describe(error)}") from error
+
+
 def remove_leftovers(folder: str | Path) -> list[Path]:
     """Remove the temporary files that killed processes left in a folder.
 

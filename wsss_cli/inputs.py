@@ -88,6 +88,20 @@ def _list(names: Iterable[Any]) -> str:
     return ", ".join(map(str, names)) or "of no class"
 
 
+def settings(meta: Any) -> Any:
+    """A provenance without the inputs of its file: equal for all files of one run.
+
+    >>> settings({"tool": "crf", "inputs": {"image": "7f"}, "from": {"cam": {"inputs": {}}}})
+    {'tool': 'crf', 'from': {'cam': {}}}
+    """
+    if not isinstance(meta, dict):
+        return meta
+    kept = {key: value for key, value in meta.items() if key != "inputs"}
+    if isinstance(kept.get("from"), dict):
+        kept["from"] = {key: settings(value) for key, value in kept["from"].items()}
+    return kept
+
+
 def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between the provenances of a file that is there and of one to be made, in words.
 

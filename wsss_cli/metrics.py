@@ -123,14 +123,20 @@ class Confusion:
             ValueError: the data are not those of a confusion matrix.
         """
         try:
-            confusion = cls(int(data["num_classes"]), int(data["ignore"]))
-            counts = np.array(data["counts"], np.int64)
-        except (KeyError, TypeError, ValueError) as error:
+            num_classes, ignore = data["num_classes"], data["ignore"]
+            if type(num_classes) is not int or type(ignore) is not int or not 0 <= ignore <= 255:
+                raise ValueError("num_classes and ignore are numbers")
+            confusion = cls(num_classes, ignore)
+            counts = np.array(data["counts"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError("not a confusion matrix") from error
         expected = confusion.counts.shape
-        if counts.shape != expected or counts.min() < 0:
+        if counts.shape != expected:
             raise ValueError(f"a confusion matrix of shape {counts.shape}, not {expected}")
-        confusion.counts = counts
+        # Floats hold numbers up to 2^53 exactly: so many pixels no data set has.
+        if counts.dtype.kind != "i" or counts.min() < 0 or counts.sum(dtype=float) > 2**53:
+            raise ValueError("a confusion matrix that holds more than numbers of pixels")
+        confusion.counts = counts.astype(np.int64)
         return confusion
 
 

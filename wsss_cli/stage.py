@@ -295,12 +295,12 @@ class Stage:
 
     def _keep_inputs(self, record: Record, output: str, path: Path) -> None:
         """Raise WsssError if ``path`` is a file of the record, whatever it is called there."""
-        there = _identity(path)
+        there = files.identity(path)
         for key, value in record.items():
             if not isinstance(value, str) or (key == output and key not in self.tool.inputs):
                 continue
             if os.path.normpath(value) == os.path.normpath(path) or (
-                there is not None and _identity(value) == there
+                there is not None and files.identity(value) == there
             ):
                 raise WsssError(f"would overwrite its own '{key}'; change --out")
 
@@ -374,15 +374,6 @@ _TWICE = (
 def _folded(record_id: str) -> str:
     """Equal for ids whose files are the same in some file system."""
     return unicodedata.normalize("NFC", record_id).casefold()
-
-
-def _identity(path: str | Path) -> tuple[int, int] | None:
-    """Device and inode of a file: the same for all its names. None if there is no such file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
 
 
 class _Pipeline:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, as_lines
 from wsss_cli import files
 
 
@@ -174,3 +174,120 @@ def test_a_torch_free_process(run: Run, measured: Any) -> None:
     import os
 
     run("eval", input=measured, check=0, env={**os.environ, "PYTHONPATH": "."})
+
+
+# ---- never silently wrong ----
+
+
+def test_a_record_counts_once(run: Run, measured: Any) -> None:
+    whole = run("eval", "--format", "json", input=measured, check=0)
+    other = {**measured[0], "pred": measured[1]["pred"]}
+    twice = run("eval", "--format", "json", input=[*measured, measured[1], other], check=1)
+    assert twice.err == (
+        "wsss eval: 1: this id was counted before; each counts once\n"
+        "wsss eval: 0: this id was counted before; each counts once\n"
+    )
+    assert {**json.loads(twice.out), "failed": 0} == json.loads(whole.out)
+
+
+@pytest.mark.parametrize("option", ["--per-image", "--confusion"])
+def test_a_full_disk_costs_the_file_but_not_the_result(
+    option: str, shell: Run, run: Run, measured: Any
+) -> None:
+    Path("in.jsonl").write_text(as_lines(measured))
+    whole = run("eval", "in.jsonl", check=0)
+    done = shell(f"ulimit -f 0; wsss eval in.jsonl --workers 1 {option} side.json", check=1)
+    assert done.out == whole.out
+    assert done.err == "wsss eval: side.json: File too large\n"
+    assert not Path("side.json").exists()
+    assert not list(Path().glob(".wsss-*"))
+
+
+@pytest.mark.parametrize("option", ["--per-image", "--confusion"])
+def test_a_side_file_is_known_to_be_writable_before_the_work(
+    option: str, run: Run, measured: Any
+) -> None:
+    Path("file").touch()
+    result = run("eval", option, "file/side.json", input=measured, check=2)
+    assert result.err.startswith("wsss eval: cannot write file/side.json: ")
+    assert result.out == ""
+    run("eval", option, "new folder/side.json", input=measured, check=0)
+    assert Path("new folder/side.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--per-image", "--confusion"])
+def test_a_side_file_is_none_of_the_inputs(option: str, run: Run, measured: Any) -> None:
+    Path("in.jsonl").write_text(as_lines(measured))
+    Path("link.jsonl").symlink_to("in.jsonl")
+    Path("link.png").hardlink_to(measured[1]["mask"])
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    for target, named in {
+        "in.jsonl": "its own input in.jsonl",
+        "./link.jsonl": "its own input in.jsonl",
+        "link.png": "is the 'mask' of 1",
+        str(Path(measured[2]["pred"]).resolve()): "is the 'pred' of 2",
+    }.items():
+        assert named in run("eval", "in.jsonl", option, target, check=2).err
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+
+def test_two_side_files_are_two(run: Run, measured: Any) -> None:
+    result = run("eval", "--per-image", "a", "--confusion", "./a", input=measured, check=2)
+    assert "named for two files" in result.err
+
+
+def test_a_part_is_added_up_once(run: Run, measured: Any) -> None:
+    run("eval", "--confusion", "a.json", input=measured[:1], check=0)
+    run("eval", "--confusion", "b.json", input=measured[1:], check=0)
+    Path("link.json").symlink_to("a.json")
+    for again in ("a.json", "./a.json", "link.json"):
+        result = run("eval", "--merge", "a.json", "b.json", again, check=2)
+        assert result.err == f"wsss eval: {again}: the same file as a.json\n"
+    result = run("eval", "--merge", "a.json", "b.json", "--confusion", "link.json", check=2)
+    assert "would overwrite its own input a.json" in result.err
+
+
+def test_masks_that_are_ignored_all_over(run: Run, measured: Any) -> None:
+    files.write_label_map("void.png", np.full((2, 2), 255, np.uint8))
+    void = [{**record, "mask": "void.png"} for record in measured]
+    result = run("eval", "--format", "json", input=[void[0], *measured[1:]], check=0)
+    assert result.err == "wsss eval: 1 true masks are 255 all over\n"
+    assert json.loads(result.out)["images"] == 3
+    result = run("eval", input=void, check=1)
+    assert result.err.startswith("wsss eval: no pixel was counted: every true mask ('mask') is 255")
+    assert result.out == ""
+
+
+def test_masks_without_any_class(run: Run, measured: Any) -> None:
+    files.write_label_map("empty.png", np.zeros((2, 2), np.uint8))
+    empty = [{**record, "mask": "empty.png"} for record in measured]
+    result = run("eval", input=empty, check=0)
+    assert "no true mask holds a class, only background was measured" in result.err
+
+
+def test_files_of_one_run_have_one_provenance(run: Run, measured: Any) -> None:
+    """Though each was made from another photograph."""
+    for record in measured:
+        labels = files.read_label_map(record["pred"])
+        meta = files.provenance("predict", {"scales": [1.0]}, classes=["cat", "dog"])
+        cam = {"tool": "make-cam", "inputs": {"image": record["id"]}}
+        files.write_label_map(
+            record["pred"],
+            labels,
+            {**meta, "inputs": {"image": record["id"]}, "from": {"cam": cam}},
+        )
+    data = json.loads(run("eval", "--format", "json", input=measured, check=0).out)
+    assert data["made_by"] == {**meta, "from": {"cam": {"tool": "make-cam"}}}
+
+
+def test_a_record_that_cannot_be_measured_fails_alone(run: Run, measured: Any) -> None:
+    Path("folder").mkdir()
+    wrong: list[Any] = [["x"], 3, "folder", "none.png", {"a": 1}]
+    for number, value in enumerate(wrong):
+        measured.append({"id": f"x{number}", "prediction": value, "mask": "t 0.png"})
+    for record in measured[:3]:
+        record["prediction"] = record.pop("pred")
+    result = run("eval", "--key", "prediction", "--format", "json", input=measured, check=1)
+    assert json.loads(result.out)["images"] == 3
+    assert len(result.err.splitlines()) == len(wrong)
+    assert "internal error" not in result.err

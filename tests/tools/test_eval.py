@@ -218,7 +218,31 @@ def test_another_class_list_is_refused(workdir: Path) -> None:
     found: list[str] = []
     question = Question(key=None, classes=("dog", "cat"), rule=Rule(alpha=1.0))
     list(measure(iter(labelled), question, workers=0, each=False, on_error=found.append))
-    assert found == ["a: p.png: class number 1 is 'cat' in this file, but 2 in --classes"]
+    assert found == ["a: p.png: class number 1 is 'cat' in this file, but 'dog' in --classes"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "good"),
+    [
+        (["cat", "dog"], True),
+        (["cat"], True),
+        (["cat", "dog", "cow"], True),
+        (["dog", "cat"], False),
+        (["aeroplane", "bicycle"], False),
+        (["cat", "bicycle"], False),
+    ],
+)
+def test_label_maps_of_other_classes_are_not_counted(
+    listed: list[str], good: bool, workdir: Path
+) -> None:
+    """Also where no name is in both lists: class 1 is an aeroplane, not a cat."""
+    files.write_label_map("p.png", np.ones((4, 4), np.uint8), {"classes": listed})
+    files.write_label_map("t.png", np.ones((4, 4), np.uint8))
+    problems: list[str] = []
+    question = Question(key=None, classes=("cat", "dog"), rule=Rule())
+    record = {"id": "a", "pred": "p.png", "mask": "t.png"}
+    list(measure(iter([record]), question, workers=0, each=False, on_error=problems.append))
+    assert len(problems) == (not good)
 
 
 def test_a_label_beyond_the_list_is_named(workdir: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,64 @@ def test_a_file_that_holds_no_result(change: dict[str, Any], workdir: Path) -> N
     Path("a.json").write_text(json.dumps({**json.loads(Path("a.json").read_text()), **change}))
     with pytest.raises(ConfigurationError, match=r"cannot read a\.json: "):
         load_counts("a.json")
+
+
+WRONG = [None, True, -1, 1.5, "x", [], {}, [None], 10**30, float("nan"), float("inf")]
+RIGHT = {  # what a field may be beside its value
+    "rule": [None, "x"],
+    "key": ["x"],
+    "truth": ["x"],
+    "made_by": [[], [None]],
+    "thresholds": [[]],
+}
+
+
+def damaged(data: Any) -> Iterator[tuple[str, Any]]:
+    """The file with each of its values replaced by each wrong one, or left out."""
+    for name, value in data.items():
+        for wrong in WRONG:
+            if not any(wrong == right for right in RIGHT.get(name, [])) and wrong != value:
+                yield f"{name} = {wrong}", {**data, name: wrong}
+        yield f"no {name}", {key: value for key, value in data.items() if key != name}
+    matrix = data["confusions"][0]
+    for name in matrix:
+        for wrong in WRONG:
+            yield f"{name} = {wrong}", {**data, "confusions": [{**matrix, name: wrong}]}
+    for wrong in [*(value for value in WRONG if value is not True), 2**53 + 1]:
+        counts = [[wrong, *matrix["counts"][0][1:]], *matrix["counts"][1:]]
+        yield f"a count is {wrong}", {**data, "confusions": [{**matrix, "counts": counts}]}
+    yield "not square", {**data, "confusions": [{**matrix, "counts": [[1, 2], [3]]}]}
+    yield "twice", {**data, "confusions": [matrix, matrix]}
+    yield "other classes", {**data, "classes": ["background"]}
+    yield "the same class twice", {**data, "classes": ["background", "background"]}
+
+
+def test_no_damage_is_added_up(workdir: Path) -> None:
+    save_counts("a.json", measured())
+    good = json.loads(Path("a.json").read_text())
+    load_counts("a.json")
+    for what, data in damaged(good):
+        Path("a.json").write_text(json.dumps(data))
+        with pytest.raises(ConfigurationError, match=r"\Acannot read a\.json: [^\n]+\Z"):
+            pytest.fail(f"accepted: {what}: {load_counts('a.json')}")
+
+
+def test_deep_endless_and_special_files(workdir: Path) -> None:
+    Path("deep.json").write_text('{"a":' * 100_000)
+    os.mkfifo("pipe.json")
+    Path("folder.json").mkdir()
+    for name in ("deep.json", "pipe.json", "folder.json", "none.json"):
+        with pytest.raises(ConfigurationError, match=f"cannot read {name}: "):
+            load_counts(name)
+
+
+def test_a_strange_provenance_is_no_obstacle() -> None:
+    for strange in (
+        {"tool": 3, "params": 5, "from": []},
+        {"params": [1], "from": {"cam": 7}},
+        {"from": {"cam": {"params": None}}},
+    ):
+        facts(measured(made_by=[strange]))
 
 
 @pytest.mark.parametrize("text", ["[]", "", "{", "\x00", None])

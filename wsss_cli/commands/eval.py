@@ -101,26 +101,30 @@ def command(
     Example:
       wsss random-walk cam.jsonl -c aff.pt | wsss eval --key pseudo --fail-under 0.55
     """
-    from wsss_cli import console
+    from wsss_cli import console, files
     from wsss_cli.stage import Failures
-    from wsss_cli.tools.eval import Question, evaluate
+    from wsss_cli.tools.eval import Question, evaluate, own_values
     from wsss_cli.tools.report import facts, load_counts, merged, render, save_counts
 
     _options.only_with("runs without --merge", not merge, *_OF_MEASURING, choice="merge")
     if merge and not records:
         raise click.UsageError("--merge needs the files to add up")
-    if merge:
-        measured = merged([load_counts(path) for path in records])
-    else:
-        rule = _rule(thresholds, threshold, alpha, own_background)
-        question = Question(key=key, classes=classes, rule=rule, truth=truth, ignore=ignore)
-        failures = Failures("eval")
-        measured = evaluate(records, question, failures, workers=workers, per_image=per_image)
+    kept = [path for path in (per_image, confusion) if path]
+    files.check_targets(kept, keep=records)
+    with own_values(per_image) as each:
+        if merge:
+            measured = merged([load_counts(path) for path in files.distinct(records)])
+        else:
+            rule = _rule(thresholds, threshold, alpha, own_background)
+            question = Question(key=key, classes=classes, rule=rule, truth=truth, ignore=ignore)
+            failures = Failures("eval")
+            measured = evaluate(records, question, failures, workers=workers, each=each, kept=kept)
+        click.echo(render(measured, format), nl=False)
+        for line in facts(measured) if format == "csv" else ():  # has no place for them
+            console.note("eval", line)
+        # The files come after the result, which a full disk must not cost.
     if confusion:
         save_counts(confusion, measured)
-    click.echo(render(measured, format), nl=False)
-    for line in facts(measured) if format == "csv" else ():  # has no place for them
-        console.note("eval", line)
     miou = measured.confusion.miou()
     low = fail_under is not None and not miou >= fail_under
     if low:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsss_cli import console, files, records
+from wsss_cli import console, files, inputs, records
 from wsss_cli.classes import BACKGROUND, IGNORE, MAX_CLASSES, numbers
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.files import Meta
@@ -27,6 +27,7 @@ from wsss_cli.records import Record, need
 from wsss_cli.stage import Failures
 from wsss_cli.tools import label_maps
 from wsss_cli.tools.report import Measured, image_values
+from wsss_cli.unique import Seen
 
 _DEFAULT_KEYS = ("pred", "pseudo", "cam")
 _KINDS_KEPT = 100  # different provenances listed; more are only counted
@@ -96,15 +97,16 @@ class Question:
     def check_list(self, path: str, meta: Meta | None) -> None:
         """Raise WsssError if the file's class numbers mean other classes than those measured."""
         listed = (meta or {}).get("classes")
-        if not listed or not self.classes:
+        if not listed or not isinstance(listed, list) or not self.classes:
             return
         if not self.given and tuple(listed) != self.classes:
             raise WsssError(f"{path}: its class list is not that of the first file")
-        for number, name in enumerate(listed, start=1):
-            if name in self.classes and self.classes.index(name) + 1 != number:
+        # A list that ends sooner or later is fine: numbers beyond the list are refused when met.
+        for number, (name, wanted) in enumerate(zip(listed, self.classes, strict=False), start=1):
+            if name != wanted:
                 raise WsssError(
-                    f"{path}: class number {number} is '{name}' in this file, "
-                    f"but {self.classes.index(name) + 1} in --classes"
+                    f"{path}: class number {number} is '{name}' in this file, but '{wanted}' in "
+                    "--classes"
                 )
 
 
@@ -114,6 +116,7 @@ class Tally:
     Attributes:
         question: the comparison, key and classes settled.
         images: how many records were counted.
+        unlabelled: how many of them have a true mask that is ignored all over.
         confusion: of the label maps, and of maps with one background rule.
         sweep: of maps under several thresholds; None if there were none.
         rules: how the background was decided, in words.
@@ -122,7 +125,7 @@ class Tally:
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        self.images = 0
+        self.images = self.unlabelled = 0
         self.confusion = Confusion(question.num_classes, question.ignore)
         self.sweep: ThresholdSweep | None = None
         self.rules: set[str] = set()
@@ -145,10 +148,12 @@ class Tally:
                 meta = files.read_meta(path)
                 question.check_list(path, meta)
                 self.confusion.update(files.read_label_map(path, _size(truth)), truth)
+            made_by = json.dumps(inputs.settings(meta), sort_keys=True, allow_nan=False)
         except ValueError as error:
             raise WsssError(f"{path} against {record[question.truth]}: {error}") from error
         self.images += 1
-        self.provenances.add(json.dumps(meta, sort_keys=True))
+        self.unlabelled += int(truth.min()) == int(truth.max()) == question.ignore
+        self.provenances.add(made_by)
 
     def _look_at_maps(self, path: str, truth: Labels) -> Meta:
         question, rule = self.question, self.question.rule
@@ -197,6 +202,7 @@ class Tally:
     def merge(self, other: Tally) -> None:
         """Add the counts of another tally of the same question."""
         self.images += other.images
+        self.unlabelled += other.unlabelled
         self.confusion.merge(other.confusion)
         if self.sweep is None or other.sweep is None:
             self.sweep = self.sweep or other.sweep
@@ -237,7 +243,8 @@ def evaluate(
     failures: Failures,
     *,
     workers: int,
-    per_image: str | None = None,
+    each: Callable[[str], None] | None = None,
+    kept: Sequence[str] = (),
 ) -> Measured:
     """Measure a stream of records.
 
@@ -246,36 +253,93 @@ def evaluate(
         question: the files to compare, and how.
         failures: called for each record that cannot be counted.
         workers: parallel processes.
-        per_image: file to write each image's own values to, one JSON object a line, or None.
+        each: called with each image's own values, a line of JSON.
+        kept: files to be written afterwards, which must be none of those that are read.
 
     Raises:
-        ConfigurationError: values of single images are asked for, but no single background.
-        WsssError: no record could be read.
+        ConfigurationError: values of single images are asked for, but no single background; or a
+            file of ``kept`` is one of those to measure.
+        WsssError: no record could be read, or no pixel counted.
     """
     total: Tally | None = None
-    with ExitStack() as opened:
-        bar = opened.enter_context(console.progress("eval"))
-        lines = None
-        if per_image:
-            temporary = opened.enter_context(files.atomic(per_image))
-            lines = opened.enter_context(open(temporary, "w", encoding="utf-8"))
+    with console.progress("eval") as bar:
+        stream = _once(records.read(sources, failures), question, failures, kept)
         for chunk, part in measure(
-            records.read(sources, failures),
-            question,
-            workers=workers,
-            each=lines is not None,
-            on_error=failures,
+            stream, question, workers=workers, each=each is not None, on_error=failures
         ):
-            if lines is not None and part.images:
-                lines.write(_own_values(chunk[0], part) + "\n")
+            if each is not None and part.images:
+                each(_own_values(chunk[0], part))
             if total is None:
                 total = part
             else:
                 total.merge(part)
             bar.update(len(chunk))
-        if total is None:
-            raise WsssError("nothing was measured: no record could be read")
-    return total.result(failures.count)
+    if total is None:
+        raise WsssError("nothing was measured: no record could be read")
+    if total.images and total.unlabelled == total.images:
+        raise WsssError(
+            f"no pixel was counted: every true mask ('{question.truth}') is {question.ignore}, "
+            "which is ignored, all over"
+        )
+    if total.unlabelled:
+        console.note("eval", f"{total.unlabelled} true masks are {question.ignore} all over")
+    result = total.result(failures.count)
+    if not any(confusion.counts[1:].any() for confusion in result.confusions):
+        console.warn(
+            "eval",
+            "no true mask holds a class, only background was measured: are these the right masks?",
+        )
+    return result
+
+
+def _once(
+    stream: Iterable[Record],
+    question: Question,
+    on_error: Callable[[str], None],
+    kept: Sequence[str],
+) -> Iterator[Record]:
+    """The records, each id once.
+
+    Raises:
+        ConfigurationError: one of its files is among ``kept``.
+    """
+    seen = Seen()
+    taken = {same: path for path in kept if (same := files.identity(path)) is not None}
+    for record in stream:
+        if seen.add(record["id"]):
+            on_error(f"{record['id']}: this id was counted before; each counts once")
+            continue
+        if taken:
+            for key, value in record.items():
+                if isinstance(value, str) and (
+                    path := taken.get(files.identity(value) or (-1, -1))
+                ):
+                    raise ConfigurationError(f"{path}: is the '{key}' of {record['id']}")
+        yield record
+
+
+@contextmanager
+def own_values(path: str | None) -> Iterator[Callable[[str], None] | None]:
+    """A file of lines, that appears when the block ends; None without a path.
+
+    What cannot be written costs no result: it is raised when the block ends.
+    """
+    if path is None:
+        yield None
+        return
+    problems: list[OSError] = []
+    with files.atomic(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+
+        def write(line: str) -> None:
+            if not problems:
+                try:
+                    stream.write(line + "\n")
+                except OSError as error:
+                    problems.append(error)
+
+        yield write
+        if problems:
+            raise problems[0]
 
 
 def _own_values(record: Record, part: Tally) -> str:
@@ -287,7 +351,7 @@ def _own_values(record: Record, part: Tally) -> str:
             "best is found without --per-image) or --alpha"
         )
     values = image_values(record["id"], part.question.names(), confusions[0])
-    return json.dumps(values, ensure_ascii=False)
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
 
 def measure(
@@ -367,6 +431,10 @@ def _tally(question: Question, records: list[Record]) -> tuple[Tally, list[str]]
             tally.look(record)
         except (WsssError, OSError) as error:
             problems.append(f"{record['id']}: {describe(error)}")
+        except Exception as error:  # one record never costs the others
+            if console.debugging():
+                raise
+            problems.append(f"{record['id']}: internal error: {error!r}")
     return tally, problems
 
 

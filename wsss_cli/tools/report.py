@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def save_counts(path: str | Path, measured: Measured) -> None:
     confusions = [confusion.to_dict() for confusion in measured.confusions]
     data = {"format": _FORMAT, **vars(measured), "confusions": confusions}
     with files.atomic(path) as temporary:
-        temporary.write_text(json.dumps(data), encoding="utf-8")
+        temporary.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
 
 
 def load_counts(path: str | Path) -> Measured:
@@ -83,18 +83,50 @@ def load_counts(path: str | Path) -> Measured:
         ConfigurationError: unreadable, or not such a file.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        if data.pop("format", None) != _FORMAT:
-            raise ValueError("no file of 'wsss eval --confusion'")
-        data["confusions"] = [Confusion.from_dict(part) for part in data["confusions"]]
-        for name in ("classes", "thresholds"):
-            data[name] = tuple(data[name])
-        made = Measured(**data)
-        if len(made.confusions) != max(len(made.thresholds), 1):
-            raise ValueError("not one confusion matrix for each threshold")
-        return made
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"cannot read {path}: {describe(error)}") from error
+        if not Path(path).is_file():
+            raise ValueError("no such file" if not Path(path).exists() else "not a regular file")
+        return _measured(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        reason = describe(error).removeprefix(f"{path}: ")
+        raise ConfigurationError(f"cannot read {path}: {reason}") from error
+
+
+def _measured(data: Any) -> Measured:
+    """The result that a file holds; raises ValueError if it holds anything else."""
+    if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
+        raise ValueError("no file of 'wsss eval --confusion'")
+    names = [part.name for part in fields(Measured)]
+    wrong = [name for name in names if name not in data or not _is_right(name, data[name])]
+    if wrong := wrong or sorted(set(data) - set(names)):
+        raise ValueError(f"'{wrong[0]}' is missing or not what 'wsss eval --confusion' writes")
+    data["confusions"] = [Confusion.from_dict(part) for part in data["confusions"]]
+    for name in ("classes", "thresholds"):
+        data[name] = tuple(data[name])
+    made = Measured(**data)
+    if len(made.confusions) != max(len(made.thresholds), 1):
+        raise ValueError("not one confusion matrix for each threshold")
+    shapes = {(confusion.num_classes, confusion.ignore) for confusion in made.confusions}
+    if shapes != {(len(made.classes), made.confusions[0].ignore)}:
+        raise ValueError("its confusion matrices are not those of its classes")
+    return made
+
+
+def _is_right(name: str, value: Any) -> bool:
+    """Whether a field of a file can have this value."""
+    if name in ("images", "failed"):
+        return type(value) is int and 0 <= value < 2**53
+    if name == "rule":
+        return value is None or isinstance(value, str)
+    if name in ("key", "truth"):
+        return isinstance(value, str)
+    if not isinstance(value, list):
+        return False
+    kind: Any = {"classes": str, "thresholds": float | int, "made_by": dict | None}.get(name, dict)
+    return (
+        all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
+        and (name != "thresholds" or all(map(math.isfinite, value)))
+        and (name != "classes" or (0 < len(value) == len(set(value))))
+    )
 
 
 def merged(parts: Sequence[Measured]) -> Measured:
@@ -209,14 +241,19 @@ def lineage(meta: Mapping[str, Any] | None) -> list[str]:
         return []
     params = ", ".join(
         f"{name} {_short(value)}"
-        for name, value in meta.get("params", {}).items()
+        for name, value in _dict(meta.get("params")).items()
         if value is not None
     )
     checkpoint = f", checkpoint {meta['checkpoint']}" if "checkpoint" in meta else ""
     lines = [f"{meta.get('tool')} {meta.get('version')}: {params}{checkpoint}"]
-    for source in meta.get("from", {}).values():
-        lines += lineage(source)
+    for source in _dict(meta.get("from")).values():
+        lines += lineage(_dict(source))
     return lines
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """A part of a provenance, which may come from anywhere."""
+    return value if isinstance(value, dict) else {}
 
 
 def _short(value: Any) -> str:
@@ -255,7 +292,7 @@ def render(measured: Measured, layout: str) -> str:
     """The result in one of the layouts ``table``, ``json``, ``csv``, ``markdown``."""
     data = as_json(measured)
     if layout == "json":
-        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if layout == "csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

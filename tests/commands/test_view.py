@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.conftest import Run
+from tests.conftest import Run, as_lines
 
 
 def test_a_contact_sheet(run: Run, photographs: Any) -> None:
@@ -42,3 +42,34 @@ def test_bad_records_are_named(run: Run, photographs: Any) -> None:
 def test_a_key_that_no_record_has_is_left_out_and_named(run: Run, photographs: Any) -> None:
     result = run("view", "-o", "sheet.png", "--keys", "image,nix", input=photographs)
     assert result.err == "wsss view: no record has 'nix'; left out\n"
+
+
+def test_a_sheet_replaces_nothing_but_a_sheet(run: Run, photographs: Any) -> None:
+    """Neither the stream nor a photograph, whatever the path."""
+    Path("in.jsonl").write_text(as_lines(photographs))
+    Path("link.png").symlink_to("in.jsonl")
+    Path("other.png").symlink_to(photographs[0]["image"])
+    before = [Path(path).read_bytes() for path in ("in.jsonl", photographs[0]["image"])]
+    result = run("view", "in.jsonl", "-o", "link.png", check=2)
+    assert "link.png: would overwrite its own input in.jsonl" in result.err
+    for out in (photographs[0]["image"], "other.png"):
+        result = run("view", "in.jsonl", "-o", out, check=2)
+        assert f"{out} was made by something else; move it away or change --out" in result.err
+    assert [Path(path).read_bytes() for path in ("in.jsonl", photographs[0]["image"])] == before
+    for _ in range(2):
+        run("view", "in.jsonl", "-o", "sheet.png", "--width", "64", check=0)
+
+
+def test_a_sheet_that_gets_too_large_says_so(run: Run, photographs: Any) -> None:
+    options = ("--width", "4096", "--keys", ",".join(["image"] * 9), "-o", "sheet.png")
+    result = run("view", *options, input=photographs, check=1)
+    assert "records already fill a sheet of" in result.err
+    assert "give a smaller --limit or --width, or a folder as --out" in result.err
+    assert not Path("sheet.png").exists()
+
+
+def test_labels_are_no_picture(run: Run, photographs: Any) -> None:
+    for out in ("sheet.png", "folder"):
+        result = run("view", "--keys", "image,labels", "-o", out, input=photographs[:2], check=1)
+        assert "photo 0 é: 'labels' is no path of a picture, label map or maps" in result.err
+        assert "internal error" not in result.err

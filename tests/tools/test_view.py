@@ -66,3 +66,33 @@ def test_no_maps_say_so_and_no_rows_are_refused(workdir: Path, record: dict[str,
     assert cells[0].names[0][0] == "no labels"
     with pytest.raises(WsssError, match="nothing to draw"):
         Viewer(keys=("image",)).sheet([])
+
+
+def test_a_record_of_any_size_gives_a_picture_of_bounded_size(record: dict[str, Any]) -> None:
+    viewer = Viewer(keys=("image",), width=80)
+    few = {**record, "labels": [f"class {n}" for n in range(20)]}
+    many = {**few, "labels": [f"class {n}" * 1000 for n in range(100_000)]}
+    one, other = (viewer.strip(r["id"], viewer.row(r)) for r in (few, many))
+    line = max(round(80 / 17), 11) + 6
+    assert other.size == (one.width, one.height + line)  # and 99,980 more
+    strange = {
+        **record,
+        "id": "i" * 10_000,
+        "labels": ["a\nb", "\x1b[31m", "\u202eevil", "é", "猫"],
+    }
+    again = viewer.strip(strange["id"], viewer.row(strange))
+    assert again.height < one.height
+
+
+def test_many_maps_are_counted(record: dict[str, Any]) -> None:
+    names = [f"class {n}" for n in range(60)]
+    files.write_maps("c.npz", np.ones((60, 4, 4)), names, (40, 80), {"classes": names})
+    cells = Viewer(keys=("cam",), width=80).row(record)[0]
+    assert len(cells) == 24
+    assert [text for text, _ in cells[-1].names] == ["class 23", "and 36 more maps"]
+
+
+@pytest.mark.parametrize("value", [["cat"], 3, {"a": 1}])
+def test_a_key_that_is_no_path(value: Any, record: dict[str, Any]) -> None:
+    with pytest.raises(WsssError, match="'x' is no path of a picture"):
+        Viewer(keys=("x",), width=80).row({**record, "x": value})

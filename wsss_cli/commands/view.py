@@ -62,9 +62,9 @@ def command(
     Example:
       wsss view pseudo.jsonl --keys image,cam,pseudo,mask -o sheet.png
     """
-    from wsss_cli.files import write_image
+    from wsss_cli.files import provenance, write_image
     from wsss_cli.stage import Failures, Stage
-    from wsss_cli.tools.view import Viewer, draw_sheet
+    from wsss_cli.tools.view import Viewer, check_sheet, draw_sheet
 
     shown = tuple(key.strip() for key in keys.split(",") if key.strip())
     if not shown:
@@ -74,8 +74,10 @@ def command(
     if not out.lower().endswith(".png"):
         Stage(viewer, **stage).run(records, limit=limit)
         return
+    check_sheet(out, records)
     failures = Failures("view", strict=stage["strict"])
     asked = context.get_parameter_source("keys") is not ParameterSource.DEFAULT
-    write_image(out, draw_sheet(viewer, records, failures, limit=limit or 12, asked=asked))
+    sheet = draw_sheet(viewer, records, failures, limit=limit or 12, asked=asked)
+    write_image(out, sheet, provenance("view", viewer.params))
     click.echo(out)
     failures.exit()

@@ -14,11 +14,14 @@ from PIL import Image, ImageDraw
 from wsss_cli import console, files, records
 from wsss_cli.classes import BACKGROUND, IGNORE, palette
 from wsss_cli.drawing import INK, PALE, PAPER, colour_labels, font, overlay
-from wsss_cli.errors import WsssError, describe
+from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.records import KEYS
 from wsss_cli.stage import Failures, Job, RecordTool
 
 GAP = 10  # pixels between pictures
+# What a picture holds at most, so that no record makes it gigabytes large.
+_MOST_NAMES, _MOST_LETTERS, _MOST_MAPS = 20, 60, 24
+_MOST_PIXELS = 100_000_000  # of the pictures on a sheet; 300 MB
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Viewer(RecordTool):
         for key in self.keys:
             if not record.get(key):
                 groups.append([])
+            elif not isinstance(record[key], str):
+                raise WsssError(f"'{key}' is no path of a picture, label map or maps")
             elif Path(record[key]).suffix == ".npz":
                 groups.append(self._maps(small, record[key], key))
             else:
@@ -104,11 +109,17 @@ class Viewer(RecordTool):
     def _maps(self, photo: Image.Image, path: str, key: str) -> list[Cell]:
         maps = files.read_maps(path)
         heading = _heading(key)
-        shown = [
-            Cell(overlay(photo, plane), heading, [(name, PALE)])
+        planes = [
+            (name, plane)
             for name, plane in zip(maps.classes, maps.cam, strict=True)
             if name != BACKGROUND
         ]
+        shown = [
+            Cell(overlay(photo, plane), heading, [(name, PALE)])
+            for name, plane in planes[:_MOST_MAPS]
+        ]
+        if more := planes[_MOST_MAPS:]:
+            shown[-1].names.append((f"and {len(more)} more maps", PALE))
         return shown or [Cell(overlay(photo, np.zeros((2, 2))), heading, [("no labels", PALE)])]
 
     def sheet(self, rows: Sequence[tuple[str, Sequence[Sequence[Cell]]]]) -> Image.Image:
@@ -149,18 +160,19 @@ class Viewer(RecordTool):
         size = max(round(self.width / 17), 11)
         line = size + 6
         tall = max((cell.picture.height for cell in cells if cell), default=self.width)
-        most = max((len(cell.names) for cell in cells if cell), default=0)
+        legends = [_bounded(cell.names) if cell else [] for cell in cells]
+        most = max(map(len, legends), default=0)
         height = 2 * line + tall + max(most, 1) * line + GAP
         page = Image.new("RGB", (GAP + len(cells) * (self.width + GAP), height), PAPER)
         draw = ImageDraw.Draw(page)
-        draw.text((GAP, 2), name, INK, font(size))
+        draw.text((GAP, 2), _line(name), INK, font(size))
         for place, cell in enumerate(cells):
             if cell is None:
                 continue
             left = GAP + place * (self.width + GAP)
-            draw.text((left, line), cell.heading, PALE, font(size - 1))
+            draw.text((left, line), _line(cell.heading), PALE, font(size - 1))
             page.paste(cell.picture, (left, 2 * line))
-            for index, (text, colour) in enumerate(cell.names):
+            for index, (text, colour) in enumerate(legends[place]):
                 top = 2 * line + cell.picture.height + 4 + index * line
                 if colour != PALE:
                     draw.rectangle((left, top + 2, left + size, top + size + 1), colour)
@@ -168,6 +180,20 @@ class Viewer(RecordTool):
                 else:
                     draw.text((left, top), text, INK, font(size))
         return page
+
+
+def _bounded(names: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The lines of a legend."""
+    lines = [(_line(name), colour) for name, colour in names[:_MOST_NAMES]]
+    if len(names) > _MOST_NAMES:
+        lines.append((f"and {len(names) - _MOST_NAMES:,} more", PALE))
+    return lines
+
+
+def _line(text: str) -> str:
+    """A text in one line, of printable characters."""
+    shown = text if len(text) <= _MOST_LETTERS else text[: _MOST_LETTERS - 1] + "…"
+    return "".join(letter if letter.isprintable() else "?" for letter in shown)
 
 
 def _heading(key: str) -> str:
@@ -192,11 +218,27 @@ def draw_sheet(
         if chosen and key not in shown and asked:
             console.warn(viewer.name, f"no record has '{key}'; left out")
     viewer = replace(viewer, keys=shown)
-    rows = []
+    rows, pixels = [], 0
     for record in chosen:
         try:
             records.need(record, viewer.needs)
-            rows.append((record["id"], viewer.row(record)))
+            row = viewer.row(record)
         except (WsssError, OSError) as error:
             failures(f"{record['id']}: {describe(error)}")
+            continue
+        rows.append((record["id"], row))
+        pixels += sum(cell.picture.width * cell.picture.height for group in row for cell in group)
+        if pixels > _MOST_PIXELS:
+            raise WsssError(
+                f"{len(rows)} of {len(chosen)} records already fill a sheet of {pixels:,} pixels: "
+                "give a smaller --limit or --width, or a folder as --out"
+            )
     return viewer.sheet(rows)
+
+
+def check_sheet(out: str, sources: Sequence[str]) -> None:
+    """Raise ConfigurationError if a sheet would replace a stream or another picture."""
+    files.check_targets([out], keep=sources)
+    if (maker := files.made_by(out)) not in (None, Viewer.name):
+        origin = f"wsss {maker}" if maker else "something else"
+        raise ConfigurationError(f"{out} was made by {origin}; move it away or change --out")

@@ -14,7 +14,7 @@ WSSS  := $(BIN)/wsss
 NAMES := $(filter-out voc toy all,$(basename $(notdir $(wildcard examples/*.mk)))) all
 
 .PHONY: help setup demo voc voc6 $(NAMES:%=voc-%) $(NAMES:%=voc6-%) \
-	test lint format bench clean
+	test lint format bench faults clean
 
 help:  ## Show this help.
 	@sed -nE 's/^[$$].*: (voc6?-)%:/\1NAME:/; s/^([a-zA-Z0-9-]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 11
@@ -66,6 +66,9 @@ format: $(READY)  ## Format the code and fix what ruff can fix.
 
 bench: $(READY)  ## Measure speed and memory against a simple implementation.
 	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+faults: $(READY)  ## Inject faults for ten minutes: kills, damage, hostile records, full disks.
+	@$(BIN)/python -m tests.faults
 
 clean:  ## Remove the files of demo, test and setup.
 	rm -rf demo $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from tests.conftest import Run, commands
-from wsss_cli.cli import COMMANDS, cli
+from wsss_cli.cli import COMMANDS, cli, load_settings
 
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: str(value))
@@ -193,3 +193,72 @@ def test_a_missing_settings_file_is_told(run: Run) -> None:
     assert (
         "cannot read gone.toml: No such file" in run("--config", "gone.toml", "view", check=2).err
     )
+
+
+# ---- settings of any type ----
+
+VALUES = (
+    *("[1]", '["x"]', "[[1]]", "[]", "{a = 1}", "3", "-7.5", "nan", "inf", "true", '"x"', '""'),
+    *("1979-05-27", "07:32:00"),
+)
+
+
+@pytest.mark.usefixtures("workdir")
+@pytest.mark.parametrize(("name", "command"), commands())
+def test_no_setting_is_an_internal_error(name: str, command: click.Command) -> None:
+    """Every option with a value of every type: it is taken, or refused in one line."""
+    table, _, sub = name.partition(" ")
+    for option in command.params:
+        if not isinstance(option, click.Option):
+            continue
+        for written in VALUES:
+            Path("wsss.toml").write_text(f"[{name.replace(' ', '.')}]\n{option.name} = {written}\n")
+            parent = click.Context(cli, info_name="wsss")
+            parent.obj, parent.default_map = "wsss.toml", load_settings(None)
+            if sub:
+                group = cli.get_command(parent, table)
+                assert group is not None
+                parent = click.Context(group, parent=parent, info_name=table)
+            code: Any = 0
+            try:
+                command.make_context(sub or table, [], parent=parent)
+            except click.ClickException as error:
+                code = error.exit_code
+            except SystemExit as error:  # a class list that does not exist
+                code = error.code
+            assert code in (0, 2), f"{name}: {option.name} = {written}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[make-cam]\nthreshold = [1]", "[make-cam] has no option 'threshold'"),
+        ("[crf]\nthreshold = [1]", "[crf] threshold = [1]: not a value of --threshold"),
+        ("[crf]\nthreshold = true", "[crf] threshold = true: not a value of --threshold"),
+        ("[crf]\nstrict = 3", "[crf] strict = 3: not a value of --strict"),
+        ('[crf]\nkey = ["cam"]', "[crf] key = ['cam']: not a value of --key"),
+        ("[crf]\nalpha = " + "9" * 10_000, "wsss.toml: "),
+        ("[crf]\nalpha = " + "[" * 100_000, "wsss.toml: "),
+        ("\x00\xff", "wsss.toml: "),
+        ("[crf]\nworkers = -3", "wsss crf: wsss.toml: Invalid value for '--workers': -3"),
+    ],
+)
+def test_what_is_wrong_with_a_setting_is_one_line(run: Run, text: str, problem: str) -> None:
+    Path("wsss.toml").write_text(text, encoding="latin-1")
+    command = text.partition("]")[0].removeprefix("[") if text.startswith("[") else "crf"
+    result = run(command, check=2)
+    assert problem in result.err
+    assert result.err.count("\n") == 1
+    assert "internal error" not in result.err
+
+
+def test_a_number_for_a_text_is_its_text(run: Run) -> None:
+    Path("wsss.toml").write_text("[crf]\nout = 3\n[make-cam]\nscales = 1\n")
+    run("crf", input="", check=0)
+    assert Path("3").is_dir()
+    assert "make-cam.scales = 1 " in run("config", "make-cam", check=0).out
+
+
+def test_settings_that_are_no_file(run: Run) -> None:
+    os.mkfifo("wsss.toml")
+    assert "cannot read wsss.toml: not a file" in run("crf", check=2).err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from wsss_cli import console
@@ -58,3 +60,30 @@ def test_a_terminal_gets_a_bar(
     text = capsys.readouterr().err
     assert "wsss t: look\n" in text
     assert "/2" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("größe 猫 …", "größe 猫 …"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("\u009b31m", "\\x9b31m"),
+        ("a\u202eb\u2028", "a\\u202eb\\u2028"),
+        ("two\nlines\r", "two\\nlines\\r"),
+        ("\udcff", "\\udcff"),
+    ],
+)
+def test_a_terminal_gets_printable_characters(
+    text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.warn("t", text)
+    assert capsys.readouterr().err == f"wsss t: {shown}\n"
+
+
+def test_a_message_has_a_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    console.warn("t", "no label '" + "x" * 1_000_000 + "'; did you mean cat?")
+    line = capsys.readouterr().err
+    assert len(line) < 900
+    assert line.startswith("wsss t: no label 'xxx")
+    assert "did you mean cat?" in line
+    assert re.search(r" \(10000\d\d characters\)\n", line)

@@ -45,6 +45,10 @@ def test_missing_file_is_a_configuration_error(workdir: Path) -> None:
         "a\nb",
         "a\0b",
         "a\x7f",
+        "a\u009b31m",
+        "a\u2028b",
+        "a\u202eb",
+        "a\u2066b",
         "\\x",
         "C:x",
         7,
@@ -58,7 +62,9 @@ def test_unsafe_ids_are_refused(value: object) -> None:
         records.check_id(value)
 
 
-@pytest.mark.parametrize("value", ["2007_000032", "a/b", "a b", "größe", "..a", "a..b", "猫"])
+@pytest.mark.parametrize(
+    "value", ["2007_000032", "a/b", "a b", "größe", "..a", "a..b", "猫", "👩\u200d💻"]
+)
 def test_safe_ids_give_a_path_inside_out(value: str, tmp_path: Path) -> None:
     path = records.safe_path(tmp_path / "out", value, ".png")
     assert path.resolve().is_relative_to((tmp_path / "out").resolve())
@@ -82,6 +88,12 @@ def test_a_link_cannot_lead_out(tmp_path: Path) -> None:
         ('{"id": "a", "labels": [1]}', "'labels' is not a list of class names"),
         ('{"id": "../a"}', 'unsafe id "../a"'),
         ("[" * 100_000, "not a JSON object"),
+        ('{"id": "a", "x": ' + "[" * 900 + "]" * 900 + "}", "a: more than 50 levels"),
+        ('{"id": "a", "x": NaN}', "NaN is no number of JSON"),
+        ('{"id": "a", "x": -Infinity}', "-Infinity is no number of JSON"),
+        ('{"id": "a", "x": 1e999}', "1e999 is no number of JSON"),
+        ('{"id": "a", "x": ' + "9" * 10_000 + "}", "not a JSON object"),
+        ('{"id": "a", "image": ["' + "b" * 1000 + '"]}', "a: 'image' is not a path but [\"bbb"),
     ],
 )
 def test_wrong_values_are_named(line: str, problem: str) -> None:
@@ -90,12 +102,52 @@ def test_wrong_values_are_named(line: str, problem: str) -> None:
     assert problem in str(caught.value)
 
 
+def test_null_is_as_absent() -> None:
+    keys = [key for key in records.KEYS if key != "id"]
+    record = records.parse(json.dumps({"id": "a", **dict.fromkeys(keys)}))
+    assert records.labels(record) is None
+    with pytest.raises(RecordError, match="record has no 'mask' "):
+        records.need(record, ["mask"])
+
+
+@pytest.mark.parametrize("value", [["cat"], 3, {}, "", "a\0b", True])
+def test_what_is_no_path(value: object) -> None:
+    with pytest.raises(RecordError, match="'x' is not a path but "):
+        records.path({"id": "a", "x": value}, "x")
+
+
+def test_a_line_without_end_is_not_read_to_its_end(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_LONGEST", 1000)
+    Path("a.jsonl").write_text('{"id": "a"}\n' + "x" * 5000 + '\n{"id": "b"}\n')
+    Path("b.jsonl").write_text('{"id": "c"}')
+    problems: list[str] = []
+    read = list(records.read(["a.jsonl", "b.jsonl"], problems.append))
+    assert [record["id"] for record in read] == ["a", "c"]
+    assert problems == ["a.jsonl:2: a line without end; what follows is not read"]
+
+
+def test_nothing_in_a_record_reaches_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(buffer))
+    record = {"id": "a", "image": "\x1b[31m\u009b\u202e\u2028\x7f é", "\u0085": ["\u2066"]}
+    records.write(record)
+    text = buffer.getvalue().decode()
+    assert text.removesuffix("\n").isprintable()
+    assert json.loads(text) == record
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        records.write({"id": "a", "x": float("nan")})
+
+
 def test_labels_are_none_when_absent_and_unique_when_there() -> None:
     assert records.labels({"id": "a"}) is None
     assert records.labels({"id": "a", "labels": ["b", "a", "b"]}) == ["b", "a"]
 
 
 def test_need_says_who_makes_what_is_missing() -> None:
+    with pytest.raises(RecordError, match=r"record has no 'mine'\Z"):
+        records.need({"id": "a"}, ["mine"])
     with pytest.raises(RecordError, match=r"no 'cam' \(made by make-cam\)"):
         records.need({"id": "a", "image": "b"}, ("image", "cam"))
 

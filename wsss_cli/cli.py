@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from wsss_cli import __version__
+from wsss_cli import __version__, console
 
 # Stage of each tool and the first line of its help; the module is the name with underscores.
 # Kept here so that `wsss --help` imports no tool; a test compares the lines with the tools' own.
@@ -97,7 +98,13 @@ class LazyGroup(click.Group):
             context = getattr(error, "ctx", None)
             path = context.command_path if context else "wsss"
             hint = f" ('{path} --help' lists the options)" if error.exit_code == 2 else ""
-            print(f"{path}: {' '.join(error.format_message().split())}{hint}", file=sys.stderr)
+            param = getattr(error, "param", None)
+            if context and param and _is_setting(context, param):
+                path = f"{path}: {context.find_root().obj}"
+            print(
+                console.clean(f"{path}: {' '.join(error.format_message().split())}{hint}"),
+                file=sys.stderr,
+            )
             code = error.exit_code
         except OSError as error:  # the help, to a full disk
             print(f"wsss: cannot write: {error.strerror}", file=sys.stderr)
@@ -106,6 +113,11 @@ class LazyGroup(click.Group):
             print("wsss: interrupted", file=sys.stderr)
             code = 130
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_setting(context: click.Context, param: click.Parameter) -> bool:
+    """Whether the value of an option comes from the settings file."""
+    return context.get_parameter_source(param.name or "") is ParameterSource.DEFAULT_MAP
 
 
 def _hush() -> None:
@@ -160,11 +172,13 @@ def load_settings(name: str | None) -> dict[str, Any]:
     path = Path(name or SETTINGS_FILE)
     if name is None and not path.exists():
         return {}
+    if path.exists() and not path.is_file():
+        raise click.UsageError(f"cannot read {path}: not a file")
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise click.UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or numbers without end
         raise click.UsageError(f"{path}: {error}") from error
     for table, options in tables.items():
         if table not in COMMANDS:

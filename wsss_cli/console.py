@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+_LONGEST = 1000  # characters of a message; longer ones are shown in part
 _LOG_INTERVAL = 30.0  # seconds between progress lines when stderr is not a terminal
 
 _level = 0  # -1 quiet, 0 normal, 1 verbose
@@ -57,8 +58,28 @@ def detail(tool: str, text: str) -> None:
         _print(f"wsss {tool}: {text}")
 
 
+def clean(text: str) -> str:
+    """``text`` as a terminal may be shown it: one line, bounded, without control characters.
+
+    Paths, labels and ids come from files of others. What is not printable (control characters,
+    those that turn the direction of writing) is shown as an escape sequence of Python.
+
+    >>> clean("a\\x1b[31m\\u202eb")
+    'a\\\\x1b[31m\\\\u202eb'
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]} ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def _print(line: str) -> None:
     """Write a whole line at once, above the progress bar if there is one."""
+    line = clean(line)
     if "tqdm" in sys.modules:
         sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
     else:

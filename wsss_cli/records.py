@@ -7,6 +7,7 @@ untouched and in order.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -15,14 +16,17 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 
 Record = dict[str, Any]
 
 STDIN = "-"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST = 64 << 20  # bytes of a line
+_DEEPEST = 50  # levels of lists and objects in a record
+# Control characters, line and paragraph separators, and those that turn the direction of writing.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,10 @@ def read(sources: Sequence[str], on_error: Callable[[str], None]) -> Iterator[Re
     for source in sources or [STDIN]:
         with _open(source) as stream:
             name = "stdin" if source == STDIN else source
-            for number, line in enumerate(stream, start=1):
+            for number, line in enumerate(iter(lambda: stream.readline(_LONGEST), b""), start=1):
+                if len(line) == _LONGEST and not line.endswith(b"\n"):
+                    on_error(f"{name}:{number}: a line without end; what follows is not read")
+                    break
                 if not line.strip():
                     continue
                 try:
@@ -147,7 +154,9 @@ def parse(line: str | bytes) -> Record:
         RecordError: not a JSON object, or a known key whose value cannot be right.
     """
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_constant=_no_number, parse_float=_finite)
+    except RecordError:
+        raise
     except (ValueError, RecursionError) as error:
         raise RecordError("not a JSON object: is this the output of a wsss tool?") from error
     if not isinstance(record, dict):
@@ -155,23 +164,68 @@ def parse(line: str | bytes) -> Record:
     if "id" not in record:
         raise RecordError("no 'id'")
     check_id(record["id"])
+    if _is_deep(record):
+        raise RecordError(f"{record['id']}: more than {_DEEPEST} levels of lists and objects")
     for key, known in KEYS.items():
-        value = record.get(key, "x") if known.path else "x"
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise RecordError(f"{record['id']}: '{key}' is not a path but {json.dumps(value)}")
-    if not isinstance(record.get("strong", True), bool):
+        if known.path and record.get(key) is not None:
+            try:
+                path(record, key)
+            except RecordError as error:
+                raise RecordError(f"{record['id']}: {error}") from error
+    if not isinstance(record.get("strong") or False, bool):
         raise RecordError(f"{record['id']}: 'strong' is neither true nor false")
     labels(record)
     return record
 
 
+def _no_number(text: str) -> NoReturn:
+    raise RecordError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+def _is_deep(record: Record) -> bool:
+    """Whether a record has more levels than can be written and sent to other processes."""
+    level: list[Any] = [record]
+    for _ in range(_DEEPEST):
+        level = [
+            part
+            for value in level
+            for part in (value.values() if isinstance(value, dict) else value)
+            if isinstance(part, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def path(record: Record, key: str) -> str:
+    """The value of a key that holds a path.
+
+    Raises:
+        RecordError: it holds something else.
+    """
+    value = record[key]
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise RecordError(f"'{key}' is not a path but {_shown(value)}")
+    return value
+
+
+def _shown(value: Any) -> str:
+    """A value of a record, in short."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
 def check_id(value: Any) -> None:
     """Raise RecordError unless ``value`` can name a file below an output folder."""
     if not isinstance(value, str) or not value:
-        raise RecordError(f"'id' is not a text: {json.dumps(value)}")
-    shown = json.dumps(value, ensure_ascii=False)
-    path = PurePosixPath(value)
-    if path.is_absolute() or "\\" in value or re.match(r"[A-Za-z]:", value):
+        raise RecordError(f"'id' is not a text: {_shown(value)}")
+    shown = _shown(value)
+    if PurePosixPath(value).is_absolute() or "\\" in value or re.match(r"[A-Za-z]:", value):
         raise RecordError(f"unsafe id {shown}: it must be a relative name")
     if any(part in ("..", ".", "") for part in value.split("/")):
         raise RecordError(f"unsafe id {shown}: no empty part, '.' or '..' allowed")
@@ -200,8 +254,10 @@ def labels(record: Record) -> list[str] | None:
 def need(record: Record, keys: Iterable[str]) -> None:
     """Raise RecordError naming the keys that ``record`` lacks and the tools that add them."""
     if missing := [key for key in keys if record.get(key) is None]:
-        makers = {key: KEYS[key].made_by if key in KEYS else "index" for key in missing}
-        shown = [f"'{key}' (made by {maker})" for key, maker in makers.items()]
+        shown = [
+            f"'{key}' (made by {KEYS[key].made_by})" if key in KEYS else f"'{key}'"
+            for key in missing
+        ]
         raise RecordError(f"record has no {', no '.join(shown)}")
 
 
@@ -211,10 +267,13 @@ def write(record: Record) -> None:
     Raises:
         BrokenPipeError: whoever read the stream has gone.
     """
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    # Escaped, they read back the same, and do nothing to a terminal.
+    text = _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     try:
-        line = json.dumps(record, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:  # a path whose bytes are no UTF-8; escaped, it reads back the same
-        line = json.dumps(record).encode("ascii")
+        line = text.encode("utf-8")
+    except UnicodeEncodeError:  # a path whose bytes are no UTF-8
+        line = json.dumps(record, allow_nan=False).encode("ascii")
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
 

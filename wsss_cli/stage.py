@@ -266,6 +266,8 @@ class Stage:
         """
         tool = self.tool
         records.need(record, tool.needs)
+        for key in tool.needs:
+            records.path(record, key)
         paths = {
             key: records.safe_path(
                 self.out / key if tool.subfolders else self.out, record["id"], suffix

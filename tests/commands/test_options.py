@@ -128,11 +128,18 @@ def test_a_stronger_choice_passes_over_weaker_options(run: Run) -> None:
     assert "wsss eval: --key is only for runs without --merge" in refused
 
 
-@pytest.mark.parametrize("value", ['["bear"]', "3", "true"])
-def test_a_class_list_in_the_settings_is_a_name(value: str, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ('["bear"]', "[crf] classes = ['bear']: not a value of --classes"),
+        ("true", "[crf] classes = true: not a value of --classes"),
+        ("3", "not voc, coco or a readable text file with one class name a line"),
+    ],
+)
+def test_a_class_list_in_the_settings_is_a_name(value: str, problem: str, run: Run) -> None:
     Path("wsss.toml").write_text(f"[crf]\nclasses = {value}\n")
     told = run("crf", input=[], check=2).err
-    assert told.endswith("not voc, coco or a readable text file with one class name a line\n")
+    assert problem in told
     assert len(told.splitlines()) == 1
     Path("wsss.toml").write_text('[crf]\nclasses = ""\n')  # as if it were not given
     run("crf", input=[], check=0)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from wsss_cli import console
+from wsss_cli.commands import _options
 from wsss_cli.errors import WsssError, describe
 
 
@@ -127,16 +128,39 @@ def command(**attributes: Any) -> Callable[[Callable[..., Any]], Command]:
 
 
 def check_settings(declared: click.Command, name: str, parent: click.Context | None) -> None:
-    """Raise UsageError if the settings file names an option that the command does not have."""
+    """Raise UsageError if the settings file names an option that the command does not have, or
+    gives one a value that it cannot have."""
     table = ((parent and parent.default_map) or {}).get(name, {})
-    known = {param.name for param in declared.params if param.name}
-    for key in table:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
+    options = {param.name: param for param in declared.params if param.name}
+    where = f"{parent and parent.find_root().obj}: [{name}]"
+    for key, value in table.items():
+        if key not in options:
+            near = get_close_matches(key, options, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"{where} has no option '{key}'{hint}")
+        if not _fits(options[key], value):
+            shown = str(value).lower() if isinstance(value, bool) else repr(value)
             raise click.UsageError(
-                f"{parent and parent.find_root().obj}: [{name}] has no option '{key}'{hint}"
+                f"{where} {key} = {shown[:80]}: not a value of {options[key].opts[0]}"
             )
+        if isinstance(options[key].type, _TEXT) and not isinstance(value, str | bool):
+            table[key] = str(value)  # as on the command line
+
+
+_TEXT = (click.types.StringParamType, click.Path, click.Choice)
+
+
+def _fits(option: click.Parameter, value: Any) -> bool:
+    """Whether a value of a settings file has a type that click can convert for an option."""
+    if isinstance(option, click.Option) and option.is_flag:
+        return isinstance(value, bool | str)
+    if isinstance(value, list):
+        return isinstance(option.type, _options.Numbers) and all(
+            isinstance(part, int | float) and not isinstance(part, bool) for part in value
+        )
+    if isinstance(value, float) and isinstance(option.type, click.types.IntParamType):
+        return False  # click would cut it off
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def sleep_when_idle() -> None:

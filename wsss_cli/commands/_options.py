@@ -45,9 +45,10 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic only in new
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
         parts = value.split(",") if isinstance(value, str) else value
+        parts = parts if isinstance(parts, list | tuple) else [parts]
         try:
             numbers = tuple(self.kind(part) for part in parts)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             self.fail(f"{value!r} is not a list of numbers separated by commas", param, ctx)
         if self.count is not None and len(numbers) != self.count:
             self.fail(f"{self.count} numbers are needed, {value!r} has {len(numbers)}", param, ctx)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from wsss_cli import console
 from wsss_cli.commands import _frame
 
 _FROM = {
@@ -39,7 +40,7 @@ def command(context: click.Context, names: tuple[str, ...], changed: bool) -> No
         if declared is None:
             raise click.UsageError(f"no command '{name}'; 'wsss --help' lists them")
         for line in _lines(top, declared, name, changed):
-            click.echo(line)
+            click.echo(console.clean(line))
 
 
 def _lines(

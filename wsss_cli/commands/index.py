@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -14,8 +13,6 @@ from wsss_cli import console, records
 from wsss_cli.commands import _frame, _options
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.records import Record
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 root_argument = click.argument("root", type=click.Path(exists=True, file_okay=False))
 saliency_option = click.option(
@@ -199,12 +196,9 @@ def _print(
     _options.only_with("--strong", strong is not None, "seed")
     failures = Failures(tool, strict=strict)
 
-    def fail(text: str) -> None:
-        failures(_CONTROL.sub("?", text))  # a line break in a name would make two lines
-
     count = 0
     lacking: Counter[str] = Counter()
-    indexed: Iterable[Record] = index(fail)
+    indexed: Iterable[Record] = index(failures)
     if strong is not None:
         indexed = _marked(tool, list(indexed), strong, seed or 0)
     for record in indexed:

@@ -23,7 +23,7 @@ from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.files import Meta
 from wsss_cli.metrics import Confusion, ThresholdSweep, threshold_histogram
 from wsss_cli.pool import ProcessPool
-from wsss_cli.records import Record, need
+from wsss_cli.records import Record
 from wsss_cli.stage import Failures
 from wsss_cli.tools import label_maps
 from wsss_cli.tools.report import Measured, image_values
@@ -461,11 +461,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def _path(record: Record, key: str) -> str:
-    need(record, (key,))
-    path = record[key]
-    if not isinstance(path, str) or not path:
-        raise WsssError(f"'{key}' is not a path but {json.dumps(path)}")
-    return path
+    records.need(record, (key,))
+    return records.path(record, key)
 
 
 def _size(labels: Labels) -> tuple[int, int]:

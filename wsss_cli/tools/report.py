@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss_cli import files
+from wsss_cli.console import clean
 from wsss_cli.errors import ConfigurationError, describe
 from wsss_cli.metrics import Confusion, mean
 
@@ -282,7 +283,7 @@ def facts(measured: Measured) -> list[str]:
         lines.append(f"made by: mixed ({len(measured.made_by)} kinds of provenance)")
     else:
         lines += [f"made by {line}" for line in lineage(measured.made_by[0])]
-    return lines
+    return list(map(clean, lines))
 
 
 # ---- as text -------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ def render(measured: Measured, layout: str) -> str:
     if layout == "markdown":
         lines = ["| class | IoU | precision | recall |", "|---|---:|---:|---:|"]
         for name, values in _rows(data):
-            shown = name.replace("|", "\\|")
+            shown = clean(name).replace("|", "\\|")
             lines.append(f"| {shown} | {' | '.join(map(_percent, values))} |")
         return "\n".join([*lines, "", *(f"- {line}" for line in facts(measured))]) + "\n"
     return _table(data, facts(measured))
@@ -329,7 +330,7 @@ def _table(data: dict[str, Any], lines: list[str]) -> str:
     for heading in _HEADINGS[1:]:
         table.add_column(heading, justify="right")
     for name, values in _rows(data):
-        table.add_row(Text(name), *map(_percent, values))
+        table.add_row(Text(clean(name)), *map(_percent, values))
     table.rows[-1].style = "bold"
     text = io.StringIO()
     styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")

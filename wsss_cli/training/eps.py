@@ -15,7 +15,7 @@ from wsss_cli.errors import ConfigurationError
 from wsss_cli.methods.eps import eps_loss, eps_pp_loss, foreground_map
 from wsss_cli.methods.pamr import pamr
 from wsss_cli.models.eps import EpsNetwork
-from wsss_cli.records import Record, labels, need
+from wsss_cli.records import Record, labels, need, path
 from wsss_cli.training.batch import Batch
 from wsss_cli.training.cam import class_scores
 from wsss_cli.training.loop import Loss
@@ -151,7 +151,7 @@ def needs_labels_or_files(classes: Sequence[str], keys: Sequence[str]) -> Callab
         numbers(labels(record) or (), classes)
         for key in keys:
             if record.get(key):
-                os.stat(record[key])
+                os.stat(path(record, key))
 
     return check
 

@@ -128,7 +128,7 @@ class Session:
                     strong.check_strength(read, keys[-1])
                 records.need(record, keys)
                 for key in keys:
-                    os.stat(record[key])
+                    os.stat(records.path(record, key))
                 check(record)
                 good.append(record)
             except (WsssError, OSError) as error:

@@ -67,3 +67,59 @@ def test_palette_is_that_of_voc() -> None:
     assert colours[20] == [0, 64, 128]  # tvmonitor
     assert colours[255] == [224, 224, 192]  # ignore
     assert len({tuple(colour) for colour in colours}) == 256
+
+
+# ---- lists of other programs ----
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "left_out"),
+    [
+        ("__ignore__\n_background_\ncat\ndog\n", ("cat", "dog"), "'__ignore__', '_background_'"),
+        ("_background_\ncat\ndog", ("cat", "dog"), "'_background_'"),
+        ("Background\ncat\n", ("cat",), "'Background'"),
+        ("background\ncat\n", ("cat",), "'background'"),
+        (
+            "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\ndog:0,128,0::\n",
+            ("cat", "dog"),
+            "'background'",
+        ),
+        ("cat:128,0,0:head,tail:sleep\n", ("cat",), ""),
+        ("traffic: light\nignored\nbackground noise\n", None, ""),
+    ],
+)
+def test_lists_of_labelme_and_cvat_keep_their_numbers(
+    text: str,
+    names: tuple[str, ...] | None,
+    left_out: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "labels.txt").write_text(text)
+    found = classes.load_classes(str(tmp_path / "labels.txt"))
+    assert found == (names or tuple(text.splitlines()))
+    told = capsys.readouterr().err
+    assert (f"{left_out} not counted; class 1 is '{found[0]}'\n" in told) == bool(left_out)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("cat\n_background_\ndog\n", "'_background_' stands among the classes"),
+        ("cat\nBackground\n", "'Background' stands among the classes"),
+        ("cat:128,0,0::\nbackground:0,0,0::\n", "'background' stands among the classes"),
+        (
+            "cat:255,0,0::\n",
+            r"'cat' has the colour \(255, 0, 0\), that of class 1 is \(128, 0, 0\)",
+        ),
+        ("background:0,0,0::\ndog:0,128,0::\ncat:128,0,0::\n", "'dog' has the colour"),
+        ("cat:128,0,0::\ndog\n", "'dog' has no colour, other lines have one"),
+        ("_background_\n", "the class list is empty"),
+    ],
+)
+def test_lists_whose_numbers_would_shift_are_refused(
+    text: str, problem: str, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.txt").write_text(text)
+    with pytest.raises(ConfigurationError, match=problem):
+        classes.load_classes(str(tmp_path / "labels.txt"))

@@ -13,6 +13,7 @@ def test_it_knows_what_came_before() -> None:
     seen, known = Seen(), set()
     for _ in range(20_000):
         text = f"images/{rng.randrange(9_000)}"
+        assert (text in seen) == (text in known)
         assert seen.add(text) == (text in known)
         known.add(text)
         assert len(seen) == len(known)

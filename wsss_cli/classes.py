@@ -6,6 +6,7 @@ In a label map 0 is background, 1 is the first class of the list, and 255 marks 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from wsss_cli import console
 from wsss_cli.errors import ConfigurationError, WsssError
 
 BACKGROUND = "background"
@@ -125,11 +127,15 @@ COCO: tuple[str, ...] = (
     "toothbrush",
 )
 
+_COLOURED = re.compile(r"([^:]+):(\d+),(\d+),(\d+):[^:]*:[^:]*")  # a line of CVAT's list
 _NAMED = {"voc": VOC, "coco": COCO}
 
 
 def load_classes(spec: str) -> tuple[str, ...]:
     """The class list that ``spec`` names, without background.
+
+    Lists of labelme and CVAT are read too: what stands for background at their beginning is left
+    out, and told.
 
     Args:
         spec: ``voc``, ``coco``, or the path of a UTF-8 text file with one name per line (blank
@@ -146,8 +152,55 @@ def load_classes(spec: str) -> tuple[str, ...]:
         raise ConfigurationError(
             f"--classes {spec}: not voc, coco or a readable text file with one class name a line"
         ) from error
-    names = tuple(name for line in lines if (name := line.strip()) and not name.startswith("#"))
-    return check_classes(names, spec)
+    names = [name for line in lines if (name := line.strip()) and not name.startswith("#")]
+    return check_classes(_without_background(_without_colours(names, spec), spec), spec)
+
+
+def _without_colours(lines: Sequence[str], where: str) -> list[str]:
+    """The names in a label map of CVAT, with lines ``NAME:R,G,B:PARTS:ACTIONS``.
+
+    The masks of such an export hold these colours, not numbers; with those of VOC, in this order,
+    they are label maps as well.
+    """
+    found = [_COLOURED.fullmatch(line) for line in lines]
+    if not any(found):
+        return list(lines)
+    names, number = [], 0
+    for line, match in zip(lines, found, strict=True):
+        if match is None:
+            raise ConfigurationError(f"{where}: '{line}' has no colour, other lines have one")
+        name, colour = match[1].strip(), tuple(map(int, match.groups()[1:]))
+        names.append(name)
+        number += not _is_background(name)
+        wanted = tuple(palette()[0 if _is_background(name) else number].tolist())
+        if colour != wanted:
+            raise ConfigurationError(
+                f"{where}: '{name}' has the colour {colour}, that of class {number} is {wanted}: "
+                "list the names alone, and convert the masks to class numbers"
+            )
+    return names
+
+
+def _without_background(names: Sequence[str], where: str) -> list[str]:
+    """The names after ``__ignore__`` and ``_background_``, as labelme and others list them."""
+    start = next((at for at, name in enumerate(names) if not _is_background(name)), len(names))
+    if late := [name for name in names[start:] if _is_background(name)]:
+        raise ConfigurationError(
+            f"{where}: '{late[0]}' stands among the classes; background is always class 0, so the "
+            "numbers in masks made with this list mean other classes: list the classes alone, and "
+            "convert the masks"
+        )
+    if start:
+        left_out = ", ".join(f"'{name}'" for name in names[:start])
+        first = (*names[start:], "")[0]
+        console.warn("--classes", f"{where}: {left_out} not counted; class 1 is '{first}'")
+    return list(names[start:])
+
+
+def _is_background(name: str) -> bool:
+    return name.casefold().strip("_") in ("background", "ignore") and (
+        name.startswith("_") or name.casefold() == BACKGROUND
+    )
 
 
 def check_classes(names: Sequence[str], where: str) -> tuple[str, ...]:
@@ -166,8 +219,8 @@ def check_classes(names: Sequence[str], where: str) -> tuple[str, ...]:
         raise ConfigurationError(f"{where}: {len(names)} classes; an 8-bit label map holds 254")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigurationError(f"{where}: class named twice: {', '.join(twice)}")
-    if BACKGROUND in names:
-        raise ConfigurationError(f"{where}: '{BACKGROUND}' is always class 0; do not list it")
+    if listed := [name for name in names if _is_background(name)]:
+        raise ConfigurationError(f"{where}: '{listed[0]}' is always class 0; do not list it")
     return tuple(names)
 
 

@@ -11,16 +11,18 @@ import math
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, BinaryIO, NoReturn, TypeVar
 
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 
 Record = dict[str, Any]
+Stream = TypeVar("Stream", bound=IO[Any])
 
 STDIN = "-"
 _LONGEST = 64 << 20  # bytes of a line
@@ -103,10 +105,25 @@ def _open(source: str) -> BinaryIO:
     try:
         # Stdin is opened anew: a thread may be reading it when the interpreter shuts down.
         if source == STDIN:
-            return open(sys.stdin.fileno(), "rb", closefd=False)
-        return open(source, "rb")
+            return not_output(open(sys.stdin.fileno(), "rb", closefd=False), "stdin")
+        return not_output(open(source, "rb"), source)
     except OSError as error:
         raise ConfigurationError(f"cannot read records: {describe(error)}") from error
+
+
+def not_output(stream: Stream, name: str) -> Stream:
+    """``stream``, unless stdout goes into the same file, which then would never end.
+
+    Raises:
+        ConfigurationError: it does.
+    """
+    try:
+        reads, writes = os.fstat(stream.fileno()), os.fstat(sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):  # stdout is closed, or no file
+        return stream
+    if stat.S_ISREG(writes.st_mode) and os.path.samestat(reads, writes):
+        raise ConfigurationError(f"{name} is read and written at once: give stdout another file")
+    return stream
 
 
 def readable_twice(sources: Sequence[str]) -> Callable[[], None]:

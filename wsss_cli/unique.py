@@ -20,10 +20,18 @@ class Seen:
     def __len__(self) -> int:
         return self._count
 
+    def __contains__(self, text: str) -> bool:
+        value, last = _digest(text), len(self._table) - 1
+        place = value
+        while there := self._table[place & last]:
+            if there == value:
+                return True
+            place += 1
+        return False
+
     def add(self, text: str) -> bool:
         """Add ``text``, and return whether it was there."""
-        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        value = int.from_bytes(digest, "little") or 1
+        value = _digest(text)
         if self._put(value):
             return True
         self._count += 1
@@ -44,3 +52,8 @@ class Seen:
             place = (place + 1) & last
         table[place] = value
         return False
+
+
+def _digest(text: str) -> int:
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1

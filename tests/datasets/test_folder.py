@@ -139,6 +139,7 @@ def test_unsafe_names(root: Path) -> None:
         'cat/back\\slash.jpg: unsafe id "cat/back\\\\slash": it must be a relative name',
         'cat/new\nline.jpg: unsafe id "cat/new\\nline": control or broken characters',
         'cat/\udcff.jpg: unsafe id "cat/\udcff": control or broken characters',
+        "c:: no photograph in this folder",
     ]
 
 
@@ -154,7 +155,7 @@ def test_folders_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
     records, errors = read(root)
     assert [record["id"] for record in records] == ["dog/b"]
-    assert errors == ["photos/cat/: Permission denied"]
+    assert errors == ["photos/cat/: Permission denied", "cat: no photograph in this folder"]
 
 
 def test_no_photographs(root: Path) -> None:
@@ -173,7 +174,7 @@ def test_no_photographs(root: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(root, masks="masks", unlabelled=True)
     assert str(caught.value) == (
-        "photos: no photographs in it (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .ppm)"
+        "photos: no photographs in it (.jpg, .jpeg, .jfif, .png, .webp, .bmp, .tif, .tiff, .ppm)"
     )
 
 
@@ -233,11 +234,10 @@ def test_bad_lines_are_named_and_the_rest_goes_on(root: Path) -> None:
     )
     records, errors = read(root, table="t.csv")
     assert [(record["id"], record["labels"]) for record in records] == [
-        ("a", ["cat"]),
+        ("a", ["cat", "dog"]),
         ("b", ["dog"]),
     ]
     assert errors == [
-        "photos/t.csv:2: a.jpg again; put all its labels on one line",
         "photos/t.csv:3: no such image: photos/missing.jpg",
         "photos/t.csv:4: unsafe id \"../a.jpg\": no empty part, '.' or '..' allowed",
         'photos/t.csv:5: unsafe id "/etc/x.jpg": it must be a relative name',
@@ -261,3 +261,85 @@ def test_what_is_not_there(root: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(root, table="t.csv")
     assert str(caught.value) == "photos/t.csv: the header names no column 'labels'"
+
+
+# ---- never silently wrong ----
+
+
+def test_the_rows_of_a_photograph_are_one_record(root: Path) -> None:
+    """As in tables with a row an object, in any order."""
+    add(root, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    rows = ["a.jpg,cat", "b.jpg,cow", "a.jpg,dog cat", "b.jpg", "c.jpg", "c.jpg,dog", "d.jpg,"]
+    table = "\n".join([*rows, "./a.jpg,cow", "d.jpg,", ""])
+    assert labels(root, table) == {
+        "a": ["cat", "dog", "cow"],
+        "b": ["cow"],
+        "c": ["dog"],
+        "d": [],
+    }
+
+
+def test_contradicting_rows_are_named(root: Path) -> None:
+    add(root, "a.jpg", "b.jpg", "b.png")
+    (root / "t.csv").write_text("a.jpg,cat\nb.jpg,dog\na.jpg,\nb.png,dog\na.jpg,dog\n")
+    records, errors = read(root, table="t.csv")
+    assert [(record["id"], record["labels"]) for record in records] == [("b", ["dog"])]
+    assert errors == [
+        "photos/t.csv:3: a.jpg: shows no class in one line, some in another (photos/t.csv:1)",
+        "photos/t.csv:4: b.png: b.jpg has the same name but for the suffix; rename one",
+    ]
+
+
+@pytest.mark.parametrize("key", ["masks", "saliency"])
+@pytest.mark.parametrize("table", [False, True])
+def test_a_mask_that_could_be_of_two_photographs_is_of_none(
+    key: str, table: bool, root: Path
+) -> None:
+    add(root, "cat/1.jpg", "dog/1.jpg", "dog/2.jpg", "cow/3.jpg", "dog/3.jpg", "1.jpg")
+    add(root, "m/1.png", "m/2.png", "m/cow/3.png")
+    options: dict[str, Any] = {key: "m", "unlabelled": not table}
+    if table:
+        names = ("dog/1", "dog/2", "cow/3", "dog/3", "cat/1", "1")
+        (root / "t.csv").write_text("".join(f"{name}.jpg,cat\n" for name in names))
+        options["table"] = "t.csv"
+    records, errors = read(root, **options)
+    name = "mask" if key == "masks" else key
+    assert {record["id"]: record.get(name) for record in records} == {
+        "1": "photos/m/1.png",  # named as the photograph
+        "dog/2": "photos/m/2.png",
+        "cow/3": "photos/m/cow/3.png",
+        "dog/3": None,
+    }
+    assert sorted(errors) == [
+        f"{animal}/1.jpg: photos/m/1.png could be that of several photographs named 1: "
+        f"name it photos/m/{animal}/1.png"
+        for animal in ("cat", "dog")
+    ]
+
+
+def test_no_class_vanishes(root: Path) -> None:
+    add(root, "cat/a.jpg", "cat/b.JFIF", "dog/c.Jpg")
+    for name in ("cow/d.heic", "cow/e.HEIC", "cat/f.gif", "cat/notes.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    (root / "empty").mkdir()
+    records, errors = read(root)
+    assert [record["id"] for record in records] == ["cat/a", "cat/b", "dog/c"]
+    assert errors == [
+        "cow: no photograph in this folder",
+        "empty: no photograph in this folder",
+        "left out, as they cannot be read: 1 .gif, 2 .heic; convert them to JPEG or PNG",
+    ]
+    for path in root.rglob("*.*"):
+        if path.suffix.lower() in (".jpg", ".jfif"):
+            path.unlink()
+    with pytest.raises(ConfigurationError, match=r"1 \.gif, 2 \.heic cannot be read: convert them"):
+        read(root)
+
+
+def test_the_letters_of_a_suffix_do_not_matter(root: Path) -> None:
+    add(root, "a.jpg", "b.Jpg", "c.JPG", "d.png")
+    assert list(labels(root, "a.JPG,cat\nb.jpg,cat\nc.Jpg,cat\n")) == ["a", "b", "c"]
+    (root / "t.csv").write_text("d.jpg,cat\n")
+    _, errors = read(root, table="t.csv")
+    assert errors == ["photos/t.csv:1: no such image: photos/d.jpg"]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
 from wsss_cli.errors import ConfigurationError, describe
+from wsss_cli.records import not_output
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+# Pictures that are not read, so that a folder of them is not taken for an empty one.
+OTHER_SUFFIXES = (
+    *(".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".svg", ".psd", ".pgm", ".pbm", ".tga"),
+    *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".rw2", ".orf"),
+)
 
 
 def find_image(path: str) -> str | None:
@@ -17,7 +24,40 @@ def find_image(path: str) -> str | None:
         for cased in (suffix, suffix.upper()):
             if os.path.isfile(path + cased):
                 return path + cased
-    return None
+    return _mixed_case(path)
+
+
+def _mixed_case(path: str) -> str | None:
+    """The image file ``path`` plus a suffix such as ``.Jpg``."""
+    folder, name = os.path.split(path)
+    try:
+        found = _listed(folder or ".", os.stat(folder or ".").st_mtime_ns)
+    except OSError:
+        return None
+    return os.path.join(folder, found[name]) if name in found else None
+
+
+@lru_cache(maxsize=16)
+def _listed(folder: str, changed: int) -> dict[str, str]:
+    """Images in a folder with suffixes such as ``.Jpg``, by their names without it."""
+    return {
+        os.path.splitext(name)[0]: name
+        for name in sorted(os.listdir(folder), reverse=True)
+        if (suffix := os.path.splitext(name)[1]).lower() in IMAGE_SUFFIXES
+        and suffix not in (suffix.lower(), suffix.upper())
+    }
+
+
+def same_but_for_case(path: str) -> str | None:
+    """The image ``path``, or that with the same suffix in other letters: a.Jpg for a.jpg."""
+    if os.path.isfile(path):
+        return path
+    stem, suffix = os.path.splitext(path)
+    for cased in (suffix.lower(), suffix.upper()):
+        if os.path.isfile(stem + cased):
+            return stem + cased
+    found = _mixed_case(stem)
+    return found if found and found.lower().endswith(suffix.lower()) else None
 
 
 def open_text(path: str) -> TextIO:
@@ -30,7 +70,9 @@ def open_text(path: str) -> TextIO:
         ConfigurationError: it cannot be opened.
     """
     try:
-        return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        return not_output(
+            open(path, encoding="utf-8-sig", errors="surrogateescape", newline=""), path
+        )
     except OSError as error:
         raise ConfigurationError(f"cannot read {describe(error)}") from error
 

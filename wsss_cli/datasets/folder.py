@@ -6,17 +6,29 @@ import csv
 import itertools
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from wsss_cli.datasets._paths import IMAGE_SUFFIXES, below, open_text
+from wsss_cli.datasets._paths import (
+    IMAGE_SUFFIXES,
+    OTHER_SUFFIXES,
+    below,
+    open_text,
+    same_but_for_case,
+)
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.records import Record, check_id
+from wsss_cli.unique import Seen
 
 _FILE_COLUMN = ("file", "filename", "image", "path")
+_PICTURES = (*IMAGE_SUFFIXES, *OTHER_SUFFIXES)
 _LABEL_COLUMN = ("label", "labels", "class", "classes")
 
 OnError = Callable[[str], None]
+Photograph = tuple[str, list[str] | None]  # path below the root, labels
 
 
 def folder_records(
@@ -31,7 +43,8 @@ def folder_records(
     """Records of the photographs below ``root``, in the order of their names or of the table.
 
     The id is the path below ``root`` without its suffix. Hidden files and folders are skipped. At
-    most the names in a single folder and its parent folders are in memory at a time.
+    most the names in a single folder and its parent folders are in memory at a time; of a table,
+    all rows.
 
     Args:
         root: the folder.
@@ -57,19 +70,52 @@ def folder_records(
     }
     if table is not None:
         rows = read_table(below(root, table, "--csv", folder=False), on_error)
-        photographs = _existing(root, rows, on_error)
+        photographs: Iterable[Photograph] = _existing(root, rows, on_error)
+        repeated = _repeated(photographs if folders else ())
     else:
-        photographs = _walk_labelled(root, set(folders.values()), unlabelled, on_error)
+        walk = partial(_walk_labelled, root, set(folders.values()), unlabelled)
+        photographs = walk(on_error)
+        repeated = _repeated(walk(lambda text: None) if folders else ())
     for name, labels in photographs:
         record: Record = {"id": os.path.splitext(name)[0], "image": os.path.join(root, name)}
         if labels is not None:
             record["labels"] = labels
-        for key, folder in folders.items():
-            for end in (record["id"], posixpath.basename(record["id"])):
-                if os.path.isfile(path := f"{folder}/{end}.png"):
+        try:
+            for key, folder in folders.items():
+                if path := _beside(folder, record["id"], repeated):
                     record[key] = path
-                    break
+        except WsssError as error:
+            on_error(f"{name}: {error}")
+            continue
         yield record
+
+
+def _repeated(photographs: Iterable[Photograph]) -> Seen:
+    """Names, without their folders, that several photographs have."""
+    once, again = Seen(), Seen()
+    for name, _ in photographs:
+        if once.add(base := posixpath.basename(os.path.splitext(name)[0])):
+            again.add(base)
+    return again
+
+
+def _beside(folder: str, record_id: str, repeated: Seen) -> str | None:
+    """The file of a photograph in a folder of masks, if there is one.
+
+    Raises:
+        WsssError: by its name it could be that of several photographs.
+    """
+    if os.path.isfile(path := f"{folder}/{record_id}.png"):
+        return path
+    base = posixpath.basename(record_id)
+    if not os.path.isfile(path := f"{folder}/{base}.png"):
+        return None
+    if base in repeated:
+        raise WsssError(
+            f"{path} could be that of several photographs named {base}: "
+            f"name it {folder}/{record_id}.png"
+        )
+    return path
 
 
 # ---- sub-folders ---------------------------------------------------------------------------------
@@ -81,35 +127,56 @@ def _walk_labelled(
     """Path below ``root`` and labels of each photograph."""
     identities = frozenset(_identity(folder) for folder in excluded)
     is_labelled = not unlabelled
-    if is_labelled and not any(
-        entry.is_dir()
-        and not entry.name.startswith(".")
-        and _identity(entry.path) not in identities
-        for entry in os.scandir(root)
-    ):
+    if is_labelled and not _sub_folders(root, identities):
         raise ConfigurationError(
             f"{root}: no sub-folders that could be labels; name a table of labels with --csv, "
             "or take the photographs without labels with --unlabelled"
         )
-    is_empty = True
-    for name in _walk(root, "", identities, on_error):
-        is_empty = False
+    seen: set[str] = set()
+    others: Counter[str] = Counter()
+    for name in _walk(root, "", identities, on_error, others):
         label, is_inside, _ = name.partition("/")
+        seen.add(label)
         if is_labelled and not is_inside:
             on_error(f"{name}: lies in no sub-folder, so it has no label")
         else:
             yield name, [label] if is_labelled else None
-    if is_empty:
-        raise ConfigurationError(f"{root}: no photographs in it ({', '.join(IMAGE_SUFFIXES)})")
+    left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+    if not seen:
+        hint = f"; {left_out} cannot be read: convert them" if left_out else ""
+        raise ConfigurationError(
+            f"{root}: no photographs in it ({', '.join(IMAGE_SUFFIXES)}){hint}"
+        )
+    for label in _sub_folders(root, identities) if is_labelled else ():
+        if label not in seen:
+            on_error(f"{label}: no photograph in this folder")
+    if left_out:
+        on_error(f"left out, as they cannot be read: {left_out}; convert them to JPEG or PNG")
+
+
+def _sub_folders(root: str, excluded: frozenset[tuple[int, int]]) -> list[str]:
+    """Names of the folders that could be labels."""
+    return sorted(
+        entry.name
+        for entry in os.scandir(root)
+        if entry.is_dir()
+        and not entry.name.startswith(".")
+        and _identity(entry.path) not in excluded
+    )
 
 
 def _walk(
-    root: str, inner: str, excluded: frozenset[tuple[int, int]], on_error: OnError
+    root: str,
+    inner: str,
+    excluded: frozenset[tuple[int, int]],
+    on_error: OnError,
+    others: Counter[str],
 ) -> Iterator[str]:
     """Paths below ``root`` of all photographs in its folder ``inner``, sorted, each id once.
 
     ``excluded`` holds the identities of folders not to enter: those of masks and saliency maps, and
-    the parents of this folder, since a link to a parent would never end.
+    the parents of this folder, since a link to a parent would never end. Pictures of other formats
+    are counted in ``others``, by their suffix.
     """
     folder = os.path.join(root, inner)
     try:
@@ -119,7 +186,7 @@ def _walk(
                 (entry.name, entry.is_dir())
                 for entry in entries
                 if not entry.name.startswith(".")
-                and (entry.name.lower().endswith(IMAGE_SUFFIXES) or entry.is_dir())
+                and (entry.name.lower().endswith(_PICTURES) or entry.is_dir())
             )
     except OSError as error:
         on_error(describe(error))
@@ -129,9 +196,12 @@ def _walk(
         path = inner + name
         if is_folder:
             if _identity(os.path.join(root, path)) not in excluded:
-                yield from _walk(root, path + "/", excluded, on_error)
+                yield from _walk(root, path + "/", excluded, on_error, others)
             continue
-        stem = os.path.splitext(name)[0]
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in OTHER_SUFFIXES:
+            others[suffix.lower()] += 1
+            continue
         if (first := by_stem.setdefault(stem, name)) != name:
             on_error(f"{path}: {first} has the same name but for the suffix; move or rename one")
             continue
@@ -221,21 +291,47 @@ def _labels(cells: Sequence[str]) -> list[str]:
 
 def _existing(
     root: str, rows: Iterator[tuple[str, str, list[str] | None]], on_error: OnError
-) -> Iterator[tuple[str, list[str] | None]]:
-    """Path below ``root`` and labels of the rows whose photographs exist."""
-    last = ""
+) -> list[tuple[str, list[str] | None]]:
+    """Path below ``root`` and labels of the photographs of a table, in order of their first row.
+
+    The rows of one photograph are merged, wherever they stand. It has the labels of all of them.
+    """
+    found: dict[str, _Entry] = {}
     for where, given, labels in rows:
         name = posixpath.normpath(given)
         try:
             if not given:
                 raise WsssError("no file name")
             check_id(name)
-            if not os.path.isfile(os.path.join(root, name)):
+            image = same_but_for_case(os.path.join(root, name))
+            if image is None:
                 raise WsssError(f"no such image: {os.path.join(root, name)}")
-            if (stem := os.path.splitext(name)[0]) == last:
-                raise WsssError(f"{name} again; put all its labels on one line")
+            name = os.path.relpath(image, root) if image != os.path.join(root, name) else name
+            entry = found.setdefault(os.path.splitext(name)[0], _Entry(name, where, labels))
+            if entry.where != where:
+                entry.merge(name, where, labels)
         except WsssError as error:
             on_error(f"{where}: {error}")
-            continue
-        last = stem
-        yield name, labels
+    return [(entry.name, entry.labels) for entry in found.values() if not entry.contradicted]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A photograph of a table: its file, the place of its first row, and its labels so far."""
+
+    name: str
+    where: str
+    labels: list[str] | None
+    contradicted: bool = False
+
+    def merge(self, name: str, where: str, labels: list[str] | None) -> None:
+        """Add the labels of another row; raises WsssError if they contradict those so far."""
+        if name != self.name:
+            raise WsssError(f"{name}: {self.name} has the same name but for the suffix; rename one")
+        if labels is None or self.labels is None:
+            self.labels = labels if self.labels is None else self.labels
+        elif bool(labels) != bool(self.labels):
+            self.contradicted = True
+            raise WsssError(f"{name}: shows no class in one line, some in another ({self.where})")
+        else:
+            self.labels = list(dict.fromkeys([*self.labels, *labels]))

@@ -18,7 +18,13 @@ from xml.parsers import expat
 import numpy as np
 
 from wsss_cli.classes import IGNORE, VOC
-from wsss_cli.datasets._paths import IMAGE_SUFFIXES, below, find_image, open_text
+from wsss_cli.datasets._paths import (
+    IMAGE_SUFFIXES,
+    below,
+    find_image,
+    open_text,
+    same_but_for_case,
+)
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.files import read_label_map
 from wsss_cli.records import Record, check_id
@@ -79,7 +85,7 @@ def voc_records(
                 if labels_from == "annotations":
                     record["labels"] = _annotated(f"{root}/Annotations/{name}.xml", difficult)
                 elif labels_from == "masks":
-                    record["labels"] = _in_mask(mask, classes)
+                    record["labels"] = labels_in_mask(mask, classes)
             except (WsssError, OSError) as error:
                 on_error(f"{line}: {describe(error)}")
                 continue
@@ -121,6 +127,7 @@ def _look_up(root: str, line: str) -> tuple[str, str, str | None] | None:
         given, *listed = (path.lstrip("/") for path in line.split())
         name = os.path.splitext(given.removeprefix("JPEGImages/"))[0]
         image = f"{root}/{given}" if "/" in given else f"{folder}/{given}"
+        image = same_but_for_case(image) or image
     check_id(name)
     if image is None or not os.path.isfile(image):
         raise WsssError(f"no such image: {image or f'{folder}/{name}.jpg'}")
@@ -187,13 +194,17 @@ def object_names(xml: bytes) -> list[tuple[str, bool]]:
     parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = text, doctype
     try:
         parser.Parse(xml, True)
-    except expat.ExpatError as error:
+    except Exception as error:  # not well-formed, or an encoding that nobody knows
         raise ValueError(str(error)) from error
     return objects
 
 
-def _in_mask(path: str | None, classes: Sequence[str]) -> list[str]:
-    """Names of the classes in a mask."""
+def labels_in_mask(path: str | None, classes: Sequence[str]) -> list[str]:
+    """Names of the classes in a mask, in the order of ``classes``.
+
+    Raises:
+        WsssError: there is no mask, it cannot be read, or it holds a number beyond the list.
+    """
     if path is None:
         raise WsssError("no mask to take the labels from")
     numbers = np.flatnonzero(np.bincount(read_label_map(path).ravel(), minlength=256))

@@ -190,3 +190,43 @@ def test_a_mask_of_another_photograph_is_not_learnt(inside: Run, plain: Records)
     assert "photo 0 é: out/aff/photo 0 é.png: made from another photograph than" in result.err
     assert "nothing was trained" in result.err
     assert not Path("aff.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "options"),
+    [
+        ("train-seg", ("--weights", "none")),
+        ("train-aff", ("-c", "cam.pt")),
+        ("train-cam", ("--weights", "none", "--classes", "classes.txt")),
+    ],
+)
+def test_nothing_learnt_is_no_network(
+    trainer: str, options: tuple[str, ...], inside: Run, ready: Records
+) -> None:
+    """Masks that are 255 all over, photographs that cannot be read."""
+    for record in ready:
+        if trainer == "train-cam":
+            Path(record["image"]).write_bytes(b"")
+        for key in ("pseudo", "aff_label"):
+            with Image.open(record[key]) as image:
+                size = image.size
+            files.write_label_map(
+                record[key], np.full(size[::-1], 255, np.uint8), {"classes": ["cat", "dog"]}
+            )
+    command = (trainer, *options, *SMALL, "--batch-size", "8", "-o", "net.pt")
+    for _ in range(2):
+        result = inside(*command, input=ready, check=1)
+        assert "there is nothing to learn from: no " in result.err
+        assert "no checkpoint was written" in result.err
+        assert not Path("net.pt").exists()
+        assert not Path("net.resume.pt").exists()
+
+
+def test_a_finished_run_keeps_its_exit_code(inside: Run, ready: Records) -> None:
+    Path(ready[1]["image"]).write_bytes(b"no picture")
+    command = ("train-cam", "--weights", "none", "--classes", "classes.txt", *SMALL, "-o", "net.pt")
+    first = inside(*command, input=ready, check=1)
+    assert "left out 1 record that cannot be read" in first.err
+    again = inside(*command, input=ready, check=1)
+    assert "net.pt: finished already\n" in again.err
+    assert "left out 1 record that cannot be read" in again.err

@@ -10,7 +10,10 @@ import pytest
 from wsss_cli.training.interrupt import postponed
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+)
 def test_the_first_signal_waits_for_the_step(number: signal.Signals, code: int) -> None:
     before = signal.getsignal(number)
     with postponed() as interrupt:
@@ -59,3 +62,13 @@ def test_other_threads_leave_signals_alone() -> None:
     thread.start()
     thread.join()
     assert result == [None, before]
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with postponed() as interrupt:
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupt.asked is None
+    finally:
+        signal.signal(signal.SIGHUP, before)

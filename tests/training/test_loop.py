@@ -266,10 +266,10 @@ def test_nothing_readable_leaves_the_weights_alone(
 ) -> None:
     for record in records:
         Path(record["image"]).write_bytes(b"")
-    out = tmp_path / "net.pt"
-    settings = {"weight_decay": 0.0, "freeze_bn": True}
-    assert len(trainer(records, out, plan=settings).run()) == len(records)
-    assert same(weights(out), Tiny().state_dict())
+    made = trainer(records, tmp_path / "net.pt", plan={"weight_decay": 0.0, "freeze_bn": True})
+    with pytest.raises(WsssError, match="nothing to learn from"):
+        made.run()
+    assert same(made.network.state_dict(), Tiny().state_dict())
 
 
 def test_new_layers_learn_faster(records: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -291,3 +291,60 @@ def test_frozen_statistics_stay(records: list[dict[str, Any]], tmp_path: Path) -
 def test_fewer_records_than_a_batch(records: list[dict[str, Any]], tmp_path: Path) -> None:
     trainer(records[:1], tmp_path / "net.pt").run()
     assert log(tmp_path / "net.log.jsonl")[-1]["step"] == 1
+
+
+# ---- nothing to learn from ----
+
+
+def unreadable(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for record in records:
+        record["image"] = "gone.png"
+    return records
+
+
+def test_a_run_that_could_read_nothing_writes_no_checkpoint(
+    records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "net.pt"
+    with pytest.raises(WsssError, match="nothing to learn from: no record could be read; no check"):
+        trainer(unreadable(records), out).run()
+    assert not out.exists()
+    assert not (tmp_path / "net.resume.pt").exists()
+
+
+def test_it_stops_after_the_first_epoch(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    steps = []
+
+    def counting(network: Any, batch: Any) -> Any:
+        steps.append(1)
+        return network(batch.images).mean() * 0
+
+    many = [{**record, "id": str(number)} for number, record in enumerate(unreadable(records) * 20)]
+    with pytest.raises(WsssError, match="nothing to learn from"):
+        trainer(many, tmp_path / "net.pt", loss=counting, plan={"epochs": 50}).run()
+    assert len(steps) < len(many)
+
+
+def test_what_was_left_out_is_told_again(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--resume` of a finished run ends with its exit code."""
+    records[0]["image"] = "gone.png"
+    out = tmp_path / "net.pt"
+    assert trainer(records, out).run() == [records[0]["id"]]
+    capsys.readouterr()
+    assert trainer(records, out).run(resume=True) == [records[0]["id"]]
+    assert capsys.readouterr().err == f"wsss train-test: {out}: finished already\n"
+
+
+def test_a_plot_or_log_that_cannot_be_written_costs_no_checkpoint(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "net.pt"
+    (tmp_path / "net.log.jsonl").mkdir()
+    (tmp_path / "net.png").mkdir()
+    assert trainer(records, out).run() == []
+    assert files.load_checkpoint(out).kind
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'net.log.jsonl'}: Is a directory; the log of this training ends" in told
+    assert f"no plot {tmp_path / 'net.png'}: " in told

@@ -67,6 +67,16 @@ class Sample:
     weight: float = 1.0
     remark: str = ""
 
+    @property
+    def teaches(self) -> bool:
+        """Whether there is anything in it to learn from: a known label, pixel of a label map, or
+        saliency."""
+        return not self.error and (
+            (self.labels is not None and not bool(np.isnan(self.labels).all()))
+            or (self.label_map is not None and int(self.label_map.min()) != IGNORE)
+            or (self.grey is not None and not bool(np.isnan(self.grey).all()))
+        )
+
 
 class Samples:
     """Samples made from records on demand.

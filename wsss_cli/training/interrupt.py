@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (sent by a cluster before it kills) end training with its state saved."""
+"""Ctrl-C, SIGTERM (of a cluster), SIGHUP (a closed session): training ends, its state saved."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
     def leave(self) -> NoReturn:
-        """End with the exit code of the signal: 130 or 143."""
+        """End with the exit code of the signal: 130, 143 or 129."""
         sys.exit(128 + (self.asked or signal.SIGINT))
 
 
@@ -43,7 +43,10 @@ def postponed() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    caught = (signal.SIGINT, signal.SIGTERM)
+    caught = [signal.SIGINT, signal.SIGTERM]
+    # nohup ignores the end of a session, and so do we then; Windows knows no such signal.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        caught.append(signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in caught}
     try:
         yield interrupt

@@ -15,6 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
+
+from wsss_cli import console
+from wsss_cli.errors import describe
 
 
 @dataclass
@@ -81,11 +85,15 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path | None, position: int = 0) -> None:
-        self._stream = None
-        if path is not None:
+        self._stream: BinaryIO | None = None
+        if path is None:
+            return
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = path.open("ab")
+            self._stream = path.open("ab", buffering=0)
             self._stream.truncate(min(position, path.stat().st_size))
+        except OSError as error:
+            self._give_up(error)
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -100,12 +108,22 @@ class MetricsLog:
             self._stream.close()
 
     def write(self, *, step: int, epoch: float, **measured: float) -> None:
-        """Add a line."""
+        """Add a line; a number that is none is written as null."""
         if self._stream is not None:
-            line = {"step": step, "epoch": round(epoch, 4)}
-            line |= {key: float(f"{value:.6g}") for key, value in measured.items()}
-            self._stream.write(json.dumps(line).encode() + b"\n")
-            self._stream.flush()
+            line: dict[str, float | None] = {"step": step, "epoch": round(epoch, 4)}
+            for key, value in measured.items():
+                line[key] = float(f"{value:.6g}") if math.isfinite(value) else None
+            try:
+                self._stream.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            except OSError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Training is worth more than its log."""
+        console.warn("log", f"{describe(error)}; the log of this training ends here")
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
     @property
     def position(self) -> int:

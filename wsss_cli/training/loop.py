@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wsss_cli import console, files
 from wsss_cli.datasets.samples import Sample, Samples, batches, shuffled
-from wsss_cli.errors import WsssError
+from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.base import Network
 from wsss_cli.models.batchnorm import freeze_batchnorm
 from wsss_cli.models.device import Compute
@@ -31,6 +31,8 @@ from wsss_cli.training.schedule import poly
 # their sum, and each is logged as loss_NAME.
 Loss = Callable[[Callable[[Tensor], Any], Batch], Tensor | dict[str, Tensor]]
 Validate = Callable[[], dict[str, float]]
+
+_FEW = 32  # samples that may by chance have nothing to learn from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +75,14 @@ class _State(Losses):
         validated: epochs that have ended and been measured.
         log_position: size of the log in bytes.
         unreadable: ids of the records that could not be read.
+        taught: samples that there was something to learn from.
     """
 
     step: int = 0
     validated: int = 0
     log_position: int = 0
     unreadable: list[str] = field(default_factory=list)
+    taught: int = 0
 
 
 class Trainer:
@@ -161,13 +165,14 @@ class Trainer:
 
         Raises:
             OtherRun: there is something to resume, but of another run.
-            WsssError: the loss is not finite, or nothing can be written.
+            WsssError: the loss is not finite, there was nothing to learn from, or nothing can be
+                written.
         """
         if resume and replace and self.group.on_main(self._outdated):
             resume = False
-        if resume and self.group.on_main(self._finished):
+        if resume and (finished := self.group.on_main(self._finished)) is not None:
             console.note(self.tool, f"{self.out}: finished already")
-            return []
+            return finished
         if resume:
             self._restore(self.group.on_main(self._load))
         elif self.group.main and self.state_path.exists():
@@ -182,8 +187,9 @@ class Trainer:
                 if interrupt.asked is None or interrupt.insisted:
                     raise
                 self._leave(interrupt)
-        self.group.on_main(self._finish)
-        return [name for names in self.group.gather(self.state.unreadable) for name in names]
+        names = [name for names in self.group.gather(self.state.unreadable) for name in names]
+        self.group.on_main(lambda: self._finish(names))
+        return names
 
     # ---- the steps ----
 
@@ -214,6 +220,7 @@ class Trainer:
             for loaded in loading:
                 self._report_unreadable(loaded)
                 self._report_remark(loaded)
+                state.taught += sum(sample.teaches for sample in loaded)
                 lr = plan.lr * poly(state.step, self.steps, power=plan.power, warmup=plan.warmup)
                 state.add(*self.step(network, loaded, lr))
                 state.step += 1
@@ -266,6 +273,7 @@ class Trainer:
         ended = min(self.state.step * self.step_size // self.samples.epoch, self.plan.epochs)
         if ended <= self.state.validated:
             return False
+        self._check_taught()
         scores = {"loss": self.state.last_loss}
         if self.validate is not None:
             self.network.eval()
@@ -280,6 +288,21 @@ class Trainer:
         console.note(self.tool, f"epoch {ended}/{self.plan.epochs}: {shown}")
         self.state.validated = ended
         return True
+
+    def _check_taught(self) -> None:
+        """Raise WsssError if there was nothing to learn from so far."""
+        seen = self.state.step * self.step_size
+        if any(self.group.gather(self.state.taught)) or (
+            seen < _FEW and self.state.step < self.steps  # a few random crops may all be empty
+        ):
+            return
+        reason = (
+            "no record could be read"
+            if len(self.state.unreadable) >= len(self.samples)
+            else "no sample has a known label or a pixel that is not 255"
+        )
+        self.group.on_main(lambda: self.state_path.unlink(missing_ok=True))
+        raise WsssError(f"there is nothing to learn from: {reason}; no checkpoint was written")
 
     def _log(self, log: MetricsLog, **measured: float) -> None:
         epoch = self.state.step * self.step_size / self.samples.epoch
@@ -329,13 +352,13 @@ class Trainer:
 
     # ---- files ----
 
-    def _finished(self) -> bool:
-        """Whether this run has written its checkpoint already."""
+    def _finished(self) -> list[str] | None:
+        """If this run has written its checkpoint already, the records that it left out."""
         if not self.out.exists() or self.state_path.exists():
-            return False
-        earlier = files.load_checkpoint(self.out).config.get("training", {})
-        resume.check_same(earlier, self.run_identity, str(self.out))
-        return True
+            return None
+        config = files.load_checkpoint(self.out).config
+        resume.check_same(config.get("training", {}), self.run_identity, str(self.out))
+        return list(config.get("left_out", []))
 
     def _outdated(self) -> bool:
         """Whether there is something to resume, but of another run; a state is then removed."""
@@ -384,11 +407,17 @@ class Trainer:
             )
         interrupt.leave()
 
-    def _finish(self) -> None:
-        """Write the plot and the checkpoint, then remove the state to resume from."""
-        plot_metrics(self.log_path, self.out.with_name(self.out.stem + ".png"))
+    def _finish(self, left_out: list[str]) -> None:
+        """Write the checkpoint, remove the state to resume from, then write the plot."""
         config = {**self.checkpoint["config"], "training": self.run_identity}
+        if left_out:
+            config["left_out"] = left_out
         files.save_checkpoint(
             self.out, **{**self.checkpoint, "config": config}, state_dict=self.network.state_dict()
         )
         self.state_path.unlink(missing_ok=True)
+        plot = self.out.with_name(self.out.stem + ".png")
+        try:
+            plot_metrics(self.log_path, plot)
+        except (WsssError, OSError, ValueError) as error:
+            console.warn(self.tool, f"no plot {plot}: {describe(error)}; {self.out} is complete")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsss_cli import console, inputs, records
+from wsss_cli import console, files, inputs, records
 from wsss_cli.classes import IGNORE
 from wsss_cli.datasets import strong
 from wsss_cli.datasets.augment import Jitter
@@ -226,6 +226,9 @@ class Session:
         plan = {key: value for key, value in asdict(options).items() if key in _PLAN}
         if options.freeze_bn is None:
             plan["freeze_bn"] = weights != "none"
+        folder = Path(options.out).parent
+        for leftover in self.group.on_main(lambda: files.remove_leftovers(folder)):
+            console.detail(self.tool, f"removed {leftover}, left by a killed process")
         trainer = Trainer(
             self.tool,
             network=network,

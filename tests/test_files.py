@@ -6,7 +6,9 @@ import ast
 import fcntl
 import os
 import pickle
+import struct
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from PIL import Image
 
 from tests.conftest import Evil
 from wsss_cli import files
+from wsss_cli.classes import palette
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 
 META = {"tool": "t", "version": "1", "params": {"a": [1, 2.5]}}
@@ -301,6 +304,215 @@ def test_label_maps_in_colour_or_of_another_size_are_refused(tmp_path: Path) -> 
     files.write_label_map(tmp_path / "a.png", noise(5, 7))
     with pytest.raises(WsssError, match="label map is 7x5, its image 5x7"):
         files.read_label_map(tmp_path / "a.png", (7, 5))
+
+
+def paletted(path: Path, labels: Any, colours: Any) -> Path:
+    """A palette PNG that is none of wsss's."""
+    image = Image.fromarray(np.asarray(labels, np.uint8))
+    image.putpalette(np.asarray(colours, np.uint8).tobytes())
+    image.save(path)
+    return path
+
+
+VOC_COLOURS = palette()
+BINARY = [[0, 255, 255], [0, 0, 255]]
+
+
+@pytest.mark.parametrize("labels", [BINARY, [[255, 255]]])
+@pytest.mark.parametrize("colours", [None, "white", "short", "inverse"])
+def test_a_mask_of_0_and_255_is_refused(labels: Any, colours: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    entries = VOC_COLOURS.copy()
+    entries[255] = 255
+    chosen = {"white": entries, "short": entries[:200], "inverse": 255 - entries}
+    if colours:
+        paletted(path, labels, chosen[colours])
+    else:
+        Image.fromarray(np.array(labels, np.uint8)).save(path)
+    with pytest.raises(WsssError) as caught:
+        files.read_label_map(path)
+    assert str(caught.value) == (
+        f"{path}: a binary mask: 0 and 255 only, and 255 means 'ignore'; "
+        "write the class number instead of 255"
+    )
+
+
+def test_what_is_ignored_is_no_binary_mask(tmp_path: Path) -> None:
+    """Where the palette has VOC's cream for 255, wsss wrote the file, or a class is in it."""
+    binary = np.array(BINARY, np.uint8)
+    read = files.read_label_map(paletted(tmp_path / "a.png", binary, VOC_COLOURS))
+    assert np.array_equal(read, binary)
+    files.write_image(tmp_path / "b.png", binary, META)
+    assert np.array_equal(files.read_label_map(tmp_path / "b.png"), binary)
+    for number in (1, 254):
+        labels = np.append(binary, [[0, number, 0]], 0).astype(np.uint8)
+        Image.fromarray(labels).save(tmp_path / "c.png")
+        assert np.array_equal(files.read_label_map(tmp_path / "c.png"), labels)
+
+
+def test_numbers_that_an_editor_gave_to_the_colours_are_refused(tmp_path: Path) -> None:
+    """By what Pillow, and so most editors, make of a coloured map."""
+    labels = np.array([[0, 0, 15, 15], [0, 7, 15, 255]], np.uint8)
+    files.write_label_map(tmp_path / "own.png", labels)
+    with Image.open(tmp_path / "own.png") as own:
+        own.convert("RGB").quantize(256).save(tmp_path / "a.png")
+    with pytest.raises(WsssError, match=r"a\.png: number \d+ has the colour of VOC's number \d+: "):
+        files.read_label_map(tmp_path / "a.png")
+
+
+GREYS = np.repeat(np.arange(256)[:, None], 3, 1)
+CITYSCAPES = [[128, 64, 128], [244, 35, 232], [70, 70, 70], [102, 102, 156], [190, 153, 153]]
+WINDOWS = [
+    *([0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128]),
+    *([0, 128, 128], [192, 192, 192], [128, 128, 128], [255, 0, 0], [0, 255, 0]),
+]
+
+
+@pytest.mark.parametrize(
+    ("colours", "labels"),
+    [
+        (GREYS, [0, 7, 64, 128, 192]),  # 64, 128 and 192 are greys of VOC too
+        (GREYS[::-1], [0, 127, 191]),
+        ([[0, 0, 0], [127, 127, 127], [255, 255, 255]], [0, 1, 2]),
+        (CITYSCAPES, [0, 1, 2, 3, 4]),
+        (CITYSCAPES, [0]),  # road, the colour of VOC's number 21
+        (WINDOWS, [0, 7, 8]),  # silver and grey
+        (WINDOWS, range(11)),
+        (VOC_COLOURS, [0, 1, 255]),
+        (VOC_COLOURS[:21], [0, 1, 20]),  # short
+        (VOC_COLOURS[:17], [0, 1, 20]),  # a number without a colour
+        (255 - VOC_COLOURS, [0, 1, 2]),
+    ],
+)
+def test_palettes_of_others_are_numbers(colours: Any, labels: Any, tmp_path: Path) -> None:
+    path = paletted(tmp_path / "a.png", [list(labels)], colours)
+    assert files.read_label_map(path).tolist() == [list(labels)]
+
+
+@pytest.mark.parametrize(
+    ("colours", "labels"),
+    [
+        ([VOC_COLOURS[15], [0, 0, 0]], [0, 1]),  # background is not 0
+        ([[0, 0, 0], VOC_COLOURS[7]], [0, 1]),  # grey, but no other
+        ([[0, 0, 0], VOC_COLOURS[15], [255, 255, 255]], [0, 1]),  # an entry that is not used
+        ([[0, 0, 0], VOC_COLOURS[1], VOC_COLOURS[255], [9, 9, 9]], [0, 1, 2]),  # one is right
+        ([[0, 0, 0], VOC_COLOURS[15], VOC_COLOURS[255], [66, 64, 64]], [0, 1, 2, 3]),  # a blend
+        (VOC_COLOURS[::-1], [0, 1]),
+    ],
+)
+def test_colours_of_voc_at_other_numbers_are_refused(
+    colours: Any, labels: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(WsssError, match="an editor gave new numbers to the colours"):
+        files.read_label_map(paletted(tmp_path / "a.png", [labels], colours))
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "kind"),
+    [
+        ("L", "jpg", "JPEG"),
+        ("RGB", "jpg", "JPEG"),
+        ("L", "jp2", "JPEG2000"),
+        ("RGB", "webp", "WEBP"),
+    ],
+)
+def test_label_maps_with_losses_are_refused(
+    mode: str, suffix: str, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.ones((9, 9), np.uint8)).convert(mode).save(path)
+    with pytest.raises(WsssError, match=f"cannot be {kind}, which changes .* save it as PNG"):
+        files.read_label_map(path)
+
+
+def png(path: Path, rows: list[bytes], width: int, bits: int) -> Path:
+    """A grey PNG of so many bits a pixel; each row as it is packed."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, len(rows), bits, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))),
+        (b"IEND", b""),
+    ]
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+            for name, body in chunks
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bits", "row", "numbers"),
+    [
+        (4, b"\x01\x2f", [0, 1, 2, 15]),
+        (4, b"\x00\xff", [0, 0, 15, 15]),
+        (2, b"\x1b", [0, 1, 2, 3]),
+        (1, b"\x50", [0, 1, 0, 1]),
+        (8, b"\x00\x01\x02\xff", [0, 1, 2, 255]),
+        (16, b"\x00\x00\x00\x01\x00\x02\x00\xff", [0, 1, 2, 255]),
+    ],
+)
+def test_numbers_of_any_depth_are_read_as_stored(
+    bits: int, row: bytes, numbers: list[int], tmp_path: Path
+) -> None:
+    path = png(tmp_path / "a.png", [row, row], 4, bits)
+    read = files.read_label_map(path, (2, 4))
+    assert read.tolist() == [numbers, numbers]
+    assert read.dtype == np.uint8
+
+
+def test_a_label_map_of_one_bit_in_a_palette_is_read(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / "a.png", bits=1)
+    assert files.read_label_map(tmp_path / "a.png").tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (np.array([[0, 26001]], np.uint16), "this one numbers from 0 to 26001 in 16 bits"),
+        (np.array([[-1, 3]], np.int32), "this one numbers from -1 to 3 in 32 bits"),
+        (np.array([[0, 65535]], np.uint16), "a binary mask: 0 and 65535 only"),
+        (np.array([[0, 255]], np.uint16), "a binary mask: 0 and 255 only"),
+        (np.array([[0, 1]], np.float32), "this is F; save whole numbers in 8 bits"),
+    ],
+)
+def test_label_maps_of_more_bits_say_what_is_wrong(
+    values: Any, problem: str, tmp_path: Path
+) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(WsssError, match=problem) as caught:
+        files.read_label_map(tmp_path / "a.tif")
+    assert "colour" not in str(caught.value)
+
+
+def test_a_label_map_that_lies_on_its_side_is_recognised(tmp_path: Path) -> None:
+    files.write_label_map(tmp_path / "a.png", noise(5, 7))
+    with pytest.raises(WsssError, match="is 7x5, its image 5x7; turn it as the photograph is"):
+        files.read_label_map(tmp_path / "a.png", (7, 5))
+
+
+def test_a_label_map_of_another_size_is_not_even_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    files.write_label_map(path, noise(50, 70))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(WsssError, match=r"is 70x50, its image 50x60$"):
+        files.read_label_map(path, (60, 50))
+    with pytest.raises(WsssError, match="truncated file"):
+        files.read_label_map(path, (50, 70))
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_label_map_is_turned_as_viewers_turn_it(orientation: int, tmp_path: Path) -> None:
+    labels = noise(5, 7)
+    image = Image.fromarray(labels)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif)
+    turned = np.rot90(labels, 2 if orientation == 3 else -1)
+    assert np.array_equal(files.read_label_map(tmp_path / "a.png", turned.shape), turned)
 
 
 # ---- activation maps ----

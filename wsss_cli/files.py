@@ -14,6 +14,7 @@ import json
 import os
 import pickle
 import re
+import stat
 import struct
 import threading
 import time
@@ -44,6 +45,11 @@ _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
 _TEMPORARY = ".wsss-"
 _LEFTOVER = re.compile(r"\.wsss-[0-9a-f]+(-[0-9]+)?\.tmp")  # of early versions too
 _MINUTE, _DAY = 60.0, 86400.0  # seconds
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")  # formats
+_GREY_BITS = re.compile("L;([24])")  # Pillow's names for grey pictures of 2 and 4 bits a pixel
+_BINARY = (
+    "a binary mask: 0 and {0} only, and 255 means 'ignore'; write the class number instead of {0}"
+)
 _CHECKPOINT_FORMAT = "wsss-checkpoint-1"
 # numpy parses headers as Python, and Python 3.11 fails when two threads do so at once (gh-106905).
 _PARSING = threading.Lock()
@@ -211,26 +217,58 @@ def made_by(path: str | Path) -> str | None:
 # ---- pictures ------------------------------------------------------------------------------------
 
 
-def _open_image(path: str | Path, what: str) -> Image.Image:
-    """The decoded picture, or a WsssError that names it."""
+@contextmanager
+def _reading(path: str | Path, what: str) -> Iterator[None]:
+    """Turns whatever the libraries raise while a file is read into one WsssError that names it.
+
+    A pipe or a device is refused instead of waited for. An error of ours passes as it is.
+    """
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except Image.DecompressionBombError as error:
-        raise WsssError(f"cannot read {what}: {path}: too large; make it smaller first") from error
-    except FileNotFoundError as error:
-        raise WsssError(f"cannot read {what}: {path}: no such file") from error
-    except UnidentifiedImageError as error:
-        empty = Path(path).stat().st_size == 0
-        why = "empty file" if empty else "not a picture in a known format"
-        raise WsssError(f"cannot read {what}: {path}: {why}") from error
-    except _CANNOT_READ as error:
-        why = describe(error)
-        if "truncated" in why or "broken data stream" in why:
-            why = "truncated file"
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("not a regular file, but a folder, a pipe or a device")
+        yield
+    except WsssError:
+        raise
+    except Exception as error:  # damage shows anywhere in the libraries
+        why = _reason(error, path)
         prefix = "" if str(path) in why else f"{path}: "
         raise WsssError(f"cannot read {what}: {prefix}{why}") from error
+
+
+def _reason(error: Exception, path: str | Path) -> str:
+    """Why a file cannot be read, in words."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture in a known format" if os.stat(path).st_size else "empty file"
+    if isinstance(error, MemoryError | Image.DecompressionBombError):
+        return "too large; make it smaller first"
+    why = describe(error)
+    return "truncated file" if "truncated" in why or "broken data stream" in why else why
+
+
+@contextmanager
+def _opened(path: str | Path, what: str) -> Iterator[Image.Image]:
+    """A picture whose header is read and checked, not yet decoded.
+
+    Raises:
+        WsssError: also what fails in the block.
+    """
+    with _reading(path, what), Image.open(path) as image:
+        yield image
+
+
+def _shown_size(image: Image.Image) -> tuple[int, int]:
+    """(H, W) as viewers show a picture, by its EXIF orientation."""
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return image.size if turned else (image.height, image.width)
+
+
+def _open_image(path: str | Path, what: str) -> Image.Image:
+    """The decoded picture, or a WsssError that names it."""
+    with _opened(path, what) as image:
+        image.load()
+        return image
 
 
 def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
@@ -253,15 +291,12 @@ def open_rgb(path: str | Path, *, at_least: int | None = None) -> Image.Image:
         at_least: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its
             long side stays at least this many pixels; much faster where it is shrunk anyway.
     """
-    try:
-        with Image.open(path) as image:
-            if at_least is not None:
-                scale = at_least / max(image.size)
-                image.draft("RGB", (int(image.width * scale) + 1, int(image.height * scale) + 1))
-            image.load()
-            return _to_rgb(image)
-    except (*_CANNOT_READ, Image.DecompressionBombError):
-        return _to_rgb(_open_image(path, "image"))  # decodes again, for the error message
+    with _opened(path, "image") as image:
+        if at_least is not None:
+            scale = at_least / max(image.size)
+            image.draft("RGB", (int(image.width * scale) + 1, int(image.height * scale) + 1))
+        image.load()
+        return _to_rgb(image)
 
 
 def read_bounded(path: str | Path, max_side: int) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
@@ -295,13 +330,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """(H, W) of a photograph as :func:`read_image` gives it, without decoding it."""
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return image.size if turned else (image.height, image.width)
-    except (*_CANNOT_READ, Image.DecompressionBombError):
-        opened = _open_image(path, "image")
-        return opened.height, opened.width
+    with _opened(path, "image") as image:
+        return _shown_size(image)
 
 
 def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
@@ -399,25 +429,154 @@ def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt
     """A label map, uint8 of shape (H, W): 0 background, class numbers from 1, 255 ignore.
 
     Args:
-        path: an 8-bit palette or grey PNG.
+        path: a palette or grey PNG of up to 8 bits, read as the numbers that are stored; with 16
+            bits if none is above 255.
         size: (H, W) that it must have, if given.
 
     Raises:
-        WsssError: unreadable, coloured instead of numbered, or of another size.
+        WsssError: unreadable, coloured instead of numbered, of another size, saved with losses; a
+            mask of 0 and 255 alone, where 255 means the object; or numbered anew by an editor, so
+            that colours of VOC stand at other numbers. A file that wsss wrote is none of these.
     """
-    image = _open_image(path, "label map")
-    if image.mode not in ("P", "L"):
+    with _opened(path, "label map") as image:
+        _check_form(image, path)
+        if size is not None:
+            _check_size(image, size, path)
+        bits = _GREY_BITS.match(_raw_mode(image))
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        if size is not None:
+            _check_size(image, size, path, turned=False)
+        if image.mode not in ("P", "L"):
+            return _whole_numbers(image, path)
+        if bits:  # Pillow stretches them to 255
+            return np.array(image) // np.uint8(255 // (2 ** int(bits[1]) - 1))
+        labels = np.array(image)
+        if _PNG_KEY not in image.info:
+            colours = image.getpalette() if image.mode == "P" else []
+            _check_numbers(labels, np.array(colours, np.uint8).reshape(-1, 3), path)
+        return labels
+
+
+def _check_size(
+    image: Image.Image, size: tuple[int, int], path: str | Path, *, turned: bool = True
+) -> None:
+    """Raise WsssError unless a label map is of ``size`` (H, W).
+
+    Args:
+        image: the label map.
+        size: that of its image.
+        path: its file.
+        turned: also let a map pass that lies on its side, whose orientation is not known before it
+            is decoded.
+    """
+    own, wanted = (image.height, image.width), tuple(size)
+    on_its_side = own == wanted[::-1]
+    if own == wanted or (turned and on_its_side):
+        return
+    note = "; turn it as the photograph is turned" if on_its_side else ""
+    raise WsssError(f"{path}: label map is {own[1]}x{own[0]}, its image {size[1]}x{size[0]}{note}")
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Pillow's name for the form of the pixels in the file; before they are decoded."""
+    arguments = image.tile[0].args if image.tile else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _check_form(image: Image.Image, path: str | Path) -> None:
+    """Raise WsssError if by its header a picture can be no label map."""
+    packing = str(image.info.get("compression", ""))
+    if image.format in _LOSSY or packing in ("jpeg", "webp"):
         raise WsssError(
-            f"{path}: a label map holds class numbers in an 8-bit palette or grey PNG, "
-            f"this is {image.mode}; convert its colours to numbers first"
+            f"{path}: a label map cannot be {image.format}, which changes the numbers; "
+            "make it again and save it as PNG"
         )
-    labels = np.array(image)
-    if size is not None and labels.shape != tuple(size):
+    if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
+        return
+    remedy = {
+        "F": "save whole numbers in 8 bits",
+        "LA": "save it without transparency",
+        "PA": "save it without transparency",
+    }.get(image.mode, "convert its colours to numbers first")
+    raise WsssError(
+        f"{path}: a label map holds class numbers in an 8-bit palette or grey PNG, "
+        f"this is {image.mode}; {remedy}"
+    )
+
+
+def _whole_numbers(image: Image.Image, path: str | Path) -> npt.NDArray[np.uint8]:
+    """The numbers of a label map of 1, 16 or 32 bits a pixel."""
+    numbers = np.asarray(image)
+    if image.mode == "1":
+        return numbers.astype(np.uint8)
+    low, high = int(numbers.min()), int(numbers.max())
+    if high == 65535 and np.isin(numbers, (0, high)).all():
+        raise WsssError(f"{path}: {_BINARY.format(high)}")
+    if low < 0 or high > 255:
         raise WsssError(
-            f"{path}: label map is {labels.shape[1]}x{labels.shape[0]}, "
-            f"its image {size[1]}x{size[0]}"
+            f"{path}: a label map holds class numbers from 0 to 255, "
+            f"this one numbers from {low} to {high} in {8 * numbers.itemsize} bits"
         )
+    labels: npt.NDArray[np.uint8] = numbers.astype(np.uint8)
+    _check_binary(labels, path)
     return labels
+
+
+def _check_numbers(
+    labels: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8], path: str | Path
+) -> None:
+    """Raise WsssError if the numbers of an 8-bit label map are none of wsss's.
+
+    Args:
+        labels: the numbers.
+        colours: its palette, uint8 (N, 3); empty if it is grey.
+        path: its file.
+    """
+    voc = palette()
+    if not np.array_equal(colours[IGNORE:], voc[IGNORE:]):
+        _check_binary(labels, path)
+    if len(colours) and not np.array_equal(colours, voc[: len(colours)]):
+        _check_palette(colours, np.bincount(labels.ravel(), minlength=256) > 0, path)
+
+
+def _check_binary(labels: npt.NDArray[np.uint8], path: str | Path) -> None:
+    """Raise WsssError if there is 255 in a label map, and beside it at most 0."""
+    if labels.max() == IGNORE and not (labels - np.uint8(1) < IGNORE - 1).any():  # 0 becomes 255
+        raise WsssError(f"{path}: {_BINARY.format(IGNORE)}")
+
+
+def _check_palette(
+    colours: npt.NDArray[np.uint8], used: npt.NDArray[np.bool_], path: str | Path
+) -> None:
+    """Raise WsssError if colours of VOC stand at other numbers than VOC's.
+
+    So it is after an editor has saved a map with a palette of its own, in which every colour got a
+    new number. In a palette that somebody chose some colours may be VOC's by chance: greys, or the
+    road of Cityscapes. They betray an editor only where there is no other colour at all, or where
+    colours of VOC's 20 classes are half of those used.
+
+    Args:
+        colours: uint8 (N, 3), the palette; numbers beyond it have no colour.
+        used: bool (256,), the numbers that are in the map.
+        path: its file.
+    """
+    place = {tuple(colour): number for number, colour in enumerate(palette().tolist())}
+    numbers = [place.get(tuple(colour)) for colour in colours.tolist()]
+    coloured = [number for number in np.flatnonzero(used[: len(colours)]) if colours[number].any()]
+    wrong = [number for number in coloured if numbers[number] not in (None, number)]
+    telling = [
+        number
+        for number in wrong
+        if numbers[number] in (*range(1, 21), IGNORE) and np.ptp(colours[number])
+    ]
+    if wrong and (None not in numbers or 2 * len(telling) >= len(coloured)):
+        first = telling[0] if telling else wrong[0]
+        raise WsssError(
+            f"{path}: number {first} has the colour of VOC's number {numbers[first]}: an editor "
+            "gave new numbers to the colours; keep the palette when saving, or save the numbers "
+            "as a grey PNG if they are right"
+        )
 
 
 def write_label_map(

@@ -480,7 +480,8 @@ def _check_size(
 
 def _raw_mode(image: Image.Image) -> str:
     """Pillow's name for the form of the pixels in the file; before they are decoded."""
-    arguments = image.tile[0].args if image.tile else ""
+    tiles = getattr(image, "tile", ())
+    arguments = tiles[0].args if tiles else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 

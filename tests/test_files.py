@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import fcntl
+import io
+import json
 import os
 import pickle
 import struct
 import time
+import tracemalloc
+import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tests.conftest import Evil
 from wsss_cli import files
@@ -27,6 +33,23 @@ META = {"tool": "t", "version": "1", "params": {"a": [1, 2.5]}}
 
 def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def png(path: Path, rows: list[bytes], width: int, bits: int, kind: int = 0) -> Path:
+    """A PNG of so many bits a value, and a kind of colours (0 is grey); each row as packed."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, len(rows), bits, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))),
+        (b"IEND", b""),
+    ]
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+            for name, body in chunks
+        )
+    )
+    return path
 
 
 # ---- writing ----
@@ -180,6 +203,189 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     assert files.read_grey(tmp_path / "a.png")[0, 3] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (np.array([[0, 0.5, 1]], np.float32), [0, 128, 255]),
+        (np.array([[0, 1, 99.6, 255]], np.float32), [0, 1, 100, 255]),
+        (np.array([[0, 100, 255]], np.int32), [0, 100, 255]),
+        (np.array([[0, 257, 25700, 65535]], np.int32), [0, 1, 100, 255]),
+        (np.array([[0, 0]], np.uint16), [0, 0]),
+        (np.array([[0, 257, 16384]], np.uint16), [0, 1, 63]),
+    ],
+)
+def test_photographs_of_more_bits_are_read_by_their_range(
+    values: Any, wanted: list[int], tmp_path: Path
+) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    read = files.read_image(tmp_path / "a.tif")
+    assert read.tolist() == [[[value] * 3 for value in wanted]]
+
+
+@pytest.mark.parametrize("tag", [281, 341])
+def test_a_tiff_may_state_what_is_white(tag: int, tmp_path: Path) -> None:
+    deep = Image.fromarray(np.array([[0, 2048, 4095]], np.uint16))
+    deep.save(tmp_path / "a.tif", tiffinfo={tag: 4095})
+    assert files.read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 127, 255]
+    read = files.read_grey(tmp_path / "a.tif")
+    np.testing.assert_allclose(read, [[0, 2048 / 4095, 1]], atol=1e-6)
+    deep.save(tmp_path / "a.tif", tiffinfo={tag: 4000})
+    with pytest.raises(WsssError, match="uses 12 of its 16 bits"):
+        files.read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (np.array([[0, np.nan]], np.float32), "holds NaN or infinite values"),
+        (np.array([[0, np.inf]], np.float32), "holds NaN or infinite values"),
+        (np.array([[0, 300.5]], np.float32), "holds values from 0 to 300.5, not 0 to 1 or 0 to"),
+        (np.array([[-0.5, 1]], np.float32), "holds values from -0.5 to 1, not 0 to 1 or 0 to 255"),
+        (np.array([[0, 70000]], np.int32), "holds values from 0 to 70000, not 0 to 255 or 0 to"),
+        (np.array([[-1, 5]], np.int32), "holds values from -1 to 5, not 0 to 255 or 0 to 65535"),
+        (np.array([[0, 4095]], np.uint16), "uses 12 of its 16 bits, so that it would be dark; "),
+        (np.array([[0, 16383]], np.uint16), "uses 14 of its 16 bits"),
+        (np.array([[0, 255]], np.uint16), "uses 8 of its 16 bits"),
+    ],
+)
+def test_photographs_out_of_all_ranges_are_refused(
+    values: Any, problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(values).save(path)
+    with pytest.raises(WsssError) as caught:
+        files.read_image(path)
+    assert str(caught.value).startswith(f"cannot read image: {path}: {problem}")
+
+
+@pytest.mark.parametrize(("kind", "bands"), [(2, 3), (6, 4), (4, 2)])
+def test_colours_of_16_bits_that_use_12_are_refused(kind: int, bands: int, tmp_path: Path) -> None:
+    for high, dark in ((4095, True), (40000, False)):
+        pixel = struct.pack(f">{bands}H", *[high] * (bands - 1), 65535)
+        if kind == 2:
+            pixel = struct.pack(">3H", 0, 1, high)
+        path = png(tmp_path / "a.png", [pixel * 2], 2, 16, kind)
+        if dark:
+            with pytest.raises(WsssError, match="of its 16 bits, so that it would be dark"):
+                files.read_image(path)
+        else:
+            assert files.read_image(path).max() == 156
+
+
+def tiff(path: Path, pixels: Any) -> Path:
+    """A TIFF of any number of bands, uint8 (H, W, bands); Pillow writes no more than four."""
+    height, width, bands = pixels.shape
+    first = 8 + 2 + 12 * 10 + 4
+    extra = bands - 3
+    entries = [
+        *((256, 4, 1, width), (257, 4, 1, height), (258, 3, bands, first), (259, 3, 1, 1)),
+        *((262, 3, 1, 2), (273, 4, 1, first + 2 * bands + 2 * extra), (277, 3, 1, bands)),
+        *(
+            (278, 4, 1, height),
+            (279, 4, 1, pixels.size),
+            (338, 3, extra, first + 2 * bands if extra > 2 else 0),
+        ),
+    ]
+    directory = b"".join(
+        struct.pack("<HHI", tag, kind, count)
+        + (struct.pack("<HH", value, 0) if kind == 3 and count == 1 else struct.pack("<I", value))
+        for tag, kind, count, value in entries
+    )
+    path.write_bytes(
+        b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
+        + struct.pack(f"<{bands}H", *[8] * bands) + bytes(2 * extra) + pixels.tobytes()
+    )  # fmt: skip
+    return path
+
+
+def test_bands_that_would_be_dropped_are_told(tmp_path: Path) -> None:
+    for bands in (5, 6):
+        path = tiff(tmp_path / "a.tif", noise(4, 6, bands))
+        with Image.open(path) as image:
+            assert image.mode == "RGB"  # all that Pillow says
+        with pytest.raises(WsssError, match=f"has {bands} bands; save the red, green and blue"):
+            files.read_image(path)
+
+
+MOVING = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif", "png", "webp"])
+def test_files_of_several_pictures_are_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    MOVING[0].save(path, save_all=True, append_images=MOVING[1:])
+    for read in (files.read_image, files.image_size, files.read_grey, files.read_label_map):
+        with pytest.raises(WsssError, match="holds several pictures; save the one that is meant"):
+            read(path)
+    MOVING[0].save(path)
+    assert files.read_image(path).shape == (6, 8, 3)
+
+
+def test_photographs_of_phones_are_the_first_picture(tmp_path: Path) -> None:
+    MOVING[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=MOVING[1:])
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "MPO"
+    assert files.read_image(tmp_path / "a.jpg")[3, 3].tolist() == [254, 0, 0]
+
+
+def test_smaller_copies_in_a_tiff_are_no_pictures_of_their_own(tmp_path: Path) -> None:
+    small = MOVING[1].resize((4, 3))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    MOVING[0].save(tmp_path / "a.tif", save_all=True, append_images=[small])
+    with Image.open(tmp_path / "a.tif") as image:
+        assert getattr(image, "n_frames", 1) == 2
+    assert files.read_image(tmp_path / "a.tif").tolist() == [[[255, 0, 0]] * 8] * 6
+
+
+def test_a_picture_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below Pillow's own."""
+    path = png(tmp_path / "a.png", [bytes(13_000 // 8)], 13_000, 1)
+    path.write_bytes(path.read_bytes().replace(struct.pack(">I", 1), struct.pack(">I", 13_000), 1))
+    header = path.read_bytes()[12:29]
+    path.write_bytes(
+        path.read_bytes()[:29] + struct.pack(">I", zlib.crc32(header)) + path.read_bytes()[33:]
+    )
+    for read in (files.read_image, files.image_size, files.read_grey, files.read_label_map):
+        with pytest.raises(WsssError, match=r"a\.png: too large; make it smaller first"):
+            read(path)
+
+
+def test_texts_that_unpack_to_too_much_are_refused(tmp_path: Path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("wsss", "0" * 5_000_000, zip=True)
+    Image.new("L", (4, 4)).save(tmp_path / "a.png", pnginfo=info)
+    for read in (files.read_image, files.image_size, files.read_grey, files.read_label_map):
+        with pytest.raises(WsssError, match=r"a\.png: its texts are too large; save the picture"):
+            read(tmp_path / "a.png")
+    assert files.read_meta(tmp_path / "a.png") is None
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "a.png"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    for read in (files.read_image, files.image_size, files.read_grey, files.read_label_map):
+        with pytest.raises(WsssError, match=f"{path}: not a regular file, but a folder, a pipe"):
+            read(path)
+    assert files.read_meta(path) is None
+    assert files.made_by(path) is None
+
+
+def test_a_file_that_takes_all_memory_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(image: object) -> None:
+        raise MemoryError
+
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", full)
+    with pytest.raises(WsssError, match=r"a\.png: too large; make it smaller first"):
+        files.read_image(tmp_path / "a.png")
+
+
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     upright = Image.fromarray(noise(10, 20, 3))
     exif = Image.Exif()
@@ -269,6 +475,67 @@ def test_a_grey_map_with_one_coloured_pixel_is_refused(tmp_path: Path) -> None:
     files.write_image(tmp_path / "a.png", pixels)
     with pytest.raises(WsssError, match="convert it first"):
         files.read_grey(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "LA", "I;16", "I", "F"])
+def test_a_saliency_map_of_0_and_1_is_not_black(mode: str, tmp_path: Path) -> None:
+    mask = np.array([[0, 1], [1, 0]], np.uint8)
+    kinds = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+    path = tmp_path / ("a.tif" if mode in kinds else "a.png")
+    if mode in kinds:
+        Image.fromarray(mask.astype(kinds[mode])).save(path)
+    else:
+        Image.fromarray(mask).convert(mode).save(path)
+    assert np.array_equal(files.read_grey(path), mask)
+
+
+def test_a_saliency_map_of_fractions_is_read(tmp_path: Path) -> None:
+    shares = np.array([[0, 0.25, 0.5]], np.float32)
+    for factor in (1, 255):
+        Image.fromarray(shares * factor).save(tmp_path / "a.tif")
+        np.testing.assert_allclose(files.read_grey(tmp_path / "a.tif"), shares)
+    Image.fromarray(np.array([[0, 1, 2]], np.uint8)).save(tmp_path / "b.png")
+    np.testing.assert_allclose(files.read_grey(tmp_path / "b.png"), [[0, 1 / 255, 2 / 255]])
+
+
+def test_a_saliency_map_of_few_bits(tmp_path: Path) -> None:
+    path = png(tmp_path / "a.png", [b"\x1f"], 2, 4)
+    np.testing.assert_allclose(files.read_grey(path), [[1 / 15, 1]])
+    assert files.read_grey(png(path, [b"\x01"], 2, 4)).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (np.array([[0, np.nan]], np.float32), "holds NaN"),
+        (np.array([[0, 256.0]], np.float32), "holds values from 0 to 256"),
+        (np.array([[0, 255]], np.uint16), "uses 8 of its 16 bits"),
+    ],
+)
+def test_saliency_maps_out_of_all_ranges_are_refused(
+    values: Any, problem: str, tmp_path: Path
+) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(WsssError, match=rf"cannot read grey map: .*a\.tif: {problem}"):
+        files.read_grey(tmp_path / "a.tif")
+
+
+def test_a_saliency_map_that_lies_on_its_side_is_not_squeezed(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(noise(6, 8)).save(path)
+    with pytest.raises(WsssError, match="8x6, but its image 6x8: it lies on its side; turn it as"):
+        files.read_grey(path, (8, 6))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(6, 8)).save(path, exif=exif)
+    assert np.array_equal(files.read_grey(path, (8, 6)) * 255, np.rot90(noise(6, 8), -1))
+    assert files.size_note(path, (8, 6)) == ""
+
+
+def test_a_saliency_map_much_larger_than_its_image_is_refused(tmp_path: Path) -> None:
+    Image.new("1", (5000, 5000)).save(tmp_path / "a.png")
+    with pytest.raises(WsssError, match="5000x5000, much larger than its image 8x6"):
+        files.read_grey(tmp_path / "a.png", (6, 8))
 
 
 # ---- label maps ----
@@ -425,23 +692,6 @@ def test_label_maps_with_losses_are_refused(
         files.read_label_map(path)
 
 
-def png(path: Path, rows: list[bytes], width: int, bits: int) -> Path:
-    """A grey PNG of so many bits a pixel; each row as it is packed."""
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, len(rows), bits, 0, 0, 0, 0)),
-        (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))),
-        (b"IEND", b""),
-    ]
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + b"".join(
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-            for name, body in chunks
-        )
-    )
-    return path
-
-
 @pytest.mark.parametrize(
     ("bits", "row", "numbers"),
     [
@@ -569,6 +819,112 @@ def test_wrong_maps_are_refused(changes: dict[str, object], problem: str, tmp_pa
         files.read_maps(tmp_path / "a.npz")
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_maps_of_another_image_are_refused(tmp_path: Path) -> None:
+    write_some(tmp_path / "a.npz")
+    assert files.read_maps(tmp_path / "a.npz", (8, 8)).size == (8, 8)
+    with pytest.raises(WsssError, match="maps of an image of 8x8, but this one is 9x8"):
+        files.read_maps(tmp_path / "a.npz", (8, 9))
+
+
+def test_maps_are_read_in_any_order_packed_or_not(tmp_path: Path) -> None:
+    cam = np.random.default_rng(0).random((2, 3, 4)).astype(np.float16)
+    arrays = {"classes": np.array(["a", "b"]), "size": np.array([8, 8]), "meta": np.array("{}")}
+    np.savez_compressed(tmp_path / "a.npz", cam=np.asfortranarray(cam), **arrays)
+    read = files.read_maps(tmp_path / "a.npz").cam
+    assert np.array_equal(read, cam)
+    assert read.flags.writeable
+
+
+def claiming(path: Path, shape: tuple[int, ...], size: tuple[int, int], length: int) -> Path:
+    """An NPZ whose maps have ``shape`` by their header, but only ``length`` bytes."""
+    write_some(path, cam=None, classes=np.array(["a"] * shape[0]), size=np.array(size))
+    header = io.BytesIO()
+    kind = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, kind)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("cam.npy", header.getvalue() + bytes(length))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "length", "problem"),
+    [
+        ((2, 20_000, 50_000), (60_000, 60_000), 1 << 20, "truncated or not an NPZ"),
+        ((2, 1000, 1000), (8, 8), 4_000_000, "more than an image of (8, 8) can have"),
+        ((300, 8, 8), (8, 8), 300 * 128, "more than an image of (8, 8) can have"),
+        ((1, 8, 8), (60_000, 60_000), 128, "make the image smaller first"),
+    ],
+)
+def test_an_archive_that_claims_much_is_not_unpacked(
+    shape: tuple[int, ...],
+    size: tuple[int, int],
+    length: int,
+    problem: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = claiming(tmp_path / "a.npz", shape, size, length)
+    unpack = zipfile.ZipFile.read
+    unpacked = []
+
+    def read(archive: zipfile.ZipFile, entry: Any) -> bytes:
+        unpacked.append(entry.filename)
+        return unpack(archive, entry)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", read)
+    with pytest.raises(WsssError) as caught:
+        files.read_maps(path)
+    assert problem in str(caught.value)
+    assert "cam.npy" not in unpacked
+
+
+def test_a_provenance_that_claims_much_is_not_unpacked(tmp_path: Path) -> None:
+    write_some(tmp_path / "a.npz", meta=np.array("0" * 5_000_000))
+    tracemalloc.start()
+    try:
+        assert files.read_meta(tmp_path / "a.npz") is None
+        with pytest.raises(WsssError, match="truncated or not an NPZ"):
+            files.read_maps(tmp_path / "a.npz")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def flips(content: bytes, every: int) -> Iterator[bytes]:
+    """The content with one bit turned, at each ``every``-th place."""
+    for place in range(0, 8 * len(content), every):
+        broken = bytearray(content)
+        broken[place // 8] ^= 1 << place % 8
+        yield bytes(broken)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "png", "jpg", "tif"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_flipped_bit_is_one_error_of_ours(suffix: str, tmp_path: Path) -> None:
+    """Or none, where it is in a name or a pixel."""
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npz":
+        write_some(path, meta=np.array(json.dumps(META)))
+    elif suffix == "png":
+        files.write_label_map(path, noise(6, 8) // 9, META)
+    else:
+        Image.fromarray(noise(6, 8, 3)).save(path)
+    readers: list[Callable[..., Any]] = [files.read_maps]
+    if suffix != "npz":
+        readers = [files.read_image, files.image_size, files.read_grey, files.read_label_map]
+    content = path.read_bytes()
+    whole, passed = len(content) * 8 // 23 * len(readers), 0
+    for broken in flips(content, 23):
+        path.write_bytes(broken)
+        files.read_meta(path)
+        files.made_by(path)
+        for read in readers:
+            with contextlib.suppress(WsssError):
+                read(path)
+                passed += 1
+    assert 0 < passed < whole
 
 
 def test_truncated_missing_and_foreign_archives(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
@@ -25,15 +26,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.lib.format as npy
 import numpy.typing as npt
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from wsss_cli import __version__
 from wsss_cli.classes import IGNORE as IGNORE  # also as files.IGNORE
-from wsss_cli.classes import palette
+from wsss_cli.classes import MAX_CLASSES, palette
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 
 if TYPE_CHECKING:
@@ -45,12 +47,22 @@ _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
 _TEMPORARY = ".wsss-"
 _LEFTOVER = re.compile(r"\.wsss-[0-9a-f]+(-[0-9]+)?\.tmp")  # of early versions too
 _MINUTE, _DAY = 60.0, 86400.0  # seconds
+MAX_PIXELS = 1 << 27  # of a picture: 134 million; decoding takes up to 8 bytes each
+_SEVERAL = "holds several pictures; save the one that is meant as a file of its own"
+_SUBFILE, _LESSER = 254, 1 | 4  # TIFF tag: a smaller copy or a mask of the first page
+_MAX_PAGES = 100
+_WHITE = {"I;12": 4095, "I;16S": 32767, "I;16BS": 32767}  # by Pillow's names for pixels in TIFFs
+# Below these no value of 16 bits is believed: cameras put 10 to 14 bits in 16. A map may be dark.
+_DARK_PHOTOGRAPH, _DARK_MAP = 1 << 14, 1 << 12
+_STATED = (341, 281)  # TIFF tags: the largest value
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")  # formats
 _GREY_BITS = re.compile("L;([24])")  # Pillow's names for grey pictures of 2 and 4 bits a pixel
 _BINARY = (
     "a binary mask: 0 and {0} only, and 255 means 'ignore'; write the class number instead of {0}"
 )
 _CHECKPOINT_FORMAT = "wsss-checkpoint-1"
+_MOST_TEXT, _MOST_MAPS = 1 << 24, 1 << 30  # bytes of the arrays in an NPZ
+_NPY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # numpy parses headers as Python, and Python 3.11 fails when two threads do so at once (gh-106905).
 _PARSING = threading.Lock()
 _CANNOT_READ = (OSError, ValueError, SyntaxError, EOFError, zlib.error, zipfile.BadZipFile)
@@ -184,9 +196,10 @@ def read_meta(path: str | Path) -> Meta | None:
     if suffix not in (".npz", ".png"):
         return None
     try:
+        _check_regular(path)
         if suffix == ".npz":
-            with _PARSING, np.load(path, allow_pickle=False) as archive:
-                text = str(archive["meta"])
+            with zipfile.ZipFile(path) as archive:
+                text = str(_Array.of(archive, "meta").read())
         else:
             with Image.open(path) as image:
                 text = image.info[_PNG_KEY]
@@ -205,6 +218,7 @@ def made_by(path: str | Path) -> str | None:
     if (meta := read_meta(path)) is not None:
         return str(meta.get("tool", ""))
     try:
+        _check_regular(path)
         if Path(path).suffix.lower() == ".npz":
             with zipfile.ZipFile(path):
                 return ""
@@ -224,8 +238,7 @@ def _reading(path: str | Path, what: str) -> Iterator[None]:
     A pipe or a device is refused instead of waited for. An error of ours passes as it is.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ValueError("not a regular file, but a folder, a pipe or a device")
+        _check_regular(path)
         yield
     except WsssError:
         raise
@@ -233,6 +246,12 @@ def _reading(path: str | Path, what: str) -> Iterator[None]:
         why = _reason(error, path)
         prefix = "" if str(path) in why else f"{path}: "
         raise WsssError(f"cannot read {what}: {prefix}{why}") from error
+
+
+def _check_regular(path: str | Path) -> None:
+    """Raise ValueError for what is no file: opening a pipe waits for its writer."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file, but a folder, a pipe or a device")
 
 
 def _reason(error: Exception, path: str | Path) -> str:
@@ -244,7 +263,9 @@ def _reason(error: Exception, path: str | Path) -> str:
     if isinstance(error, MemoryError | Image.DecompressionBombError):
         return "too large; make it smaller first"
     why = describe(error)
-    return "truncated file" if "truncated" in why or "broken data stream" in why else why
+    if "Decompressed data too large" in why or "memory used in text chunks" in why:
+        return "its texts are too large; save the picture without them"
+    return "truncated file" if "is truncated" in why or "broken data stream" in why else why
 
 
 @contextmanager
@@ -255,7 +276,29 @@ def _opened(path: str | Path, what: str) -> Iterator[Image.Image]:
         WsssError: also what fails in the block.
     """
     with _reading(path, what), Image.open(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        if image.format == "TIFF":
+            _check_tiff(image)
+        elif getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):
+            raise ValueError(_SEVERAL)  # those two begin with the whole photograph
         yield image
+
+
+def _check_tiff(image: Image.Image) -> None:
+    """Raise ValueError for what Pillow would drop of a TIFF: bands beyond the fourth, pages."""
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    bands = image.tag_v2.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    if bands > 4:
+        raise ValueError(f"has {bands} bands; save the red, green and blue one as a PNG")
+    try:
+        for page in range(1, _MAX_PAGES):
+            image.seek(page)
+            if not image.tag_v2.get(_SUBFILE, 0) & _LESSER:
+                raise ValueError(_SEVERAL)
+    except EOFError:
+        pass  # no more pages
+    image.seek(0)
 
 
 def _shown_size(image: Image.Image) -> tuple[int, int]:
@@ -277,8 +320,13 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
     Grey, palette, CMYK, 16-bit and transparent pictures are converted; the EXIF orientation is
     applied, so that the pixels lie as viewers and annotation programs show them.
 
+    White is 65535 in 16 bits, or what a TIFF states as its largest value; 255 in 32 bits if no
+    value is above it, else 65535; 1 in floating point if no value is above it, else 255.
+
     Raises:
-        WsssError: missing, empty, truncated, too large, or not a picture.
+        WsssError: missing, empty, truncated, too large (:data:`MAX_PIXELS`), or not a picture; with
+            several pictures or more than 4 bands; with NaN or values beyond those ranges; of 16
+            bits without saying that it uses at most 14 of them, so that it would be dark.
     """
     return np.array(open_rgb(path))
 
@@ -295,8 +343,9 @@ def open_rgb(path: str | Path, *, at_least: int | None = None) -> Image.Image:
         if at_least is not None:
             scale = at_least / max(image.size)
             image.draft("RGB", (int(image.width * scale) + 1, int(image.height * scale) + 1))
+        depth = _Depth.of(image)
         image.load()
-        return _to_rgb(image)
+        return _to_rgb(image, depth)
 
 
 def read_bounded(path: str | Path, max_side: int) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
@@ -318,14 +367,78 @@ def read_bounded(path: str | Path, max_side: int) -> tuple[npt.NDArray[np.uint8]
     return np.array(picture.resize(small, Image.Resampling.BILINEAR)), size
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+class _Depth(NamedTuple):
+    """How deep the pixels of a file are, known before they are decoded.
+
+    Attributes:
+        raw: Pillow's name for their form in the file.
+        white: the value that is white by the file itself, or None.
+    """
+
+    raw: str
+    white: float | None
+
+    @classmethod
+    def of(cls, image: Image.Image) -> _Depth:
+        raw = _raw_mode(image)
+        white: float | None = None
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            stated = [image.tag_v2[tag] for tag in _STATED if tag in image.tag_v2]
+            # One value a band, or one alone.
+            white = np.max(stated[0]).item() if stated else _WHITE.get(raw)
+        return cls(raw, white if white and white > 1 else None)
+
+
+def _to_rgb(image: Image.Image, depth: _Depth) -> Image.Image:
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip to 255 instead of scaling
-        deep = np.asarray(image).astype(np.float64)
-        image = Image.fromarray((deep / 257).clip(0, 255).astype(np.uint8))
+    if image.mode.startswith(("I", "F")):  # Pillow would clip to 255 instead of scaling
+        deep = np.asarray(image)
+        white = _white(deep, depth, least=_DARK_PHOTOGRAPH)
+        half = 0.5 if deep.dtype.kind == "f" else 0
+        image = Image.fromarray((deep * (255.0 / white) + half).astype(np.uint8))
+    elif "16" in depth.raw:  # Pillow takes the upper 8 bits of each
+        highest = np.asarray(image.convert("RGB")).max()
+        _check_used_bits(int(highest) << 8, least=_DARK_PHOTOGRAPH)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _white(values: npt.NDArray[Any], depth: _Depth, *, least: int) -> float:
+    """The value that is white in a picture of more than 8 bits or in floating point.
+
+    Args:
+        values: (H, W).
+        depth: of its file.
+        least: a picture of 16 bits without a higher value is refused.
+
+    Raises:
+        ValueError: NaN, or values that are out of all ranges.
+    """
+    fractions = values.dtype.kind == "f"
+    if fractions and not np.isfinite(values).all():
+        raise ValueError("holds NaN or infinite values")
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > (255 if fractions else 65535):
+        ranges = "0 to 1 or 0 to 255" if fractions else "0 to 255 or 0 to 65535"
+        raise ValueError(f"holds values from {low:g} to {high:g}, not {ranges}; save it in 8 bits")
+    if fractions:
+        return 1 if high <= 1 else 255
+    if depth.white and high <= depth.white:
+        return depth.white
+    if high <= 255 and "32" in depth.raw:
+        return 255
+    _check_used_bits(int(high), least=least)
+    return 65535
+
+
+def _check_used_bits(high: int, *, least: int) -> None:
+    """Raise ValueError if the highest value of a picture of 16 bits is too low to be believed."""
+    if 0 < high < least:
+        raise ValueError(
+            f"uses {high.bit_length()} of its 16 bits, so that it would be dark; "
+            "stretch it to all 16, or save it in 8 bits"
+        )
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -337,31 +450,57 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
     """A grey map such as saliency: float32 (H, W) in [0, 1]; 8-bit 255 or 16-bit 65535 is 1.
 
+    In a map without values above 1, whole numbers or not, 1 is 1.
+
     Args:
-        path: the file, of 1, 8 or 16 bits a pixel; transparency does not count. One saved with
-            three channels or a palette is read if each of its pixels is grey.
+        path: the file, of 1 to 32 bits a pixel; transparency does not count. One saved with three
+            channels or a palette is read if each of its pixels is grey.
         size: (H, W) to resize to (bilinear) where the map has another size.
 
     Raises:
-        WsssError: unreadable, or a coloured picture.
+        WsssError: unreadable; a coloured picture; values out of range, as :func:`read_image`; much
+            larger than ``size``, or lying on its side.
     """
-    image = _open_image(path, "grey map")
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float32) / 65535
-    elif image.mode in ("1", "L", "LA"):
-        values = np.asarray(image.convert("L")).astype(np.float32) / 255
-    else:
-        colours = np.asarray(image.convert("RGB"))
-        if image.mode == "F" or (colours != colours[..., :1]).any():
-            raise WsssError(
-                f"{path}: a grey map holds one value a pixel, 255 or 65535 where it is highest, "
-                f"this is {image.mode} and not grey; convert it first"
+    with _opened(path, "grey map") as image:
+        if size is not None and image.width * image.height > max(16 * size[0] * size[1], 1 << 24):
+            raise ValueError(
+                f"{image.width}x{image.height}, much larger than its image {size[1]}x{size[0]}"
             )
-        values = colours[..., 0].astype(np.float32) / 255
+        depth = _Depth.of(image)
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        if size is not None and size[0] != size[1] and image.size == tuple(size):
+            raise ValueError(
+                f"{image.width}x{image.height}, but its image {size[1]}x{size[0]}: it lies on its "
+                "side; turn it as the photograph is turned"
+            )
+        values = _grey_values(image, depth, path)
     if size is not None and values.shape != tuple(size):
         resized = Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.BILINEAR)
         values = np.array(resized)
     return values.clip(0, 1)
+
+
+def _grey_values(image: Image.Image, depth: _Depth, path: str | Path) -> npt.NDArray[np.float32]:
+    """The values of a decoded grey map, float32 (H, W) in [0, 1]."""
+    values: npt.NDArray[Any]
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        one = 1.0 if values.max() == 1 else _white(values, depth, least=_DARK_MAP)
+        return values.astype(np.float32) / np.float32(one)
+    if image.mode in ("1", "L", "LA"):
+        values = np.asarray(image.convert("L"))
+    else:
+        colours = np.asarray(image.convert("RGB"))
+        if (colours != colours[..., :1]).any():
+            raise WsssError(
+                f"{path}: a grey map holds one value a pixel, 255 or 65535 where it is highest, "
+                f"this is {image.mode} and not grey; convert it first"
+            )
+        values = colours[..., 0]
+    bits = _GREY_BITS.match(depth.raw)
+    one = 255 // (2 ** int(bits[1]) - 1) if bits else 1  # Pillow stretches few bits to 255
+    return values.astype(np.float32) / (one if values.max() == one else 255)
 
 
 def size_note(path: str | Path, size: tuple[int, int]) -> str:
@@ -611,37 +750,124 @@ class Maps(NamedTuple):
     meta: Meta
 
 
-def read_maps(path: str | Path) -> Maps:
+@dataclass(frozen=True)
+class _Array:
+    """An array in an NPZ, of which the header is read.
+
+    Attributes:
+        archive: the NPZ.
+        entry: its entry there.
+        start: number of bytes before its values.
+        shape: its shape.
+        order: how its values follow each other, "C" by rows or "F" by columns.
+        dtype: type of its values, no objects.
+    """
+
+    archive: zipfile.ZipFile
+    entry: zipfile.ZipInfo
+    start: int
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, archive: zipfile.ZipFile, name: str) -> _Array:
+        """Nothing but the header is unpacked.
+
+        Raises:
+            KeyError: no array of this name.
+            ValueError: objects in it, or a header that does not fit the length of the entry.
+        """
+        try:
+            entry = archive.getinfo(f"{name}.npy")
+        except KeyError as error:
+            raise KeyError(name) from error
+        with archive.open(entry) as stream:
+            version = npy.read_magic(stream)
+            if version not in _NPY_HEADERS:
+                raise ValueError(f"array {name} of version {version}")
+            with _PARSING:
+                shape, by_column, dtype = _NPY_HEADERS[version](stream)
+            start = stream.tell()
+        if dtype.hasobject:
+            raise ValueError(f"array {name} holds objects")
+        if start + math.prod(shape) * dtype.itemsize != entry.file_size:
+            raise ValueError(f"array {name} of {entry.file_size} bytes, shape {shape}")
+        return cls(archive, entry, start, shape, "F" if by_column else "C", dtype)
+
+    def read(self, most: int = _MOST_TEXT) -> npt.NDArray[Any]:
+        """Its values.
+
+        Args:
+            most: bytes that it may take.
+
+        Raises:
+            ValueError: it takes more.
+        """
+        if self.entry.file_size > most + self.start:
+            raise ValueError(f"an array of {self.entry.file_size} bytes")
+        content = self.archive.read(self.entry)
+        values = np.frombuffer(content, self.dtype, offset=self.start)
+        return values.reshape(self.shape, order=self.order).copy()
+
+
+def read_maps(path: str | Path, size: tuple[int, int] | None = None) -> Maps:
     """Activation maps from an NPZ.
 
+    The maps are unpacked only if their header fits the classes and the size of the image.
+
+    Args:
+        path: the file.
+        size: (H, W) that their image must have, if given.
+
     Raises:
-        WsssError: unreadable or truncated, pickled, or values outside [0, 1] (NaN included).
+        WsssError: unreadable or truncated, pickled, of an image of another size or larger than it,
+            or values outside [0, 1] (NaN included).
     """
-    try:
-        with _PARSING, np.load(path, allow_pickle=False) as archive:
-            cam = archive["cam"]
-            classes = tuple(str(name) for name in archive["classes"])
-            size = tuple(int(side) for side in archive["size"])
-            meta = json.loads(str(archive["meta"]))
-    except FileNotFoundError as error:
-        raise WsssError(f"cannot read maps: {path}: no such file") from error
-    except KeyError as error:
-        raise WsssError(f"cannot read maps: {path}: no array {describe(error)} in it") from error
-    except TypeError as error:  # a bare .npy: np.load gives an array
-        raise WsssError(f"cannot read maps: {path}: not an NPZ archive") from error
-    except _CANNOT_READ as error:
-        raise WsssError(f"cannot read maps: {path}: truncated or not an NPZ of wsss") from error
-    if cam.ndim != 3 or len(cam) != len(classes) or len(size) != 2 or min(size) < 1:
-        raise WsssError(f"{path}: {len(classes)} classes, image size {size}, maps {cam.shape}")
-    if len(cam) and not cam.size:
-        raise WsssError(f"{path}: maps without pixels, shape {cam.shape}")
-    if cam.dtype.kind != "f" or not isinstance(meta, dict):
-        raise WsssError(f"{path}: maps must be floating point, not {cam.dtype}, with JSON meta")
+    with _reading(path, "maps"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                packed = _Array.of(archive, "cam")
+                classes = tuple(str(name) for name in _Array.of(archive, "classes").read())
+                own = tuple(int(side) for side in _Array.of(archive, "size").read())
+                meta = json.loads(str(_Array.of(archive, "meta").read()))
+                _check_maps(packed, classes, own, path)
+                if size is not None and own != tuple(size):
+                    raise WsssError(
+                        f"{path}: maps of an image of {own[1]}x{own[0]}, "
+                        f"but this one is {size[1]}x{size[0]}"
+                    )
+                cam = packed.read(_MOST_MAPS)
+        except KeyError as error:
+            raise ValueError(f"no array {describe(error)} in it") from error
+        except (WsssError, FileNotFoundError, MemoryError):
+            raise
+        except Exception as error:  # damage shows anywhere in zipfile, zlib and numpy
+            raise ValueError("truncated or not an NPZ of wsss") from error
+    if not isinstance(meta, dict):
+        raise WsssError(f"{path}: maps must come with JSON meta; make them again")
     if not isinstance(meta.get("classes", []), list):
         raise WsssError(f"{path}: its class list is not a list of names; make the maps again")
     if cam.size and not (cam.min() >= 0 and cam.max() <= 1):  # false for NaN too
         raise WsssError(f"{path}: maps hold NaN or values outside 0 to 1; make them again")
-    return Maps(cam.astype(np.float16, copy=False), classes, (size[0], size[1]), meta)
+    return Maps(cam.astype(np.float16, copy=False), classes, (own[0], own[1]), meta)
+
+
+def _check_maps(
+    packed: _Array, classes: Sequence[str], size: Sequence[int], path: str | Path
+) -> None:
+    """Raise WsssError if by their header maps do not fit their classes or the (H, W) of theirs."""
+    shape = packed.shape
+    if len(shape) != 3 or shape[0] != len(classes) or len(size) != 2 or min(size) < 1:
+        raise WsssError(f"{path}: {len(classes)} classes, image size {size}, maps {shape}")
+    if len(classes) and not math.prod(shape):
+        raise WsssError(f"{path}: maps without pixels, shape {shape}")
+    if packed.dtype.kind != "f":
+        raise WsssError(f"{path}: maps must be floating point, not {packed.dtype}")
+    if len(classes) > MAX_CLASSES + 1 or shape[1] > size[0] or shape[2] > size[1]:
+        raise WsssError(f"{path}: maps {shape}, more than an image of {size} can have")
+    if math.prod(size) > MAX_PIXELS or packed.entry.file_size > _MOST_MAPS:
+        raise WsssError(f"{path}: maps {shape} of an image of {size}; make the image smaller first")
 
 
 def write_maps(

@@ -33,14 +33,8 @@ def read_matching(
     Raises:
         WsssError: the maps are of an image of another size.
     """
-    maps = files.read_maps(record[key])
     image, size = files.read_bounded(record["image"], max_side)
-    if maps.size != size:
-        raise WsssError(
-            f"{record[key]}: maps of an image of {maps.size[1]}x{maps.size[0]}, "
-            f"but this one is {size[1]}x{size[0]}"
-        )
-    return image, maps
+    return image, files.read_maps(record[key], size)
 
 
 def class_numbers(maps: Maps, classes: Sequence[str] | None) -> list[int]:

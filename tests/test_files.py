@@ -692,6 +692,15 @@ def test_label_maps_with_losses_are_refused(
         files.read_label_map(path)
 
 
+def test_a_tiff_that_is_a_jpeg_inside_is_no_label_map(tmp_path: Path) -> None:
+    labels = Image.fromarray(np.ones((16, 16), np.uint8))
+    labels.save(tmp_path / "a.tif", compression="jpeg")
+    with pytest.raises(WsssError, match="cannot be TIFF with JPEG inside, which changes the num"):
+        files.read_label_map(tmp_path / "a.tif")
+    labels.save(tmp_path / "a.tif", compression="tiff_lzw")
+    assert (files.read_label_map(tmp_path / "a.tif") == 1).all()
+
+
 @pytest.mark.parametrize(
     ("bits", "row", "numbers"),
     [
@@ -806,6 +815,7 @@ def test_maps_of_an_unlabelled_image_are_empty(tmp_path: Path) -> None:
         ({"cam": np.zeros((2, 2))}, "1 classes"),
         ({"classes": np.array(["a", "b"])}, "2 classes"),
         ({"size": np.array([0, 4])}, "image size"),
+        ({"size": np.zeros(100_000, int)}, "100000 numbers for the size of the image, not two"),
         ({"meta": None}, "no array"),
         ({"meta": np.array("[]")}, "JSON meta"),
         ({"meta": np.array('{"classes": 5}')}, "class list is not a list of names"),

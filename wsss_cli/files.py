@@ -47,7 +47,7 @@ _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
 _TEMPORARY = ".wsss-"
 _LEFTOVER = re.compile(r"\.wsss-[0-9a-f]+(-[0-9]+)?\.tmp")  # of early versions too
 _MINUTE, _DAY = 60.0, 86400.0  # seconds
-MAX_PIXELS = 1 << 27  # of a picture: 134 million; decoding takes up to 8 bytes each
+MAX_PIXELS = 1 << 27  # of a picture: 134 million; reading takes 3 to 13 bytes for each
 _SEVERAL = "holds several pictures; save the one that is meant as a file of its own"
 _SUBFILE, _LESSER = 254, 1 | 4  # TIFF tag: a smaller copy or a mask of the first page
 _MAX_PAGES = 100
@@ -61,7 +61,7 @@ _BINARY = (
     "a binary mask: 0 and {0} only, and 255 means 'ignore'; write the class number instead of {0}"
 )
 _CHECKPOINT_FORMAT = "wsss-checkpoint-1"
-_MOST_TEXT, _MOST_MAPS = 1 << 24, 1 << 30  # bytes of the arrays in an NPZ
+_MOST_TEXT, _MOST_MAPS = 1 << 24, 1 << 29  # bytes of the arrays in an NPZ
 _NPY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # numpy parses headers as Python, and Python 3.11 fails when two threads do so at once (gh-106905).
 _PARSING = threading.Lock()
@@ -626,10 +626,13 @@ def _raw_mode(image: Image.Image) -> str:
 
 def _check_form(image: Image.Image, path: str | Path) -> None:
     """Raise WsssError if by its header a picture can be no label map."""
-    packing = str(image.info.get("compression", ""))
-    if image.format in _LOSSY or packing in ("jpeg", "webp"):
+    form = str(image.format)
+    inside = image.info.get("compression") in ("jpeg", "webp")
+    if inside:
+        form += f" with {image.info['compression'].upper()} inside"
+    if inside or form in _LOSSY:
         raise WsssError(
-            f"{path}: a label map cannot be {image.format}, which changes the numbers; "
+            f"{path}: a label map cannot be {form}, which changes the numbers; "
             "make it again and save it as PNG"
         )
     if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
@@ -858,12 +861,14 @@ def _check_maps(
 ) -> None:
     """Raise WsssError if by their header maps do not fit their classes or the (H, W) of theirs."""
     shape = packed.shape
-    if len(shape) != 3 or shape[0] != len(classes) or len(size) != 2 or min(size) < 1:
+    if len(size) != 2:
+        raise WsssError(f"{path}: {len(size)} numbers for the size of the image, not two")
+    if len(shape) != 3 or shape[0] != len(classes) or min(size) < 1:
         raise WsssError(f"{path}: {len(classes)} classes, image size {size}, maps {shape}")
     if len(classes) and not math.prod(shape):
         raise WsssError(f"{path}: maps without pixels, shape {shape}")
     if packed.dtype.kind != "f":
-        raise WsssError(f"{path}: maps must be floating point, not {packed.dtype}")
+        raise WsssError(f"{path}: maps must be floating point, not {packed.dtype.name}")
     if len(classes) > MAX_CLASSES + 1 or shape[1] > size[0] or shape[2] > size[1]:
         raise WsssError(f"{path}: maps {shape}, more than an image of {size} can have")
     if math.prod(size) > MAX_PIXELS or packed.entry.file_size > _MOST_MAPS:

@@ -605,11 +605,11 @@ def test_a_mask_of_0_and_255_is_refused(labels: Any, colours: str | None, tmp_pa
 
 
 def test_what_is_ignored_is_no_binary_mask(tmp_path: Path) -> None:
-    """Where the palette has VOC's cream for 255, wsss wrote the file, or a class is in it."""
+    """Where the palette has VOC's cream for 255, as in files of wsss, or a class is in it."""
     binary = np.array(BINARY, np.uint8)
     read = files.read_label_map(paletted(tmp_path / "a.png", binary, VOC_COLOURS))
     assert np.array_equal(read, binary)
-    files.write_image(tmp_path / "b.png", binary, META)
+    files.write_label_map(tmp_path / "b.png", binary, META)
     assert np.array_equal(files.read_label_map(tmp_path / "b.png"), binary)
     for number in (1, 254):
         labels = np.append(binary, [[0, number, 0]], 0).astype(np.uint8)
@@ -624,6 +624,18 @@ def test_numbers_that_an_editor_gave_to_the_colours_are_refused(tmp_path: Path) 
     with Image.open(tmp_path / "own.png") as own:
         own.convert("RGB").quantize(256).save(tmp_path / "a.png")
     with pytest.raises(WsssError, match=r"a\.png: number \d+ has the colour of VOC's number \d+: "):
+        files.read_label_map(tmp_path / "a.png")
+
+
+def test_a_provenance_makes_no_label_map(tmp_path: Path) -> None:
+    """A saliency map has one, and some editors keep it."""
+    files.write_image(tmp_path / "saliency.png", np.array(BINARY, np.uint8), META)
+    with pytest.raises(WsssError, match="a binary mask"):
+        files.read_label_map(tmp_path / "saliency.png")
+    files.write_label_map(tmp_path / "own.png", np.array([[0, 7, 15]], np.uint8))
+    with Image.open(tmp_path / "own.png") as own:
+        files.write_image(tmp_path / "a.png", own.convert("RGB").quantize(256), META)
+    with pytest.raises(WsssError, match="an editor gave new numbers"):
         files.read_label_map(tmp_path / "a.png")
 
 

@@ -575,7 +575,8 @@ def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt
     Raises:
         WsssError: unreadable, coloured instead of numbered, of another size, saved with losses; a
             mask of 0 and 255 alone, where 255 means the object; or numbered anew by an editor, so
-            that colours of VOC stand at other numbers. A file that wsss wrote is none of these.
+            that colours of VOC stand at other numbers. The palette of :func:`write_label_map` tells
+            that it is none of these; the provenance does not, as some editors keep it.
     """
     with _opened(path, "label map") as image:
         _check_form(image, path)
@@ -591,9 +592,8 @@ def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt
         if bits:  # Pillow stretches them to 255
             return np.array(image) // np.uint8(255 // (2 ** int(bits[1]) - 1))
         labels = np.array(image)
-        if _PNG_KEY not in image.info:
-            colours = image.getpalette() if image.mode == "P" else []
-            _check_numbers(labels, np.array(colours, np.uint8).reshape(-1, 3), path)
+        colours = image.getpalette() if image.mode == "P" else []
+        _check_numbers(labels, np.array(colours, np.uint8).reshape(-1, 3), path)
         return labels
 
 

@@ -340,6 +340,14 @@ def test_a_flipped_bit_is_one_error_of_ours(suffix: str, tmp_path: Path) -> None
     assert 0 < passed < whole
 
 
+def test_a_pipe_is_no_archive(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(WsssError, match=r"cannot read maps: .*a\.npz: not a regular file"):
+        files.read_maps(tmp_path / "a.npz")
+    assert files.read_meta(tmp_path / "a.npz") is None
+    assert files.made_by(tmp_path / "a.npz") is None
+
+
 def test_truncated_missing_and_foreign_archives(tmp_path: Path) -> None:
     write_some(tmp_path / "a.npz")
     whole = (tmp_path / "a.npz").read_bytes()
@@ -442,6 +450,13 @@ def test_broken_and_evil_checkpoints_are_refused(workdir: Path) -> None:
         assert f"{name}.pt" in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not Path("evil-ran").exists()
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pt")
+    for path in (tmp_path, tmp_path / "a.pt"):
+        with pytest.raises(ConfigurationError, match=f"checkpoint: {path}: not a regular file"):
+            files.load_checkpoint(path)
 
 
 def test_a_flipped_bit_in_a_checkpoint_is_found(workdir: Path) -> None:

@@ -622,6 +622,13 @@ def test_label_maps_of_more_bits_say_what_is_wrong(
     assert "colour" not in str(caught.value)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_transparent_label_maps_have_no_colours(bits: int, tmp_path: Path) -> None:
+    path = png(tmp_path / "a.png", [bytes(bits // 2)], 2, bits, 4)
+    with pytest.raises(WsssError, match="this is LA; save it without transparency"):
+        pictures.read_label_map(path)
+
+
 def test_a_label_map_that_lies_on_its_side_is_recognised(tmp_path: Path) -> None:
     files.write_label_map(tmp_path / "a.png", noise(5, 7))
     with pytest.raises(WsssError, match="is 7x5, its image 5x7; turn it as the photograph is"):

@@ -542,6 +542,11 @@ def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
     """
     import torch
 
+    if os.path.exists(path):
+        try:
+            check_regular(path)
+        except ValueError as error:
+            raise ConfigurationError(f"cannot read {what}: {path}: {error}") from error
     _check_archive(path, what)
     try:
         with warnings.catch_warnings(action="ignore"):  # of a pickle that is then refused

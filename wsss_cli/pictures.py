@@ -394,14 +394,15 @@ def _check_form(image: Image.Image, path: str | Path) -> None:
         )
     if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
         return
+    mode = "LA" if _raw_mode(image).startswith("LA") else image.mode  # RGBA to Pillow if of 16 bits
     remedy = {
         "F": "save whole numbers in 8 bits",
         "LA": "save it without transparency",
         "PA": "save it without transparency",
-    }.get(image.mode, "convert its colours to numbers first")
+    }.get(mode, "convert its colours to numbers first")
     raise WsssError(
         f"{path}: a label map holds class numbers in an 8-bit palette or grey PNG, "
-        f"this is {image.mode}; {remedy}"
+        f"this is {mode}; {remedy}"
     )
 
 

@@ -15,7 +15,7 @@ PACKAGE = Path(wsss_cli.__file__).parent
 FLOORS = [  # from the ground up; a module may import from its own floor and those below
     ("errors", "console", "metrics", "classes"),
     ("methods", "records", "pool", "unique"),
-    ("files", "inputs"),
+    ("files", "inputs", "pictures"),
     ("stage", "datasets", "models", "drawing"),
     ("tools", "training"),
     ("commands",),

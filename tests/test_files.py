@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import fcntl
+import io
+import json
 import os
 import pickle
 import time
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -145,130 +151,7 @@ def test_written_files_are_readable_by_others(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o644
 
 
-# ---- photographs ----
-
-
-@pytest.mark.parametrize(
-    ("mode", "name"),
-    [
-        ("L", "a.png"),
-        ("P", "a.png"),
-        ("RGBA", "a.png"),
-        ("LA", "a.png"),
-        ("1", "a.png"),
-        ("CMYK", "a.jpg"),
-        ("L", "a.jpg"),
-        ("RGB", "a.webp"),
-    ],
-)
-def test_every_kind_of_photograph_becomes_rgb(mode: str, name: str, tmp_path: Path) -> None:
-    Image.fromarray(noise(10, 20, 3)).convert(mode).save(tmp_path / name)
-    pixels = files.read_image(tmp_path / name)
-    assert pixels.shape == (10, 20, 3)
-    assert pixels.dtype == np.uint8
-    assert pixels.flags.c_contiguous
-    assert pixels.flags.writeable
-
-
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
-    deep = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
-    Image.fromarray(deep).save(tmp_path / "a.png")
-    assert files.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
-    assert files.read_grey(tmp_path / "a.png")[0, 3] == 1.0
-
-
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    upright = Image.fromarray(noise(10, 20, 3))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90 degrees
-    upright.save(tmp_path / "a.png", exif=exif)
-    turned = np.asarray(upright.transpose(Image.Transpose.ROTATE_270))
-    assert np.array_equal(files.read_image(tmp_path / "a.png"), turned)
-    assert files.image_size(tmp_path / "a.png") == (20, 10)
-
-
-def test_draft_decoding_keeps_the_asked_size(tmp_path: Path) -> None:
-    Image.fromarray(noise(400, 600, 3)).save(tmp_path / "a.jpg")
-    image = files.open_rgb(tmp_path / "a.jpg", at_least=200)
-    assert 200 <= max(image.size) < 600
-    assert image.mode == "RGB"
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [(b"", "empty file"), (b"hello", "not a picture in a known format"), (None, "no such file")],
-)
-def test_unreadable_photographs_say_why(
-    content: bytes | None, problem: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "a b.jpg"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(WsssError) as caught:
-        files.read_image(path)
-    assert str(caught.value) == f"cannot read image: {path}: {problem}"
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_truncated_photographs_are_refused(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a{suffix}"
-    Image.fromarray(noise(64, 64, 3)).save(path)
-    path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(WsssError, match=r"cannot read image: .*: truncated file"):
-        files.read_image(path)
-
-
-def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(noise(64, 64, 3)).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    for read in (files.read_image, files.image_size):
-        with pytest.raises(WsssError, match="too large"):
-            read(tmp_path / "a.png")
-
-
-def test_a_wide_photograph_is_read(tmp_path: Path) -> None:
-    Image.new("RGB", (20_000, 8)).save(tmp_path / "a.png")
-    assert files.read_image(tmp_path / "a.png").shape == (8, 20_000, 3)
-
-
-def test_grey_maps_are_resized_and_colour_is_refused(tmp_path: Path) -> None:
-    files.write_image(tmp_path / "a.png", np.full((4, 4), 255, np.uint8))
-    assert files.read_grey(tmp_path / "a.png", (6, 8)).shape == (6, 8)
-    files.write_image(tmp_path / "c.png", noise(4, 4, 3))
-    with pytest.raises(WsssError, match=r"c.png: a grey map holds .*this is RGB and not grey"):
-        files.read_grey(tmp_path / "c.png")
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK"])
-def test_grey_maps_may_be_saved_in_any_mode(mode: str, tmp_path: Path) -> None:
-    """As long as each pixel is grey, and whatever is transparent."""
-    values = np.arange(256, dtype=np.uint8).reshape(8, 32)
-    image = Image.fromarray(values).convert("RGB" if mode == "CMYK" else mode)
-    if mode in ("LA", "RGBA"):
-        image.putalpha(Image.fromarray(255 - values))
-    image.convert(mode).save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
-    read = files.read_grey(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
-    assert np.array_equal(read, (values / 255).astype(np.float32))
-
-
-def test_grey_maps_of_one_and_of_sixteen_bits(tmp_path: Path) -> None:
-    mask = np.array([[True, False], [False, True]])
-    Image.fromarray(mask).save(tmp_path / "a.png")
-    assert np.array_equal(files.read_grey(tmp_path / "a.png"), mask)
-    deep = np.array([[0, 1, 32768, 65535]], np.uint16)
-    Image.fromarray(deep).save(tmp_path / "b.png")
-    assert np.array_equal(files.read_grey(tmp_path / "b.png"), (deep / 65535).astype(np.float32))
-
-
-def test_a_grey_map_with_one_coloured_pixel_is_refused(tmp_path: Path) -> None:
-    pixels = np.full((4, 4, 3), 7, np.uint8)
-    pixels[2, 1, 2] = 8
-    files.write_image(tmp_path / "a.png", pixels)
-    with pytest.raises(WsssError, match="convert it first"):
-        files.read_grey(tmp_path / "a.png")
-
-
-# ---- label maps ----
+# ---- pictures ----
 
 
 @pytest.mark.parametrize("size", [(40, 60), (1, 1), (3, 1), (1, 7)])
@@ -292,15 +175,6 @@ def test_label_map_round_trip_with_voc_colours_and_provenance(tmp_path: Path) ->
         assert image.mode == "P"
         assert image.getpalette()[3:6] == [128, 0, 0]  # type: ignore[index]
         assert image.getpalette()[-3:] == [224, 224, 192]  # type: ignore[index]
-
-
-def test_label_maps_in_colour_or_of_another_size_are_refused(tmp_path: Path) -> None:
-    files.write_image(tmp_path / "rgb.png", noise(4, 4, 3))
-    with pytest.raises(WsssError, match="this is RGB; convert its colours to numbers first"):
-        files.read_label_map(tmp_path / "rgb.png")
-    files.write_label_map(tmp_path / "a.png", noise(5, 7))
-    with pytest.raises(WsssError, match="label map is 7x5, its image 5x7"):
-        files.read_label_map(tmp_path / "a.png", (7, 5))
 
 
 # ---- activation maps ----
@@ -344,6 +218,7 @@ def test_maps_of_an_unlabelled_image_are_empty(tmp_path: Path) -> None:
         ({"cam": np.zeros((2, 2))}, "1 classes"),
         ({"classes": np.array(["a", "b"])}, "2 classes"),
         ({"size": np.array([0, 4])}, "image size"),
+        ({"size": np.zeros(100_000, int)}, "100000 numbers for the size of the image, not two"),
         ({"meta": None}, "no array"),
         ({"meta": np.array("[]")}, "JSON meta"),
         ({"meta": np.array('{"classes": 5}')}, "class list is not a list of names"),
@@ -357,6 +232,120 @@ def test_wrong_maps_are_refused(changes: dict[str, object], problem: str, tmp_pa
         files.read_maps(tmp_path / "a.npz")
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_maps_of_another_image_are_refused(tmp_path: Path) -> None:
+    write_some(tmp_path / "a.npz")
+    assert files.read_maps(tmp_path / "a.npz", (8, 8)).size == (8, 8)
+    with pytest.raises(WsssError, match="maps of an image of 8x8, but this one is 9x8"):
+        files.read_maps(tmp_path / "a.npz", (8, 9))
+
+
+def test_maps_are_read_in_any_order_packed_or_not(tmp_path: Path) -> None:
+    cam = np.random.default_rng(0).random((2, 3, 4)).astype(np.float16)
+    arrays = {"classes": np.array(["a", "b"]), "size": np.array([8, 8]), "meta": np.array("{}")}
+    np.savez_compressed(tmp_path / "a.npz", cam=np.asfortranarray(cam), **arrays)
+    read = files.read_maps(tmp_path / "a.npz").cam
+    assert np.array_equal(read, cam)
+    assert read.flags.writeable
+
+
+def claiming(path: Path, shape: tuple[int, ...], size: tuple[int, int], length: int) -> Path:
+    """An NPZ whose maps have ``shape`` by their header, but only ``length`` bytes."""
+    write_some(path, cam=None, classes=np.array(["a"] * shape[0]), size=np.array(size))
+    header = io.BytesIO()
+    kind = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, kind)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("cam.npy", header.getvalue() + bytes(length))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "length", "problem"),
+    [
+        ((2, 20_000, 50_000), (60_000, 60_000), 1 << 20, "truncated or not an NPZ"),
+        ((2, 1000, 1000), (8, 8), 4_000_000, "more than an image of (8, 8) can have"),
+        ((300, 8, 8), (8, 8), 300 * 128, "more than an image of (8, 8) can have"),
+        ((1, 8, 8), (60_000, 60_000), 128, "make the image smaller first"),
+    ],
+)
+def test_an_archive_that_claims_much_is_not_unpacked(
+    shape: tuple[int, ...],
+    size: tuple[int, int],
+    length: int,
+    problem: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = claiming(tmp_path / "a.npz", shape, size, length)
+    unpack = zipfile.ZipFile.read
+    unpacked = []
+
+    def read(archive: zipfile.ZipFile, entry: Any) -> bytes:
+        unpacked.append(entry.filename)
+        return unpack(archive, entry)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", read)
+    with pytest.raises(WsssError) as caught:
+        files.read_maps(path)
+    assert problem in str(caught.value)
+    assert "cam.npy" not in unpacked
+
+
+def test_a_provenance_that_claims_much_is_not_unpacked(tmp_path: Path) -> None:
+    write_some(tmp_path / "a.npz", meta=np.array("0" * 5_000_000))
+    tracemalloc.start()
+    try:
+        assert files.read_meta(tmp_path / "a.npz") is None
+        with pytest.raises(WsssError, match="truncated or not an NPZ"):
+            files.read_maps(tmp_path / "a.npz")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def flips(content: bytes, every: int) -> Iterator[bytes]:
+    """The content with one bit turned, at each ``every``-th place."""
+    for place in range(0, 8 * len(content), every):
+        broken = bytearray(content)
+        broken[place // 8] ^= 1 << place % 8
+        yield bytes(broken)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "png", "jpg", "tif"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_flipped_bit_is_one_error_of_ours(suffix: str, tmp_path: Path) -> None:
+    """Or none, where it is in a name or a pixel."""
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npz":
+        write_some(path, meta=np.array(json.dumps(META)))
+    elif suffix == "png":
+        files.write_label_map(path, noise(6, 8) // 9, META)
+    else:
+        Image.fromarray(noise(6, 8, 3)).save(path)
+    readers: list[Callable[..., Any]] = [files.read_maps]
+    if suffix != "npz":
+        readers = [files.read_image, files.image_size, files.read_grey, files.read_label_map]
+    content = path.read_bytes()
+    whole, passed = len(content) * 8 // 23 * len(readers), 0
+    for broken in flips(content, 23):
+        path.write_bytes(broken)
+        files.read_meta(path)
+        files.made_by(path)
+        for read in readers:
+            with contextlib.suppress(WsssError):
+                read(path)
+                passed += 1
+    assert 0 < passed < whole
+
+
+def test_a_pipe_is_no_archive(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(WsssError, match=r"cannot read maps: .*a\.npz: not a regular file"):
+        files.read_maps(tmp_path / "a.npz")
+    assert files.read_meta(tmp_path / "a.npz") is None
+    assert files.made_by(tmp_path / "a.npz") is None
 
 
 def test_truncated_missing_and_foreign_archives(tmp_path: Path) -> None:
@@ -463,20 +452,11 @@ def test_broken_and_evil_checkpoints_are_refused(workdir: Path) -> None:
     assert not Path("evil-ran").exists()
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_photograph_is_read_as_small_as_asked(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a{suffix}"
-    ramp = np.arange(600) / 600 * 255 * np.ones((400, 1))
-    Image.fromarray(np.repeat(ramp[..., None], 3, 2).astype(np.uint8)).save(path)
-    for bound in (0, 600, 1000):
-        pixels, size = files.read_bounded(path, bound)
-        assert (pixels.shape, size) == ((400, 600, 3), (400, 600))
-    pixels, size = files.read_bounded(path, 150)
-    assert (pixels.shape, size) == ((100, 150, 3), (400, 600))
-    assert pixels.dtype == np.uint8
-    np.testing.assert_allclose(pixels[50, :, 1], ramp[0].reshape(150, 4).mean(1), atol=3)
-    Image.new("RGB", (20_000, 4)).save(path)
-    assert files.read_bounded(path, 1000)[0].shape == (1, 1000, 3)
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pt")
+    for path in (tmp_path, tmp_path / "a.pt"):
+        with pytest.raises(ConfigurationError, match=f"checkpoint: {path}: not a regular file"):
+            files.load_checkpoint(path)
 
 
 def test_a_flipped_bit_in_a_checkpoint_is_found(workdir: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
@@ -24,16 +25,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.lib.format as npy
 import numpy.typing as npt
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from wsss_cli import __version__
 from wsss_cli.classes import IGNORE as IGNORE  # also as files.IGNORE
-from wsss_cli.classes import palette
+from wsss_cli.classes import MAX_CLASSES, palette
 from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.pictures import MAX_PIXELS, check_regular, reading
+from wsss_cli.pictures import image_size as image_size  # these also as files.NAME
+from wsss_cli.pictures import open_rgb as open_rgb
+from wsss_cli.pictures import read_bounded as read_bounded
+from wsss_cli.pictures import read_grey as read_grey
+from wsss_cli.pictures import read_image as read_image
+from wsss_cli.pictures import read_label_map as read_label_map
+from wsss_cli.pictures import size_note as size_note
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,12 +55,11 @@ _TEMPORARY = ".wsss-"
 _LEFTOVER = re.compile(r"\.wsss-[0-9a-f]+(-[0-9]+)?\.tmp")  # of early versions too
 _MINUTE, _DAY = 60.0, 86400.0  # seconds
 _CHECKPOINT_FORMAT = "wsss-checkpoint-1"
+_MOST_TEXT, _MOST_MAPS = 1 << 24, 1 << 29  # bytes of the arrays in an NPZ
+_NPY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # numpy parses headers as Python, and Python 3.11 fails when two threads do so at once (gh-106905).
 _PARSING = threading.Lock()
 _CANNOT_READ = (OSError, ValueError, SyntaxError, EOFError, zlib.error, zipfile.BadZipFile)
-
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice that size is refused
-
 
 # ---- writing -------------------------------------------------------------------------------------
 
@@ -226,9 +235,10 @@ def read_meta(path: str | Path) -> Meta | None:
     if suffix not in (".npz", ".png"):
         return None
     try:
+        check_regular(path)
         if suffix == ".npz":
-            with _PARSING, np.load(path, allow_pickle=False) as archive:
-                text = str(archive["meta"])
+            with zipfile.ZipFile(path) as archive:
+                text = str(_Array.of(archive, "meta").read())
         else:
             with Image.open(path) as image:
                 text = image.info[_PNG_KEY]
@@ -247,6 +257,7 @@ def made_by(path: str | Path) -> str | None:
     if (meta := read_meta(path)) is not None:
         return str(meta.get("tool", ""))
     try:
+        check_regular(path)
         if Path(path).suffix.lower() == ".npz":
             with zipfile.ZipFile(path):
                 return ""
@@ -257,136 +268,6 @@ def made_by(path: str | Path) -> str | None:
 
 
 # ---- pictures ------------------------------------------------------------------------------------
-
-
-def _open_image(path: str | Path, what: str) -> Image.Image:
-    """The decoded picture, or a WsssError that names it."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except Image.DecompressionBombError as error:
-        raise WsssError(f"cannot read {what}: {path}: too large; make it smaller first") from error
-    except FileNotFoundError as error:
-        raise WsssError(f"cannot read {what}: {path}: no such file") from error
-    except UnidentifiedImageError as error:
-        empty = Path(path).stat().st_size == 0
-        why = "empty file" if empty else "not a picture in a known format"
-        raise WsssError(f"cannot read {what}: {path}: {why}") from error
-    except _CANNOT_READ as error:
-        why = describe(error)
-        if "truncated" in why or "broken data stream" in why:
-            why = "truncated file"
-        prefix = "" if str(path) in why else f"{path}: "
-        raise WsssError(f"cannot read {what}: {prefix}{why}") from error
-
-
-def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
-    """A photograph as RGB, uint8 of shape (H, W, 3), C-contiguous and writable.
-
-    Grey, palette, CMYK, 16-bit and transparent pictures are converted; the EXIF orientation is
-    applied, so that the pixels lie as viewers and annotation programs show them.
-
-    Raises:
-        WsssError: missing, empty, truncated, too large, or not a picture.
-    """
-    return np.array(open_rgb(path))
-
-
-def open_rgb(path: str | Path, *, at_least: int | None = None) -> Image.Image:
-    """:func:`read_image` as a Pillow picture.
-
-    Args:
-        path: the file.
-        at_least: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its
-            long side stays at least this many pixels; much faster where it is shrunk anyway.
-    """
-    try:
-        with Image.open(path) as image:
-            if at_least is not None:
-                scale = at_least / max(image.size)
-                image.draft("RGB", (int(image.width * scale) + 1, int(image.height * scale) + 1))
-            image.load()
-            return _to_rgb(image)
-    except (*_CANNOT_READ, Image.DecompressionBombError):
-        return _to_rgb(_open_image(path, "image"))  # decodes again, for the error message
-
-
-def read_bounded(path: str | Path, max_side: int) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """:func:`read_image`, made smaller (bilinear) if its long side exceeds ``max_side`` pixels.
-
-    Args:
-        path: the file.
-        max_side: 0 is no bound.
-
-    Returns:
-        The pixels, uint8 (h, w, 3), and the photograph's own size (H, W).
-    """
-    size = image_size(path)
-    if not max_side or max(size) <= max_side:
-        return read_image(path), size
-    shrink = max_side / max(size)
-    small = (max(round(size[1] * shrink), 1), max(round(size[0] * shrink), 1))
-    picture = open_rgb(path, at_least=max_side)
-    return np.array(picture.resize(small, Image.Resampling.BILINEAR)), size
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip to 255 instead of scaling
-        deep = np.asarray(image).astype(np.float64)
-        image = Image.fromarray((deep / 257).clip(0, 255).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(H, W) of a photograph as :func:`read_image` gives it, without decoding it."""
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return image.size if turned else (image.height, image.width)
-    except (*_CANNOT_READ, Image.DecompressionBombError):
-        opened = _open_image(path, "image")
-        return opened.height, opened.width
-
-
-def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
-    """A grey map such as saliency: float32 (H, W) in [0, 1]; 8-bit 255 or 16-bit 65535 is 1.
-
-    Args:
-        path: the file, of 1, 8 or 16 bits a pixel; transparency does not count. One saved with
-            three channels or a palette is read if each of its pixels is grey.
-        size: (H, W) to resize to (bilinear) where the map has another size.
-
-    Raises:
-        WsssError: unreadable, or a coloured picture.
-    """
-    image = _open_image(path, "grey map")
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float32) / 65535
-    elif image.mode in ("1", "L", "LA"):
-        values = np.asarray(image.convert("L")).astype(np.float32) / 255
-    else:
-        colours = np.asarray(image.convert("RGB"))
-        if image.mode == "F" or (colours != colours[..., :1]).any():
-            raise WsssError(
-                f"{path}: a grey map holds one value a pixel, 255 or 65535 where it is highest, "
-                f"this is {image.mode} and not grey; convert it first"
-            )
-        values = colours[..., 0].astype(np.float32) / 255
-    if size is not None and values.shape != tuple(size):
-        resized = Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        values = np.array(resized)
-    return values.clip(0, 1)
-
-
-def size_note(path: str | Path, size: tuple[int, int]) -> str:
-    """How :func:`read_grey` resizes a map of another size than (H, W), in words; else nothing."""
-    height, width = image_size(path)
-    own, wanted = f"{width}x{height}", f"{size[1]}x{size[0]}"
-    return f"of {own} resized to {wanted}" if own != wanted else ""
 
 
 def write_image(
@@ -440,34 +321,6 @@ def write_photograph(path: str | Path, pixels: npt.NDArray[np.uint8], meta: Meta
             )
 
 
-# ---- label maps ----------------------------------------------------------------------------------
-
-
-def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-    """A label map, uint8 of shape (H, W): 0 background, class numbers from 1, 255 ignore.
-
-    Args:
-        path: an 8-bit palette or grey PNG.
-        size: (H, W) that it must have, if given.
-
-    Raises:
-        WsssError: unreadable, coloured instead of numbered, or of another size.
-    """
-    image = _open_image(path, "label map")
-    if image.mode not in ("P", "L"):
-        raise WsssError(
-            f"{path}: a label map holds class numbers in an 8-bit palette or grey PNG, "
-            f"this is {image.mode}; convert its colours to numbers first"
-        )
-    labels = np.array(image)
-    if size is not None and labels.shape != tuple(size):
-        raise WsssError(
-            f"{path}: label map is {labels.shape[1]}x{labels.shape[0]}, "
-            f"its image {size[1]}x{size[0]}"
-        )
-    return labels
-
-
 def write_label_map(
     path: str | Path, labels: npt.NDArray[np.uint8], meta: Meta | None = None
 ) -> None:
@@ -499,37 +352,126 @@ class Maps(NamedTuple):
     meta: Meta
 
 
-def read_maps(path: str | Path) -> Maps:
+@dataclass(frozen=True)
+class _Array:
+    """An array in an NPZ, of which the header is read.
+
+    Attributes:
+        archive: the NPZ.
+        entry: its entry there.
+        start: number of bytes before its values.
+        shape: its shape.
+        order: how its values follow each other, "C" by rows or "F" by columns.
+        dtype: type of its values, no objects.
+    """
+
+    archive: zipfile.ZipFile
+    entry: zipfile.ZipInfo
+    start: int
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, archive: zipfile.ZipFile, name: str) -> _Array:
+        """Nothing but the header is unpacked.
+
+        Raises:
+            KeyError: no array of this name.
+            ValueError: objects in it, or a header that does not fit the length of the entry.
+        """
+        try:
+            entry = archive.getinfo(f"{name}.npy")
+        except KeyError as error:
+            raise KeyError(name) from error
+        with archive.open(entry) as stream:
+            version = npy.read_magic(stream)
+            if version not in _NPY_HEADERS:
+                raise ValueError(f"array {name} of version {version}")
+            with _PARSING:
+                shape, by_column, dtype = _NPY_HEADERS[version](stream)
+            start = stream.tell()
+        if dtype.hasobject:
+            raise ValueError(f"array {name} holds objects")
+        if start + math.prod(shape) * dtype.itemsize != entry.file_size:
+            raise ValueError(f"array {name} of {entry.file_size} bytes, shape {shape}")
+        return cls(archive, entry, start, shape, "F" if by_column else "C", dtype)
+
+    def read(self, most: int = _MOST_TEXT) -> npt.NDArray[Any]:
+        """Its values.
+
+        Args:
+            most: bytes that it may take.
+
+        Raises:
+            ValueError: it takes more.
+        """
+        if self.entry.file_size > most + self.start:
+            raise ValueError(f"an array of {self.entry.file_size} bytes")
+        content = self.archive.read(self.entry)
+        values = np.frombuffer(content, self.dtype, offset=self.start)
+        return values.reshape(self.shape, order=self.order).copy()
+
+
+def read_maps(path: str | Path, size: tuple[int, int] | None = None) -> Maps:
     """Activation maps from an NPZ.
 
+    The maps are unpacked only if their header fits the classes and the size of the image.
+
+    Args:
+        path: the file.
+        size: (H, W) that their image must have, if given.
+
     Raises:
-        WsssError: unreadable or truncated, pickled, or values outside [0, 1] (NaN included).
+        WsssError: unreadable or truncated, pickled, of an image of another size or larger than it,
+            or values outside [0, 1] (NaN included).
     """
-    try:
-        with _PARSING, np.load(path, allow_pickle=False) as archive:
-            cam = archive["cam"]
-            classes = tuple(str(name) for name in archive["classes"])
-            size = tuple(int(side) for side in archive["size"])
-            meta = json.loads(str(archive["meta"]))
-    except FileNotFoundError as error:
-        raise WsssError(f"cannot read maps: {path}: no such file") from error
-    except KeyError as error:
-        raise WsssError(f"cannot read maps: {path}: no array {describe(error)} in it") from error
-    except TypeError as error:  # a bare .npy: np.load gives an array
-        raise WsssError(f"cannot read maps: {path}: not an NPZ archive") from error
-    except _CANNOT_READ as error:
-        raise WsssError(f"cannot read maps: {path}: truncated or not an NPZ of wsss") from error
-    if cam.ndim != 3 or len(cam) != len(classes) or len(size) != 2 or min(size) < 1:
-        raise WsssError(f"{path}: {len(classes)} classes, image size {size}, maps {cam.shape}")
-    if len(cam) and not cam.size:
-        raise WsssError(f"{path}: maps without pixels, shape {cam.shape}")
-    if cam.dtype.kind != "f" or not isinstance(meta, dict):
-        raise WsssError(f"{path}: maps must be floating point, not {cam.dtype}, with JSON meta")
+    with reading(path, "maps"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                packed = _Array.of(archive, "cam")
+                classes = tuple(str(name) for name in _Array.of(archive, "classes").read())
+                own = tuple(int(side) for side in _Array.of(archive, "size").read())
+                meta = json.loads(str(_Array.of(archive, "meta").read()))
+                _check_maps(packed, classes, own, path)
+                if size is not None and own != tuple(size):
+                    raise WsssError(
+                        f"{path}: maps of an image of {own[1]}x{own[0]}, "
+                        f"but this one is {size[1]}x{size[0]}"
+                    )
+                cam = packed.read(_MOST_MAPS)
+        except KeyError as error:
+            raise ValueError(f"no array {describe(error)} in it") from error
+        except (WsssError, FileNotFoundError, MemoryError):
+            raise
+        except Exception as error:  # damage shows anywhere in zipfile, zlib and numpy
+            raise ValueError("truncated or not an NPZ of wsss") from error
+    if not isinstance(meta, dict):
+        raise WsssError(f"{path}: maps must come with JSON meta; make them again")
     if not isinstance(meta.get("classes", []), list):
         raise WsssError(f"{path}: its class list is not a list of names; make the maps again")
     if cam.size and not (cam.min() >= 0 and cam.max() <= 1):  # false for NaN too
         raise WsssError(f"{path}: maps hold NaN or values outside 0 to 1; make them again")
-    return Maps(cam.astype(np.float16, copy=False), classes, (size[0], size[1]), meta)
+    return Maps(cam.astype(np.float16, copy=False), classes, (own[0], own[1]), meta)
+
+
+def _check_maps(
+    packed: _Array, classes: Sequence[str], size: Sequence[int], path: str | Path
+) -> None:
+    """Raise WsssError if by their header maps do not fit their classes or the (H, W) of theirs."""
+    shape = packed.shape
+    if len(size) != 2:
+        raise WsssError(f"{path}: {len(size)} numbers for the size of the image, not two")
+    if len(shape) != 3 or shape[0] != len(classes) or min(size) < 1:
+        raise WsssError(f"{path}: {len(classes)} classes, image size {size}, maps {shape}")
+    if len(classes) and not math.prod(shape):
+        raise WsssError(f"{path}: maps without pixels, shape {shape}")
+    if packed.dtype.kind != "f":
+        raise WsssError(f"{path}: maps must be floating point, not {packed.dtype.name}")
+    if len(classes) > MAX_CLASSES + 1 or shape[1] > size[0] or shape[2] > size[1]:
+        raise WsssError(f"{path}: maps {shape}, more than an image of {size} can have")
+    if math.prod(size) > MAX_PIXELS or packed.entry.file_size > _MOST_MAPS:
+        raise WsssError(f"{path}: maps {shape} of an image of {size}; make the image smaller first")
 
 
 def write_maps(
@@ -648,6 +590,11 @@ def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
     """
     import torch
 
+    if os.path.exists(path):
+        try:
+            check_regular(path)
+        except ValueError as error:
+            raise ConfigurationError(f"cannot read {what}: {path}: {error}") from error
     _check_archive(path, what)
     try:
         with warnings.catch_warnings(action="ignore"):  # of a pickle that is then refused

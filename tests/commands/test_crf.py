@@ -130,9 +130,10 @@ def test_label_maps_lose_their_noise_and_their_gaps(crf: Run, squares: Records) 
     for number, labels in enumerate([noisy, np.full_like(noisy, 255), np.zeros_like(noisy)]):
         files.write_label_map(f"map{number}.png", labels.astype(np.uint8))
         squares[number]["aff_label"] = f"map{number}.png"
-    done = crf("--key", "aff_label", "--certainty", "0.8", input=squares, check=0)
-    for found, expected in zip(label_maps(done.records), (wanted, 0, 0), strict=True):
+    done = crf("--key", "aff_label", "--certainty", "0.8", input=squares, check=1)
+    for found, expected in zip(label_maps(done.records), (wanted, 0), strict=True):
         np.testing.assert_array_equal(found, np.broadcast_to(expected, found.shape))
+    assert "wsss crf: s1: map1.png: no pixel of it is known, all are 255\n" in done.err
 
 
 def test_processes_keep_the_order_and_change_nothing(run: Run, squares: Records) -> None:
@@ -285,12 +286,13 @@ def test_pamr_in_a_pipe_takes_label_maps_and_fills_their_gaps(shell: Run, square
     done = shell(
         "wsss crf in.jsonl --method pamr --key pred -o a |"
         " wsss crf --method pamr --key pseudo -o b --iterations 1 | tee b.jsonl",
-        check=0,
+        check=1,
     )
-    assert [record["pseudo"] for record in done.records] == ["b/s0.png", "b/s1.png", "b/s2.png"]
-    first, *rest = label_maps(done.records)
+    assert "wsss crf: s1: map1.png: no pixel of it is known" in done.err
+    assert [record["pseudo"] for record in done.records] == ["b/s0.png", "b/s2.png"]
+    first, last = label_maps(done.records)
     assert (first == wanted).mean() > 0.99
-    assert not np.any(rest)
+    assert not last.any()
     meta = files.read_meta("b/s0.png")
     assert meta is not None
     assert meta["from"]["pseudo"]["params"]["pamr"]["iterations"] == 10

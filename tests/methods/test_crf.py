@@ -258,11 +258,19 @@ def test_probabilities_of_a_label_map() -> None:
     np.testing.assert_allclose(probabilities[:, 1, 1], 1 / 3, atol=1e-6)
 
 
-def test_a_label_map_without_labels_is_background() -> None:
-    for number in (0, 255):
-        probabilities, present = label_probabilities(np.full((2, 3), number, np.uint8))
+def test_a_label_map_without_classes_is_background() -> None:
+    for row in ([0, 0, 0], [0, 255, 0]):
+        probabilities, present = label_probabilities(np.array([row, row], np.uint8))
         assert present == [0]
         np.testing.assert_array_equal(probabilities, np.ones((1, 2, 3)))
+
+
+def test_what_is_unknown_is_one_of_the_labels_that_are_known() -> None:
+    probabilities, present = label_probabilities(np.array([[7, 7, 255, 9]], np.uint8))
+    assert present == [0, 7, 9]
+    np.testing.assert_array_equal(probabilities[:, 0, 2], [0, 0.5, 0.5])
+    with pytest.raises(ValueError, match="no pixel of the label map is known"):
+        label_probabilities(np.full((2, 3), 255, np.uint8))
 
 
 @pytest.mark.parametrize("certainty", [0, 0.5, 1, np.nan])

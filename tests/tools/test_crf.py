@@ -45,6 +45,26 @@ def test_label_maps_are_refined_and_their_gaps_filled(record: dict[str, Any], bo
         refined({**record, "pred": ["x"]}, key="pred")
 
 
+def test_what_is_unknown_does_not_become_background(record: dict[str, Any]) -> None:
+    """Not where no pixel is background, and not where no label stands out."""
+    record["pred"] = str(Path(record["image"]).with_name("pred.png"))
+    labels = np.full((48, 64), 9, np.uint8)
+    labels[:, 40:] = 255
+    files.write_label_map(record["pred"], labels)
+    for steps in (0, 5):
+        assert (refined(record, key="pred", crf={"steps": steps}) == 9).all()
+    labels[:, :20] = 0
+    files.write_label_map(record["pred"], labels)
+    np.testing.assert_array_equal(refined(record, key="pred", crf={"steps": 0}), labels)
+
+
+def test_a_label_map_of_nothing_known_is_refused(record: dict[str, Any]) -> None:
+    record["pred"] = str(Path(record["image"]).with_name("pred.png"))
+    files.write_label_map(record["pred"], np.full((48, 64), 255, np.uint8))
+    with pytest.raises(WsssError, match=r"pred\.png: no pixel of it is known, all are 255"):
+        refined(record, key="pred")
+
+
 def test_no_class_is_all_background(record: dict[str, Any]) -> None:
     files.write_maps(record["cam"], LEFT[None][:0], (), (48, 64), {})
     assert not refined(record).any()

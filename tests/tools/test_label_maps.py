@@ -126,3 +126,14 @@ def test_photograph_and_maps_must_match(tmp_path: Path) -> None:
     Image.new("RGB", (48, 64)).save(record["image"])
     with pytest.raises(WsssError, match="maps of an image of 64x48, but this one is 48x64"):
         label_maps.read_matching(record, "cam")
+
+
+def test_the_unknown_stays_unknown_where_labels_tie() -> None:
+    scores = np.array([[[0.5, 0.5, 0.2, 0.4]], [[0.5, 0.5, 0.8, 0.2]], [[0.1, 0.1, 0.1, 0.4]]])
+    scores = scores.astype(np.float32)
+    labels = label_maps.label_map(scores, [7, 9])
+    label_maps.leave_undecided(labels, scores, np.array([[True, False, True, True]]))
+    assert labels.tolist() == [[255, 0, 7, 255]]
+    only = np.zeros((1, 1), np.uint8)
+    label_maps.leave_undecided(only, scores[:1, :, :1], np.array([[True]]))
+    assert only.tolist() == [[0]]

@@ -222,24 +222,29 @@ def label_probabilities(
         labels: class numbers, uint8 (H, W).
         certainty: probability of the label that a pixel has, above 0.5 and below 1; the other
             labels share the rest evenly.
-        ignore: number of pixels without a label, where all labels are equally likely.
+        ignore: number of pixels without a label, where the labels that some pixel has are equally
+            likely; so background is not, if no pixel is known to be background.
 
     Returns:
         Probabilities, float32 (C, H, W), and the C class numbers in the map; background (0) is
         always among them.
 
     Raises:
-        ValueError: certainty is not between 0.5 and 1.
+        ValueError: certainty is not between 0.5 and 1, or no pixel has a label.
     """
     if not 0.5 < certainty < 1:
         raise ValueError(f"certainty must lie between 0.5 and 1, not {certainty}")
-    present = sorted({0, *np.unique(labels).tolist()} - {ignore})
+    known = set(np.unique(labels).tolist()) - {ignore}
+    if not known:
+        raise ValueError("no pixel of the label map is known")
+    present = sorted({0, *known})
     if len(present) == 1:
         return np.ones((1, *labels.shape), np.float32), present
     rest = (1 - certainty) / (len(present) - 1)
     own = labels[None] == np.array(present, np.uint8)[:, None, None]
     probabilities = np.where(own, np.float32(certainty), np.float32(rest))
-    probabilities[:, labels == ignore] = 1 / len(present)
+    even = np.array([number in known for number in present], np.float32) / len(known)
+    probabilities[:, labels == ignore] = even[:, None]
     return probabilities, present
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsss_cli import files
+from wsss_cli.classes import IGNORE
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods import crf
@@ -83,8 +84,10 @@ class Source:
             numbers = label_maps.class_numbers(maps, self.class_list)
             return Given(image, maps.size, maps=maps, numbers=numbers)
         image, size = files.read_bounded(record["image"], self.max_side)
-        labels = files.read_label_map(source, size)
-        return Given(image, size, label_maps.resize_labels(labels, image.shape[:2]))
+        labels = label_maps.resize_labels(files.read_label_map(source, size), image.shape[:2])
+        if (labels == IGNORE).all():
+            raise WsssError(f"{source}: no pixel of it is known, all are {IGNORE}")
+        return Given(image, size, labels)
 
     def labels(self, given: Given, refine: Refine) -> Labels:
         """The label map, at the photograph's size, of refined scores.
@@ -93,9 +96,15 @@ class Source:
             given: from :meth:`load`.
             refine: takes the image and scores, float32 (1 + K, H, W), background first; gives
                 scores.
+
+        Returns:
+            Class numbers; 255 where the label map had it and the refinement does not decide.
         """
         scores, numbers = self._scores(given)
-        labels = label_maps.label_map(refine(given.image, scores), numbers)
+        scores = refine(given.image, scores)
+        labels = label_maps.label_map(scores, numbers)
+        if given.labels is not None:
+            label_maps.leave_undecided(labels, scores, given.labels == IGNORE)
         return label_maps.resize_labels(labels, given.size)
 
     def _scores(self, given: Given) -> tuple[Scores, Sequence[int]]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from wsss_cli import files
-from wsss_cli.classes import BACKGROUND, numbers
+from wsss_cli.classes import BACKGROUND, IGNORE, numbers
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods.crf import background_score, dense_crf
@@ -20,6 +20,7 @@ Labels = npt.NDArray[np.uint8]
 
 SHRINK = 4  # maps are stored at a quarter of the image's size
 _HOPELESS = 0.1  # a score below this share of the best one at every pixel wins none
+_TIE = 1e-4  # scores that differ by this share are equal up to rounding
 _BILINEAR = Image.Resampling.BILINEAR
 
 
@@ -32,14 +33,8 @@ def read_matching(
     Raises:
         WsssError: the maps are of an image of another size.
     """
-    maps = files.read_maps(record[key])
     image, size = files.read_bounded(record["image"], max_side)
-    if maps.size != size:
-        raise WsssError(
-            f"{record[key]}: maps of an image of {maps.size[1]}x{maps.size[0]}, "
-            f"but this one is {size[1]}x{size[0]}"
-        )
-    return image, maps
+    return image, files.read_maps(record[key], size)
 
 
 def class_numbers(maps: Maps, classes: Sequence[str] | None) -> list[int]:
@@ -122,6 +117,22 @@ def label_map(scores: Scores, class_numbers: Sequence[int]) -> Labels:
     table: Labels = np.array([0, *class_numbers], np.uint8)
     labels: Labels = table[scores.argmax(0)]
     return labels
+
+
+def leave_undecided(labels: Labels, scores: Scores, unknown: npt.NDArray[np.bool_]) -> None:
+    """Set ``labels`` to 255 where they are unknown and no score stands out.
+
+    The largest of equal scores would be the first: background.
+
+    Args:
+        labels: from :func:`label_map`; changed in place.
+        scores: (1 + K, H, W).
+        unknown: bool (H, W), the pixels that had no label before.
+    """
+    if len(scores) > 1 and unknown.any():
+        ordered = np.sort(scores[:, unknown], axis=0)
+        tied = ordered[-1] - ordered[-2] <= _TIE * ordered[-1]
+        labels[unknown] = np.where(tied, IGNORE, labels[unknown])
 
 
 def refine(image: npt.NDArray[np.uint8], scores: Scores, crf: Mapping[str, Any] | None) -> Scores:

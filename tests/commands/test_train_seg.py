@@ -338,6 +338,8 @@ def test_label_maps_that_are_border_all_over_teach_nothing(inside: Run, masked: 
     for record in masked:
         size = files.image_size(record["image"])
         files.write_label_map(record["pseudo"], np.full(size, 255, np.uint8))
-    inside("train-seg", *SMALL, "--classes", "names.txt", input=masked, check=0)
+    result = inside("train-seg", *SMALL, "--classes", "names.txt", input=masked, check=1)
+    assert "there is nothing to learn from: no sample has a known label or a pixel" in result.err
     lines = [json.loads(line) for line in Path("seg.log.jsonl").read_text().splitlines()]
     assert {line["loss"] for line in lines} == {0}
+    assert not Path("seg.pt").exists()

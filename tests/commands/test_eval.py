@@ -291,3 +291,16 @@ def test_a_record_that_cannot_be_measured_fails_alone(run: Run, measured: Any) -
     assert json.loads(result.out)["images"] == 3
     assert len(result.err.splitlines()) == len(wrong)
     assert "internal error" not in result.err
+
+
+def test_check_names_labels_and_masks_that_disagree(run: Run, measured: Any) -> None:
+    for record, labels in zip(measured, (["cat"], ["cat"], None), strict=True):
+        record["labels"] = labels
+    plain = run("eval", input=measured, check=0)
+    result = run("eval", "--check", input=measured, check=1)
+    assert result.out == plain.out
+    assert result.err == (
+        "wsss eval: 1: labels without a pixel in the mask: cat; "
+        "classes in the mask without a label: dog\n"
+        "wsss eval: labels and mask disagree in 1 of 3 records\n"
+    )

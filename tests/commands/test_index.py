@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -274,3 +275,34 @@ def test_no_torch_and_no_needless_imports(workdir: Path, toy: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("None\n")
+
+
+def test_check_names_labels_and_masks_that_disagree(run: Run) -> None:
+    from wsss_cli import files
+
+    Path("photos/cat").mkdir(parents=True)
+    Path("photos/dog").mkdir()
+    Path("masks/cat").mkdir(parents=True)
+    Path("masks/dog").mkdir()
+    Path("classes.txt").write_text("cat\ndog\n")
+    for name, number in (("cat/a", 1), ("cat/b", 2), ("dog/c", 0), ("dog/d", 7), ("dog/e", None)):
+        Image.new("RGB", (4, 4)).save(f"photos/{name}.jpg")
+        if number is not None:
+            labels = np.full((4, 4), number, np.uint8)
+            labels[0] = 255
+            files.write_label_map(f"masks/{name}.png", labels)
+    command = ("index", "folder", "photos", "--masks", "masks")
+    plain = run(*command, check=0)
+    result = run(*command, "--check", "--classes", "classes.txt", check=1)
+    assert result.out == plain.out
+    assert result.err.splitlines()[:4] == [
+        "wsss index folder: cat/b: labels without a pixel in the mask: cat; "
+        "classes in the mask without a label: dog",
+        "wsss index folder: dog/c: labels without a pixel in the mask: dog",
+        "wsss index folder: dog/d: labels without a pixel in the mask: dog; "
+        "classes in the mask without a label: class number 7",
+        "wsss index folder: 1 of 5 records have no mask: no such file in masks",
+    ]
+    assert "labels and mask disagree in 3 of 5 records\n" in result.err
+    assert "give --classes" in run(*command, "--check", check=2).err
+    assert "--classes is only for --check" in run(*command, "--classes", "voc", check=2).err

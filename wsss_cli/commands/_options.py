@@ -158,6 +158,12 @@ _SOURCES = {
 
 records_argument = click.argument("records", nargs=-1, type=click.Path(allow_dash=True))
 
+check_option = click.option(
+    "--check",
+    is_flag=True,
+    help="Name the records whose labels and true mask disagree; exit with 1 if there are any.",
+)
+
 strict_option = click.option("--strict", is_flag=True, help="Stop at the first record that fails.")
 
 

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     help="Write the confusion matrix there, to be merged.",
 )
 @click.option("--merge", is_flag=True, help="The arguments are files of --confusion; add them up.")
+@_options.check_option
 @_options.processes_option
 def command(
     records: tuple[str, ...],
@@ -88,6 +89,7 @@ def command(
     per_image: str | None,
     confusion: str | None,
     merge: bool,
+    check: bool,
     workers: int,
 ) -> None:
     """Measure label maps or CAMs against true masks.
@@ -102,6 +104,7 @@ def command(
       wsss random-walk cam.jsonl -c aff.pt | wsss eval --key pseudo --fail-under 0.55
     """
     from wsss_cli import console, files
+    from wsss_cli.datasets.check import Differences
     from wsss_cli.stage import Failures
     from wsss_cli.tools.eval import Question, evaluate, own_values
     from wsss_cli.tools.report import facts, load_counts, merged, render, save_counts
@@ -109,6 +112,7 @@ def command(
     _options.only_with("runs without --merge", not merge, *_OF_MEASURING, choice="merge")
     if merge and not records:
         raise click.UsageError("--merge needs the files to add up")
+    differences = Differences("eval")
     kept = [path for path in (per_image, confusion) if path]
     files.check_targets(kept, keep=records)
     with own_values(per_image) as each:
@@ -116,9 +120,19 @@ def command(
             measured = merged([load_counts(path) for path in files.distinct(records)])
         else:
             rule = _rule(thresholds, threshold, alpha, own_background)
-            question = Question(key=key, classes=classes, rule=rule, truth=truth, ignore=ignore)
+            question = Question(
+                key=key, classes=classes, rule=rule, truth=truth, ignore=ignore, check=check
+            )
             failures = Failures("eval")
-            measured = evaluate(records, question, failures, workers=workers, each=each, kept=kept)
+            measured = evaluate(
+                records,
+                question,
+                failures,
+                workers=workers,
+                each=each,
+                kept=kept,
+                differences=differences,
+            )
         click.echo(render(measured, format), nl=False)
         for line in facts(measured) if format == "csv" else ():  # has no place for them
             console.note("eval", line)
@@ -129,7 +143,7 @@ def command(
     low = fail_under is not None and not miou >= fail_under
     if low:
         console.warn("eval", f"mIoU {miou:.4f} is below --fail-under {fail_under:g}")
-    if low or measured.failed:
+    if low or measured.failed or differences.count:
         sys.exit(1)
 
 
@@ -143,6 +157,7 @@ _OF_MEASURING = (
     "own_background",
     "ignore",
     "per_image",
+    "check",
 )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 
 from wsss_cli import console, records
 from wsss_cli.commands import _frame, _options
-from wsss_cli.errors import ConfigurationError
+from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.records import Record
 
 root_argument = click.argument("root", type=click.Path(exists=True, file_okay=False))
@@ -92,13 +93,17 @@ def command() -> None:
     help="Whether objects marked difficult count as labels.",
 )
 @saliency_option
-@_options.classes_option("Class list of the masks, for --labels-from masks", show_default="voc")
+@_options.classes_option(
+    "Class list of the masks, for --labels-from masks and --check", show_default="voc"
+)
 @strong_options
+@_options.check_option
 @_options.strict_option
 def voc(
     root: str,
     split: str,
     classes: tuple[str, ...] | None,
+    check: bool,
     strict: bool,
     strong: Fraction | None,
     seed: int | None,
@@ -124,11 +129,15 @@ def voc(
     from wsss_cli.classes import VOC
     from wsss_cli.datasets.voc import voc_records
 
-    _options.only_with("--labels-from masks", options["labels_from"] == "masks", "classes")
+    uses_list = check or options["labels_from"] == "masks"
+    _options.only_with(
+        "--labels-from masks and --check", uses_list, "classes", choice="labels_from"
+    )
     _print(
         "index voc",
         lambda on_error: voc_records(root, split, on_error, classes=classes or VOC, **options),
         wanted={"saliency": options["saliency"]},
+        check=(classes or VOC) if check else None,
         strict=strict,
         strong=strong,
         seed=seed,
@@ -145,10 +154,18 @@ def voc(
 @click.option("--unlabelled", is_flag=True, help="Take all photographs, without labels.")
 @click.option("--masks", metavar="DIR", help="Folder of true masks, ID.png; here or in ROOT.")
 @saliency_option
+@_options.classes_option("Class list of the masks, for --check")
 @strong_options
+@_options.check_option
 @_options.strict_option
 def folder(
-    root: str, strict: bool, strong: Fraction | None, seed: int | None, **options: Any
+    root: str,
+    classes: tuple[str, ...] | None,
+    check: bool,
+    strict: bool,
+    strong: Fraction | None,
+    seed: int | None,
+    **options: Any,
 ) -> None:
     """Print the records of any folder of photographs.
 
@@ -171,10 +188,14 @@ def folder(
     if options["csv"] and options["unlabelled"]:
         raise click.UsageError("--csv gives labels and --unlabelled none: choose one")
     table = options.pop("csv")
+    _options.only_with("--check", check, "classes")
+    if check and not classes:
+        raise click.UsageError("--check needs the class list of the masks: give --classes")
     _print(
         "index folder",
         lambda on_error: folder_records(root, on_error, table=table, **options),
         wanted={"mask": options["masks"], "saliency": options["saliency"]},
+        check=classes if check else None,
         strict=strict,
         strong=strong,
         seed=seed,
@@ -186,15 +207,21 @@ def _print(
     index: Callable[[Callable[[str], None]], Iterator[Record]],
     *,
     wanted: dict[str, str | None],
+    check: Sequence[str] | None = None,
     strict: bool,
     strong: Fraction | None,
     seed: int | None,
 ) -> None:
-    """Print the records of ``index``; report failures and keys that were asked for in vain."""
+    """Print the records of ``index``; report failures and keys that were asked for in vain.
+
+    With ``check``, the class list of the masks, these are compared with the labels.
+    """
+    from wsss_cli.datasets.check import Differences, difference
+    from wsss_cli.datasets.voc import numbers_in_mask
     from wsss_cli.stage import Failures
 
     _options.only_with("--strong", strong is not None, "seed")
-    failures = Failures(tool, strict=strict)
+    failures, differences = Failures(tool, strict=strict), Differences(tool)
 
     count = 0
     lacking: Counter[str] = Counter()
@@ -204,6 +231,12 @@ def _print(
     for record in indexed:
         records.write(record)
         count += 1
+        if check is not None and "mask" in record:
+            try:
+                present = numbers_in_mask(record["mask"])
+                differences(record["id"], difference(record, present, check))
+            except WsssError as error:
+                failures(f"{record['id']}: {error}")
         lacking.update(key for key, given in wanted.items() if given and key not in record)
     for key, number in lacking.items():
         console.note(
@@ -212,7 +245,10 @@ def _print(
     console.note(
         tool, f"{count} records" + (f", {failures.count} failed" if failures.count else "")
     )
+    differences.finish(count)
     failures.exit()
+    if differences.count:
+        sys.exit(1)
 
 
 def _marked(tool: str, indexed: list[Record], share: Fraction, seed: int) -> list[Record]:

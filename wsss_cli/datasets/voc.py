@@ -85,7 +85,7 @@ def voc_records(
                 if labels_from == "annotations":
                     record["labels"] = _annotated(f"{root}/Annotations/{name}.xml", difficult)
                 elif labels_from == "masks":
-                    record["labels"] = labels_in_mask(mask, classes)
+                    record["labels"] = _in_mask(mask, classes)
             except (WsssError, OSError) as error:
                 on_error(f"{line}: {describe(error)}")
                 continue
@@ -199,18 +199,23 @@ def object_names(xml: bytes) -> list[tuple[str, bool]]:
     return objects
 
 
-def labels_in_mask(path: str | None, classes: Sequence[str]) -> list[str]:
-    """Names of the classes in a mask, in the order of ``classes``.
-
-    Raises:
-        WsssError: there is no mask, it cannot be read, or it holds a number beyond the list.
-    """
+def _in_mask(path: str | None, classes: Sequence[str]) -> list[str]:
+    """Names of the classes in a mask."""
     if path is None:
         raise WsssError("no mask to take the labels from")
-    numbers = np.flatnonzero(np.bincount(read_label_map(path).ravel(), minlength=256))
-    numbers = numbers[(numbers != 0) & (numbers != IGNORE)]
-    if numbers.size and numbers[-1] > len(classes):
+    numbers = numbers_in_mask(path)
+    if numbers and numbers[-1] > len(classes):
         raise WsssError(
             f"{path}: class number {numbers[-1]}, but the list has {len(classes)} names"
         )
     return [classes[number - 1] for number in numbers]
+
+
+def numbers_in_mask(path: str) -> list[int]:
+    """The class numbers in a label map, ascending, without background and ignored pixels.
+
+    Raises:
+        WsssError: it cannot be read.
+    """
+    numbers = np.flatnonzero(np.bincount(read_label_map(path).ravel(), minlength=256)).tolist()
+    return [number for number in numbers if number not in (0, IGNORE)]

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from wsss_cli import console, files, inputs, records
 from wsss_cli.classes import BACKGROUND, IGNORE, MAX_CLASSES, numbers
+from wsss_cli.datasets.check import Differences, difference
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.files import Meta
 from wsss_cli.metrics import Confusion, ThresholdSweep, threshold_histogram
@@ -62,6 +63,7 @@ class Question:
         truth: record key of the true mask.
         ignore: true label that is not counted.
         given: the classes are the user's word, not the files'.
+        check: compare the records' labels with their true masks too.
     """
 
     key: str | None
@@ -70,6 +72,7 @@ class Question:
     truth: str = "mask"
     ignore: int = IGNORE
     given: bool = True
+    check: bool = False
 
     def settled(self, record: Record) -> Question:
         """With key and classes as ``record`` has them, where the user did not give them.
@@ -121,6 +124,7 @@ class Tally:
         sweep: of maps under several thresholds; None if there were none.
         rules: how the background was decided, in words.
         provenances: of the predictions, as JSON.
+        different: ids, and how labels and true mask differ, where that is asked for.
     """
 
     def __init__(self, question: Question) -> None:
@@ -130,6 +134,7 @@ class Tally:
         self.sweep: ThresholdSweep | None = None
         self.rules: set[str] = set()
         self.provenances: set[str] = set()
+        self.different: list[tuple[str, str]] = []
 
     def look(self, record: Record) -> None:
         """Count one record.
@@ -154,6 +159,9 @@ class Tally:
         self.images += 1
         self.unlabelled += int(truth.min()) == int(truth.max()) == question.ignore
         self.provenances.add(made_by)
+        if question.check and question.classes:
+            present = [n for n in np.unique(truth).tolist() if n not in (0, question.ignore)]
+            self.different.append((record["id"], difference(record, present, question.classes)))
 
     def _look_at_maps(self, path: str, truth: Labels) -> Meta:
         question, rule = self.question, self.question.rule
@@ -245,6 +253,7 @@ def evaluate(
     workers: int,
     each: Callable[[str], None] | None = None,
     kept: Sequence[str] = (),
+    differences: Differences | None = None,
 ) -> Measured:
     """Measure a stream of records.
 
@@ -254,6 +263,8 @@ def evaluate(
         failures: called for each record that cannot be counted.
         workers: parallel processes.
         each: called with each image's own values, a line of JSON.
+        differences: told of each image whose labels and true mask disagree, if the question asks
+            for that.
         kept: files to be written afterwards, which must be none of those that are read.
 
     Raises:
@@ -262,6 +273,7 @@ def evaluate(
         WsssError: no record could be read, or no pixel counted.
     """
     total: Tally | None = None
+    differences = differences or Differences("eval")
     with console.progress("eval") as bar:
         stream = _once(records.read(sources, failures), question, failures, kept)
         for chunk, part in measure(
@@ -269,6 +281,8 @@ def evaluate(
         ):
             if each is not None and part.images:
                 each(_own_values(chunk[0], part))
+            for record_id, text in part.different:
+                differences(record_id, text)
             if total is None:
                 total = part
             else:
@@ -281,6 +295,7 @@ def evaluate(
             f"no pixel was counted: every true mask ('{question.truth}') is {question.ignore}, "
             "which is ignored, all over"
         )
+    differences.finish(total.images)
     if total.unlabelled:
         console.note("eval", f"{total.unlabelled} true masks are {question.ignore} all over")
     result = total.result(failures.count)

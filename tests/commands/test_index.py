@@ -162,7 +162,7 @@ def test_saliency_asked_for_in_vain(run: Run, toy: Path) -> None:
         (("voc", "."), "wsss index voc: .: no folder JPEGImages in it; did you mean toy set?"),
         (
             ("voc", "toy set", "--classes", "voc"),
-            "wsss index voc: --classes is only for --labels-from masks "
+            "wsss index voc: --classes is only for --labels-from masks and --check "
             "('wsss index voc --help' lists the options)",
         ),
         (

@@ -21,7 +21,7 @@ import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -510,6 +510,7 @@ class Checkpoint:
         config: plain data to rebuild the network, and the settings of its training.
         state_dict: its weights.
         digest: first 16 hexadecimal digits of the file's SHA-256.
+        path: of the file, for messages.
     """
 
     kind: str
@@ -518,6 +519,7 @@ class Checkpoint:
     config: dict[str, Any]
     state_dict: dict[str, Tensor]
     digest: str
+    path: str = "the checkpoint"
 
 
 def save_checkpoint(
@@ -552,6 +554,10 @@ def load_checkpoint(path: str | Path, *kinds: str) -> Checkpoint:
     data = load_tensors(path, "checkpoint")
     if data.get("format") != _CHECKPOINT_FORMAT:
         raise ConfigurationError(f"{path}: not a wsss checkpoint (train one with 'wsss train-cam')")
+    if wrong := [key for key, is_right in _PARTS.items() if not is_right(data.get(key))]:
+        raise ConfigurationError(
+            f"{path}: a damaged checkpoint: '{wrong[0]}' is missing or not what a trainer writes"
+        )
     if kinds and data["kind"] not in kinds:
         raise ConfigurationError(
             f"{path}: a checkpoint of kind {' or '.join(kinds)} is needed, "
@@ -566,7 +572,26 @@ def load_checkpoint(path: str | Path, *kinds: str) -> Checkpoint:
         data["config"],
         data["state_dict"],
         digest,
+        str(path),
     )
+
+
+# What a checkpoint holds beside its format, and whether a value can be right.
+_PARTS: dict[str, Callable[[Any], bool]] = {
+    "kind": lambda value: isinstance(value, str),
+    "backbone": lambda value: isinstance(value, str),
+    "classes": lambda value: (
+        isinstance(value, list)
+        and 0 < len(value) <= MAX_CLASSES
+        and all(isinstance(name, str) for name in value)
+    ),
+    "config": lambda value: isinstance(value, dict),
+    "state_dict": lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(key, str) for key in value)
+        and all(hasattr(part, "is_floating_point") for part in value.values())
+    ),
+}
 
 
 def save_tensors(path: str | Path, data: Mapping[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from wsss_cli.commands import _options
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.models.batchnorm import freeze_batchnorm
 from wsss_cli.models.deeplab import HEADS
-from wsss_cli.models.networks import CLASSIFIERS, KINDS, build_network
+from wsss_cli.models.networks import CLASSIFIERS, KINDS, build_network, restored
 
 BUILT = [
     ("cam", None),
@@ -112,3 +114,48 @@ def test_a_checkpoint_rebuilds_its_network(kind: str, head: str | None, tmp_path
 def test_what_cannot_be_built_is_said(kind: str, config: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said), torch.device("meta"):
         build_network(kind, "efficientnet-lite0", CLASSES, config)
+
+
+# ---- damaged checkpoints ----
+
+GOOD: dict[str, Any] = {
+    "format": "wsss-checkpoint-1",
+    "kind": "cam",
+    "backbone": "efficientnet-lite0",
+    "classes": ["cat"],
+    "config": {"output_stride": 16, "training": {}},
+    "state_dict": {"weight": torch.ones(1)},
+}
+VALUES: list[Any] = [None, 5, -1, "x", "\x1b[2J", [], {}, [None], [["a"]], {1: 2}, {"weight": 3}]
+
+
+def damaged() -> Iterator[tuple[str, dict[str, Any]]]:
+    """A checkpoint with each part, and each setting, missing or replaced by something else."""
+    for kind in KINDS:
+        good = {**GOOD, "kind": kind}
+        yield f"{kind}: weights of something else", good
+        for key in good:
+            yield f"{kind}: no {key}", {name: good[name] for name in good if name != key}
+            for value in VALUES:
+                yield f"{kind}: {key} = {value!r}", {**good, key: value}
+        for key in ("output_stride", "head", "psl"):
+            for value in VALUES:
+                changed = {**good["config"], key: value}
+                yield f"{kind}: {key} = {value!r}", {**good, "config": changed}
+
+
+def test_no_damage_to_a_checkpoint_is_an_internal_error(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    for what, data in damaged():
+        torch.save(data, path)
+        with pytest.raises(ConfigurationError, match=r"\A[^\n]*net\.pt: [^\n]+\Z"):
+            pytest.fail(f"{what}: {restored(files.load_checkpoint(path))}")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    network = build_network("cam", "efficientnet-lite0", ["cat"], {"output_stride": 16})
+    state = network.state_dict()
+    state["classify.weight"] = state["classify.weight"] * float("nan")
+    checkpoint = files.Checkpoint("cam", "efficientnet-lite0", ("cat",), {}, state, "", "net.pt")
+    with pytest.raises(ConfigurationError, match=r"net\.pt: holds NaN or infinite values"):
+        restored(checkpoint)

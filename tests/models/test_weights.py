@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class Mirror:
     def __init__(self) -> None:
         self.answers: dict[str, bytes] = {}
         self.asked: list[str] = []
-        self.cut = self.garbled = False
+        self.cut = self.garbled = self.endless = False
         mirror = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -75,8 +76,14 @@ class Mirror:
                     return
                 body = mirror.answers[name]
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
+                if not mirror.endless:
+                    self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
+                while mirror.endless:
+                    try:
+                        self.wfile.write(body)
+                    except OSError:  # the reader has gone
+                        return
                 self.wfile.write(body[: len(body) // 2] if mirror.cut else body)
 
             def log_message(self, *args: Any) -> None:
@@ -198,6 +205,28 @@ def test_failures_name_the_address_and_the_way_out(
     assert str(tmp_path / "taken") in message()
 
 
+def test_a_body_without_end_is_not_read_for_ever(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_LARGEST", 3 << 20)
+    mirror.answers["tiny-00000000.pth"] = bytes(1 << 16)
+    mirror.endless = True
+    with pytest.raises(ConfigurationError, match="longer than 3145728 bytes; it is another file"):
+        Download("tiny-00000000.pth").file()
+    assert cached(tmp_path) == []
+
+
+def test_several_processes_fetch_each_the_right_file(mirror: Mirror, tmp_path: Path) -> None:
+    contents = [bytes([number]) * 300_000 for number in range(6)]
+    for content in contents:
+        mirror.answers[named(content)] = content
+    wanted = contents * 3
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        fetched = pool.map(lambda content: Download(named(content)).file().read_bytes(), wanted)
+        assert list(fetched) == wanted
+    assert cached(tmp_path) == sorted(mirror.answers)
+
+
 def test_downloads_are_torchvisions() -> None:
     listed = {name: spec.weights for name, spec in BACKBONES.items() if spec.weights}
     named = {name: weights.published(value) for name, value in listed.items()}
@@ -206,7 +235,11 @@ def test_downloads_are_torchvisions() -> None:
         "resnet101": "resnet101-63fe2227.pth",
         "vgg16": "vgg16-397923af.pth",
     }
-    assert Download("resnet50-0676ba61.pth").digest == "0676ba61"
+    for each in named.values():
+        if isinstance(each, Download):
+            assert len(each.digest) == 64
+            assert f"-{each.digest[:8]}." in each.name
+    assert Download("another-0676ba61.pth").digest == "0676ba61"
     assert weights.MIRROR == "https://download.pytorch.org/models"
 
 

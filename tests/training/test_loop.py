@@ -348,3 +348,28 @@ def test_a_plot_or_log_that_cannot_be_written_costs_no_checkpoint(
     told = capsys.readouterr().err
     assert f"{tmp_path / 'net.log.jsonl'}: Is a directory; the log of this training ends" in told
     assert f"no plot {tmp_path / 'net.png'}: " in told
+
+
+def test_no_damage_to_a_state_is_an_internal_error(
+    records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Each part of the state, missing or replaced by something else."""
+    out, path = tmp_path / "net.pt", tmp_path / "net.resume.pt"
+    made = trainer(records, out)
+    made._save_state()
+    good = torch.load(path, weights_only=True)
+    changes: list[dict[str, Any]] = []
+    for key in good:
+        changes += [{**good, key: value} for value in (None, 5, "x", "[]", [], {})]
+        changes.append({name: good[name] for name in good if name != key})
+    for key in {*good["state"]} - {"scaler"}:  # which does nothing in fp32
+        for value in (None, 5, "x", [], {"x": 1}):
+            changes.append({**good, "state": {**good["state"], key: value}})
+    for step in (-1, 10_000, "x", None):
+        progress = {**good["state"]["progress"], "step": step}
+        changes.append({**good, "state": {**good["state"], "progress": progress}})
+    for data in changes:
+        torch.save(data, path)
+        with pytest.raises(WsssError, match=r"net\.resume\.pt"):
+            pytest.fail(f"{data.keys()}: {trainer(records, out).run(resume=True)}")
+        assert not out.exists()

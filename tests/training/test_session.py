@@ -19,7 +19,7 @@ from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.models.backbones import build_backbone
 from wsss_cli.models.weights import published
 from wsss_cli.training.cam import classification_loss
-from wsss_cli.training.session import Session, part, pretrained, session
+from wsss_cli.training.session import Session, pretrained, session
 
 OPTIONS: dict[str, Any] = {
     "out": "net.pt",
@@ -196,11 +196,6 @@ def test_a_network_with_weights_and_the_config_that_rebuilds_it(workdir: Path) -
     assert config == {"output_stride": 8}
     with pytest.raises(ConfigurationError, match="no backbone 'resnet5'"):
         pretrained("cam", "resnet5", ["a"], weights="none", output_stride=None)
-
-
-def test_a_part_of_a_network_by_its_own_names() -> None:
-    state = {name: torch.ones(1) for name in ("backbone.a.weight", "head.b", "backbones")}
-    assert part(state, "backbone") == {"a.weight": state["backbone.a.weight"]}
 
 
 @pytest.mark.parametrize(

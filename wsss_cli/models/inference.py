@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
 from wsss_cli.models.base import Network
 from wsss_cli.models.batchnorm import fold_once
 from wsss_cli.models.device import SideBySide, choose
-from wsss_cli.models.networks import build_network
+from wsss_cli.models.networks import restored
 
 Image = npt.NDArray[np.uint8]
 
@@ -61,19 +60,7 @@ class Runner:
         precision: str = "auto",
         max_side: int = 0,
     ) -> None:
-        network: Network = build_network(
-            checkpoint.kind, checkpoint.backbone, checkpoint.classes, checkpoint.config
-        )
-        try:
-            network.load_state_dict(checkpoint.state_dict)
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"the checkpoint's weights do not fit its network ({checkpoint.backbone})"
-            ) from error
-        if not all(each.isfinite().all() for each in checkpoint.state_dict.values()):
-            raise ConfigurationError(
-                "the checkpoint holds NaN or infinite values; train again with a smaller --lr"
-            )
+        network: Network = restored(checkpoint)
         self.digest, self.classes = checkpoint.digest, checkpoint.classes
         self.compute = choose(device, precision)
         self.device = self.compute.device

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wsss_cli.errors import ConfigurationError
+from wsss_cli.files import Checkpoint
 from wsss_cli.models.affinity import AffinityNetwork
 from wsss_cli.models.backbones import build_backbone
 from wsss_cli.models.base import Backbone, Network
@@ -52,6 +53,31 @@ KINDS: dict[str, Kind] = {
 CLASSIFIERS = tuple(name for name, kind in KINDS.items() if kind.readings)
 
 
+def restored(checkpoint: Checkpoint) -> Any:
+    """The network of a checkpoint, with its weights.
+
+    Raises:
+        ConfigurationError: what it describes cannot be built, its weights are those of another
+            network, or they are not finite.
+    """
+    try:
+        network = build_network(
+            checkpoint.kind, checkpoint.backbone, checkpoint.classes, checkpoint.config
+        )
+        network.load_state_dict(checkpoint.state_dict)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{checkpoint.path}: {error}") from error
+    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{checkpoint.path}: its weights do not fit its network ({checkpoint.backbone})"
+        ) from error
+    if not all(each.isfinite().all() for each in checkpoint.state_dict.values()):
+        raise ConfigurationError(
+            f"{checkpoint.path}: holds NaN or infinite values; train again with a smaller --lr"
+        )
+    return network
+
+
 def build_network(kind: str, backbone: str, classes: Sequence[str], config: Config) -> Any:
     """The network that a checkpoint describes, with random weights.
 
@@ -67,5 +93,7 @@ def build_network(kind: str, backbone: str, classes: Sequence[str], config: Conf
     """
     if kind not in KINDS:
         raise ConfigurationError(f"no network of kind '{kind}'; there are {', '.join(KINDS)}")
+    if type(config.get("output_stride")) not in (int, type(None)):
+        raise ConfigurationError(f"no output stride {config['output_stride']}")
     body = build_backbone(backbone, output_stride=config.get("output_stride"))
     return KINDS[kind].build(body, len(classes), config)

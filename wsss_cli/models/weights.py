@@ -22,6 +22,12 @@ from wsss_cli.models.base import Backbone
 
 MIRROR = "https://download.pytorch.org/models"
 _MEGABYTE = 1 << 20
+_LARGEST = 2000 * _MEGABYTE  # of a file whose length is not announced
+_SHA256 = {
+    "resnet50-0676ba61.pth": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    "resnet101-63fe2227.pth": "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
+    "vgg16-397923af.pth": "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,9 @@ class Download:
 
     @property
     def digest(self) -> str:
-        """The first eight digits of the file's SHA-256, which are part of its name."""
-        return self.name.rsplit("-", 1)[1].split(".")[0]
+        """The file's SHA-256; of a file that is not in the table the first eight digits, which are
+        part of its name."""
+        return _SHA256.get(self.name) or self.name.rsplit("-", 1)[1].split(".")[0]
 
     def file(self) -> Path:
         """The file in the cache, fetched if it is missing or damaged.
@@ -79,12 +86,16 @@ class Download:
             announced = int(length) if length.isdigit() else None
             blocks = None if announced is None else -(-announced // _MEGABYTE)
             with console.progress("weights", total=blocks, unit="megabyte") as progress:
-                while block := response.read(_MEGABYTE):
+                # A body that does not end is not read for ever.
+                most = announced or _LARGEST
+                while received <= most and (block := response.read(_MEGABYTE)):
                     digest.update(block)
                     stream.write(block)
                     received += len(block)
                     progress.update()
             stream.flush()
+            if received > most:
+                raise ConfigurationError(f"{url}: longer than {most} bytes; it is another file")
             if announced is not None and received < announced:
                 raise ConfigurationError(
                     f"{url}: cut short after {received} of {announced} bytes; try again, "
@@ -92,8 +103,8 @@ class Download:
                 )
             if not digest.hexdigest().startswith(self.digest):
                 raise ConfigurationError(
-                    f"{url}: not the published file (SHA-256 {digest.hexdigest()[:8]} instead of "
-                    f"{self.digest}); try again, or give --weights FILE"
+                    f"{url}: not the published file (SHA-256 {digest.hexdigest()[:8]}… instead of "
+                    f"{self.digest[:8]}…); try again, or give --weights FILE"
                 )
 
 
@@ -184,11 +195,11 @@ def load_new_layers(
     data = load_tensors(weights, "weights")
     if (data.get("kind"), data.get("classes")) != (kind, list(classes)):
         return False
-    own = network.state_dict()
+    own, given = network.state_dict(), data.get("state_dict")
     fitting = {
         key: value
-        for key, value in data["state_dict"].items()
-        if key in own and own[key].shape == value.shape
+        for key, value in (given.items() if isinstance(given, dict) else ())
+        if isinstance(value, Tensor) and key in own and own[key].shape == value.shape
     }
     network.load_state_dict({**own, **fitting})
     return True

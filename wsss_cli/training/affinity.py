@@ -12,10 +12,10 @@ from torch.nn import functional
 from wsss_cli.datasets.augment import Jitter, random_view
 from wsss_cli.files import load_checkpoint
 from wsss_cli.methods.affinity import affinity_loss, affinity_targets, pairwise_affinity
-from wsss_cli.models.networks import CLASSIFIERS, build_network
+from wsss_cli.models.networks import CLASSIFIERS, build_network, restored
 from wsss_cli.training.batch import Batch
 from wsss_cli.training.loop import Loss
-from wsss_cli.training.session import part, session
+from wsss_cli.training.session import session
 
 
 def region_loss(radius: int) -> Loss:
@@ -73,9 +73,10 @@ def train_affinity(
     with session("train-aff", out=out, **training) as here:
         start = load_checkpoint(checkpoint, *CLASSIFIERS)
         given = here.read(records, either=[key])
-        config = {"output_stride": output_stride or start.config["output_stride"]}
+        backbone = restored(start).backbone
+        config = {"output_stride": output_stride or backbone.strides[-1]}
         network = build_network("affinity", start.backbone, start.classes, config)
-        network.backbone.load_state_dict(part(start.state_dict, "backbone"))
+        network.backbone.load_state_dict(backbone.state_dict())
         here.train(
             kind="affinity",
             network=network,

@@ -165,6 +165,7 @@ class Trainer:
 
         Raises:
             OtherRun: there is something to resume, but of another run.
+            ConfigurationError: it is damaged.
             WsssError: the loss is not finite, there was nothing to learn from, or nothing can be
                 written.
         """
@@ -377,10 +378,15 @@ class Trainer:
     def _restore(self, saved: dict[str, Any] | None) -> None:
         if saved is None:
             return
-        self.network.load_state_dict(saved["network"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
-        self.state = _State(**saved["progress"])
+        try:
+            self.network.load_state_dict(saved["network"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scaler.load_state_dict(saved["scaler"])
+            self.state = _State(**saved["progress"])
+            if not 0 <= self.state.step <= self.steps:
+                raise ValueError("step out of range")
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise resume.damaged(self.state_path) from error
         console.note(self.tool, f"resumed at step {self.state.step} of {self.steps}")
 
     def _save_state(self) -> None:

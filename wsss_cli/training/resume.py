@@ -100,9 +100,19 @@ def load(path: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
     data = files.load_tensors(path, "state to resume")
     if data.get("format") != _FORMAT:
         raise WsssError(f"{path}: no state of a training run; remove it")
-    check_same(json.loads(data["run"]), run, str(path))
-    state: dict[str, Any] = data["state"]
+    try:
+        earlier, state = json.loads(data["run"]), data["state"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path) from error
+    if not isinstance(earlier, dict) or not isinstance(state, dict):
+        raise damaged(path)
+    check_same(earlier, run, str(path))
     return state
+
+
+def damaged(path: Path) -> ConfigurationError:
+    """The error for a state that is none."""
+    return ConfigurationError(f"{path}: a damaged state to resume from: remove it, and train anew")
 
 
 def check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], path: str) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from wsss_cli import console, files, inputs, records
 from wsss_cli.classes import IGNORE
@@ -312,11 +311,3 @@ def pretrained(
     if weights not in ("imagenet", "none"):
         load_new_layers(network, weights, kind=kind, classes=classes)
     return network, {**chosen, "output_stride": network.backbone.strides[-1]}
-
-
-def part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The weights of the module ``name`` of a network, with their names inside that module."""
-    prefix = name + "."
-    return {
-        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
-    }

@@ -654,3 +654,24 @@ def test_a_label_map_is_turned_as_viewers_turn_it(orientation: int, tmp_path: Pa
     image.save(tmp_path / "a.png", exif=exif)
     turned = np.rot90(labels, 2 if orientation == 3 else -1)
     assert np.array_equal(pictures.read_label_map(tmp_path / "a.png", turned.shape), turned)
+
+
+@pytest.mark.parametrize("name", ["read_label_map", "read_grey", "read_image"])
+def test_no_flipped_bit_of_a_png_gives_other_pixels(name: str, tmp_path: Path) -> None:
+    """Pillow reads on over wrong checksums."""
+    reader = getattr(pictures, name)
+    pixels = np.random.default_rng(0).integers(0, 4, (12, 16), dtype=np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    content, wanted, refused = bytearray(path.read_bytes()), reader(path), 0
+    for bit in range(0, 8 * len(content), 3):
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        content[bit // 8] ^= 1 << bit % 8
+        try:
+            got = reader(path)
+        except WsssError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(got, wanted)
+    assert refused > 100

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +20,34 @@ def test_processes_are_born_deaf_to_ctrl_c(start: str) -> None:
         assert signal.SIGINT in blocked
         assert pool.submit(divmod, 7, 2).result() == (3, 1)
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+POOL = """
+import sys, time
+from wsss_cli.pool import ProcessPool
+if __name__ == "__main__":
+    pool = ProcessPool(2, start=sys.argv[1])
+    print(pool.submit(divmod, 7, 2).result(), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_killed_pool_says_nothing_of_semaphores(
+    tmp_path: Path, start: str, number: signal.Signals
+) -> None:
+    script = tmp_path / "pool.py"
+    script.write_text(POOL)
+    tool = subprocess.Popen(
+        [sys.executable, str(script), start],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert tool.stdout is not None
+    assert tool.stdout.readline() == "(3, 1)\n"
+    tool.send_signal(number)
+    _, said = tool.communicate(timeout=30)  # its end: workers and tracker hold the pipe too
+    assert tool.returncode == -number
+    assert said == ""

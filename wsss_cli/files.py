@@ -59,7 +59,6 @@ _MOST_TEXT, _MOST_MAPS = 1 << 24, 1 << 29  # bytes of the arrays in an NPZ
 _NPY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # numpy parses headers as Python, and Python 3.11 fails when two threads do so at once (gh-106905).
 _PARSING = threading.Lock()
-_CANNOT_READ = (OSError, ValueError, SyntaxError, EOFError, zlib.error, zipfile.BadZipFile)
 
 # ---- writing -------------------------------------------------------------------------------------
 
@@ -647,7 +646,7 @@ def _check_archive(path: str | Path, what: str) -> None:
             damaged = archive.testzip()
     except (OSError, zipfile.BadZipFile):
         return  # for torch to open: it reports a missing file, and old formats are no archives
-    except _CANNOT_READ:
+    except Exception:  # damage shows anywhere
         damaged = "an entry"
     if damaged:
         raise ConfigurationError(

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,6 +114,27 @@ def _check_tiff(image: Image.Image) -> None:
     image.seek(0)
 
 
+def _decode(image: Image.Image, path: str | Path) -> None:
+    """Load the pixels; those of a PNG only if its checksums are right, which Pillow does not ask.
+
+    Raises:
+        ValueError: a part is damaged.
+    """
+    if image.format == "PNG":
+        content = memoryview(Path(path).read_bytes())
+        at = 8
+        while at + 12 <= len(content):
+            end = at + 8 + int.from_bytes(content[at : at + 4])
+            if end + 4 > len(content):
+                break  # cut off: Pillow says so
+            if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4]):
+                raise ValueError("damaged: a checksum is wrong; copy or make the file again")
+            if bytes(content[at + 4 : at + 8]) == b"IEND":
+                break
+            at = end + 4
+    image.load()
+
+
 def _shown_size(image: Image.Image) -> tuple[int, int]:
     """(H, W) as viewers show a picture, by its EXIF orientation."""
     turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
@@ -152,7 +174,7 @@ def open_rgb(path: str | Path, *, at_least: int | None = None) -> Image.Image:
             scale = at_least / max(image.size)
             image.draft("RGB", (int(image.width * scale) + 1, int(image.height * scale) + 1))
         depth = _Depth.of(image)
-        image.load()
+        _decode(image, path)
         return _to_rgb(image, depth)
 
 
@@ -275,7 +297,7 @@ def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDAr
                 f"{image.width}x{image.height}, much larger than its image {size[1]}x{size[0]}"
             )
         depth = _Depth.of(image)
-        image.load()
+        _decode(image, path)
         ImageOps.exif_transpose(image, in_place=True)
         if size is not None and size[0] != size[1] and image.size == tuple(size):
             raise ValueError(
@@ -340,7 +362,7 @@ def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt
         if size is not None:
             _check_size(image, size, path)
         bits = _GREY_BITS.match(_raw_mode(image))
-        image.load()
+        _decode(image, path)
         ImageOps.exif_transpose(image, in_place=True)
         if size is not None:
             _check_size(image, size, path, turned=False)

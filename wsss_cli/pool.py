@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import resource_tracker
 from typing import Any
 
 from wsss_cli import console
@@ -23,6 +25,8 @@ class ProcessPool(ProcessPoolExecutor):
 
     def __init__(self, processes: int, *, start: str) -> None:
         context = multiprocessing.get_context(start)
+        if start == "spawn":
+            _clean_up_silently()
         switches = (console.quiet(), console.verbose(), console.debugging())
         super().__init__(processes, mp_context=context, initializer=_begin, initargs=switches)
 
@@ -34,6 +38,22 @@ class ProcessPool(ProcessPoolExecutor):
             return super().submit(work, *args, **kwargs)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _clean_up_silently() -> None:
+    """Start the process that removes what this one leaves behind if it is killed.
+
+    multiprocessing would start it too, but it would then tell the user of "leaked semaphore
+    objects" on top of the kill. It is told not to as Python is told on its command line.
+    """
+    if sys.platform == "win32":
+        return  # which has no such process
+    options = list(sys.warnoptions)
+    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions[:] = options
 
 
 def _begin(quiet: bool, verbose: bool, debug: bool) -> None:

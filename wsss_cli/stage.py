@@ -476,24 +476,26 @@ class _Pipeline:
 
     def _settle(self, places: threading.Semaphore, bar: console.Progress) -> None:
         """Take the results that have come, then print the finished records at the head."""
-        for slot in self.window:
-            if slot.future is None or not slot.future.done():
-                continue
-            future, slot.future = slot.future, None
-            if error := future.exception():
-                self._fail(slot, error)
-            elif slot.step == "loading" and self.batched:
-                slot.step, slot.item = "loaded", future.result()
-            else:
-                assert slot.job is not None
-                self.stage.done += 1
-                self._finish(slot, slot.job, future.result())
-        while self.window and self.window[0].step in ("done", "failed"):
-            slot = self.window.popleft()
-            if slot.step == "done":
-                records.write(slot.record)
-            places.release()
-            bar.update()
+        try:
+            for slot in self.window:
+                if slot.future is None or not slot.future.done():
+                    continue
+                future, slot.future = slot.future, None
+                if error := future.exception():
+                    self._fail(slot, error)
+                elif slot.step == "loading" and self.batched:
+                    slot.step, slot.item = "loaded", future.result()
+                else:
+                    assert slot.job is not None
+                    self.stage.done += 1
+                    self._finish(slot, slot.job, future.result())
+        finally:  # what is finished is printed, even if another record stops everything
+            while self.window and self.window[0].step in ("done", "failed"):
+                slot = self.window.popleft()
+                if slot.step == "done":
+                    records.write(slot.record)
+                places.release()
+                bar.update()
 
     def _ready(self, tool: BatchTool) -> list[_Slot]:
         """A batch of loaded slots that can be computed together, the oldest among them."""

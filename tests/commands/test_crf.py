@@ -432,7 +432,7 @@ def test_bad_label_maps_and_photographs_fail_alone(crf: Run, squares: Records) -
 def test_a_key_that_holds_no_path(crf: Run, squares: Records) -> None:
     done = crf("-q", "--key", "x", input=squares[1:2])
     assert (done.code, done.out) == (1, "")
-    assert done.err == "wsss crf: s1: 'x' is not the path of maps or of a label map\n"
+    assert done.err == "wsss crf: s1: 'x' is not a path but 1\n"
 
 
 def test_what_is_refined_is_not_overwritten(crf: Run, squares: Records) -> None:

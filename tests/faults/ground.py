@@ -34,7 +34,7 @@ STREAMING = {
     "erase": ("erased", ("--workers", "2", "--fill", "9,9,9")),
     "saliency": ("saliency", ("--workers", "2")),
     "predict": ("pred", ("-c", "segmentation.pt", "--scales", "1", "--workers", "1", *CPU)),
-    "view": ("view", ("--workers", "2", "--keys", "image,cam,mask")),
+    "view": ("view", ("--keys", "image,cam,mask")),
 }
 CLASSIFIER = ("--classes", "toy/classes.txt", "--weights", "none", "--resize", "80,120")
 TRAINING = {

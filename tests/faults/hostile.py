@@ -56,7 +56,8 @@ def records(ground: Ground) -> Iterator[Row]:
         rng = ground.rng("hostile", tool)
         lines, between = [], []
         for number in range(CASES):
-            lines.append(_mutated(good[number % len(good)], rng))
+            record = {**good[number % len(good)], "id": f"{number}"}
+            lines.append(_mutated(record, rng))
             if number % 40 == 0:
                 between.append({**good[number % len(good)], "id": f"good/{number}"})
                 lines.append(json.dumps(between[-1]))

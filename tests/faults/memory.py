@@ -87,7 +87,8 @@ def bombs(ground: Ground) -> Iterator[Row]:
         )
         prefix = (ground.command()[0], "-c", script)
         try:
-            done = ground.run(name, *options, "--workers", "0", *out, input=lines, prefix=prefix)
+            alone = () if name == "view" else ("--workers", "0")
+            done = ground.run(name, *options, *alone, *out, input=lines, prefix=prefix)
         except subprocess.TimeoutExpired:
             row.violations.append(f"{tool}: no end")
             yield row

@@ -155,9 +155,8 @@ def _fits(option: click.Parameter, value: Any) -> bool:
     if isinstance(option, click.Option) and option.is_flag:
         return isinstance(value, bool | str)
     if isinstance(value, list):
-        return isinstance(option.type, _options.Numbers) and all(
-            isinstance(part, int | float) and not isinstance(part, bool) for part in value
-        )
+        takes = isinstance(option.type, _options.Numbers | click.types.UnprocessedParamType)
+        return takes and all(type(part) in (int, float) for part in value)
     if isinstance(value, float) and isinstance(option.type, click.types.IntParamType):
         return False  # click would cut it off
     return isinstance(value, str | int | float) and not isinstance(value, bool)

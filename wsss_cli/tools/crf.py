@@ -77,8 +77,6 @@ class Source:
     def load(self, record: Mapping[str, Any]) -> Given:
         """The photograph of ``record`` and its maps or label map under the key."""
         source = record[self.key]
-        if not isinstance(source, str):
-            raise WsssError(f"'{self.key}' is not the path of maps or of a label map")
         if Path(source).suffix.lower() == ".npz":
             image, maps = label_maps.read_matching(record, self.key, self.max_side)
             numbers = label_maps.class_numbers(maps, self.class_list)

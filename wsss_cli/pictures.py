@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,20 +83,24 @@ def _reason(error: Exception, path: str | Path) -> str:
 
 
 @contextmanager
-def _opened(path: str | Path, what: str) -> Iterator[Image.Image]:
+def _opened(path: str | Path, what: str, *, header: bool = False) -> Iterator[Image.Image]:
     """A picture whose header is read and checked, not yet decoded.
+
+    With ``header`` no more of the file is read; else all of it, which is faster than its parts.
 
     Raises:
         WsssError: also what fails in the block.
     """
-    with reading(path, what), Image.open(path) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
-        if image.format == "TIFF":
-            _check_tiff(image)
-        elif getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):
-            raise ValueError(_SEVERAL)  # those two begin with the whole photograph
-        yield image
+    with reading(path, what):
+        source: Any = path if header else BytesIO(Path(path).read_bytes())
+        with Image.open(source) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if image.format == "TIFF":
+                _check_tiff(image)
+            elif getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):
+                raise ValueError(_SEVERAL)  # those two begin with the whole photograph
+            yield image
 
 
 def _check_tiff(image: Image.Image) -> None:
@@ -114,15 +119,15 @@ def _check_tiff(image: Image.Image) -> None:
     image.seek(0)
 
 
-def _decode(image: Image.Image, path: str | Path) -> None:
+def _decode(image: Image.Image) -> None:
     """Load the pixels; those of a PNG only if its checksums are right, which Pillow does not ask.
 
     Raises:
         ValueError: a part is damaged.
     """
-    if image.format == "PNG":
-        content = memoryview(Path(path).read_bytes())
-        at = 8
+    source = getattr(image, "fp", None)
+    if image.format == "PNG" and isinstance(source, BytesIO):
+        content, at = source.getbuffer(), 8
         while at + 12 <= len(content):
             end = at + 8 + int.from_bytes(content[at : at + 4])
             if end + 4 > len(content):
@@ -174,7 +179,7 @@ def open_rgb(path: str | Path, *, at_least: int | None = None) -> Image.Image:
             scale = at_least / max(image.size)
             image.draft("RGB", (int(image.width * scale) + 1, int(image.height * scale) + 1))
         depth = _Depth.of(image)
-        _decode(image, path)
+        _decode(image)
         return _to_rgb(image, depth)
 
 
@@ -273,7 +278,7 @@ def _check_used_bits(high: int, *, least: int) -> None:
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """(H, W) of a photograph as :func:`read_image` gives it, without decoding it."""
-    with _opened(path, "image") as image:
+    with _opened(path, "image", header=True) as image:
         return _shown_size(image)
 
 
@@ -297,7 +302,7 @@ def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDAr
                 f"{image.width}x{image.height}, much larger than its image {size[1]}x{size[0]}"
             )
         depth = _Depth.of(image)
-        _decode(image, path)
+        _decode(image)
         ImageOps.exif_transpose(image, in_place=True)
         if size is not None and size[0] != size[1] and image.size == tuple(size):
             raise ValueError(
@@ -362,7 +367,7 @@ def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt
         if size is not None:
             _check_size(image, size, path)
         bits = _GREY_BITS.match(_raw_mode(image))
-        _decode(image, path)
+        _decode(image)
         ImageOps.exif_transpose(image, in_place=True)
         if size is not None:
             _check_size(image, size, path, turned=False)

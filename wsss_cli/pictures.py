@@ -33,6 +33,7 @@ _WHITE = {"I;12": 4095, "I;16S": 32767, "I;16BS": 32767}  # by Pillow's names fo
 # Below these no value of 16 bits is believed: cameras put 10 to 14 bits in 16. A map may be dark.
 _DARK_PHOTOGRAPH, _DARK_MAP = 1 << 14, 1 << 12
 _STATED = (341, 281)  # TIFF tags: the largest value
+_MAY_TURN = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # parts of a PNG
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")  # formats
 _GREY_BITS = re.compile("L;([24])")  # Pillow's names for grey pictures of 2 and 4 bits a pixel
 _BINARY = (
@@ -368,7 +369,8 @@ def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt
             _check_size(image, size, path)
         bits = _GREY_BITS.match(_raw_mode(image))
         _decode(image)
-        ImageOps.exif_transpose(image, in_place=True)
+        if image.format != "PNG" or _MAY_TURN & image.info.keys():
+            ImageOps.exif_transpose(image, in_place=True)
         if size is not None:
             _check_size(image, size, path, turned=False)
         if image.mode not in ("P", "L"):
@@ -376,8 +378,13 @@ def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt
         if bits:  # Pillow stretches them to 255
             return np.array(image) // np.uint8(255 // (2 ** int(bits[1]) - 1))
         labels = np.array(image)
-        colours = image.getpalette() if image.mode == "P" else []
-        _check_numbers(labels, np.array(colours, np.uint8).reshape(-1, 3), path)
+        colours = np.empty((0, 3), np.uint8)
+        if image.mode == "P":
+            written = bytes(image.palette.palette) if image.palette is not None else b""
+            if written == palette().tobytes():  # as most are; a list of colours takes long
+                return labels
+            colours = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
+        _check_numbers(labels, colours, path)
         return labels
 
 

@@ -157,7 +157,9 @@ class Tally:
         except ValueError as error:
             raise WsssError(f"{path} against {record[question.truth]}: {error}") from error
         self.images += 1
-        self.unlabelled += int(truth.min()) == int(truth.max()) == question.ignore
+        self.unlabelled += bool(
+            truth.flat[0] == question.ignore and (truth == question.ignore).all()
+        )
         self.provenances.add(made_by)
         if question.check and question.classes:
             present = [n for n in np.unique(truth).tolist() if n not in (0, question.ignore)]

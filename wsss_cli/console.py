@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 _LONGEST = 1000  # characters of a message; longer ones are shown in part
@@ -80,11 +80,12 @@ def clean(text: str) -> str:
 def _print(line: str) -> None:
     """Write a whole line at once, above the progress bar if there is one."""
     line = clean(line)
-    if "tqdm" in sys.modules:
-        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
-    else:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+    with suppress(OSError):  # a terminal that has been closed ends no work
+        if "tqdm" in sys.modules:
+            sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+        else:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
 
 class Progress(Protocol):
@@ -137,7 +138,8 @@ class _Bar:
     def update(self, count: int = 1, **shown: Any) -> None:
         if shown:
             self._bar.set_postfix(shown, refresh=False)
-        self._bar.update(count)
+        with suppress(OSError):
+            self._bar.update(count)
 
 
 class _Lines:

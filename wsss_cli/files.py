@@ -643,7 +643,13 @@ def _check_archive(path: str | Path, what: str) -> None:
     """Raise ConfigurationError if a part of a PyTorch file is damaged; torch checks no CRC."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise ConfigurationError(
+                    f"cannot read {what}: {path}: a packed archive, which PyTorch does not write"
+                )
             damaged = archive.testzip()
+    except ConfigurationError:
+        raise
     except (OSError, zipfile.BadZipFile):
         return  # for torch to open: it reports a missing file, and old formats are no archives
     except Exception:  # damage shows anywhere

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
+
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
 from wsss_cli.models.affinity import AffinityNetwork
@@ -61,10 +63,15 @@ def restored(checkpoint: Checkpoint) -> Any:
             network, or they are not finite.
     """
     try:
-        network = build_network(
-            checkpoint.kind, checkpoint.backbone, checkpoint.classes, checkpoint.config
-        )
+        # The random weights that are filled leave the next network's as they would be.
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(
+                checkpoint.kind, checkpoint.backbone, checkpoint.classes, checkpoint.config
+            )
         network.load_state_dict(checkpoint.state_dict)
+        for key, own in network.state_dict().items():
+            if own.is_floating_point() != checkpoint.state_dict[key].is_floating_point():
+                raise ValueError(key)
     except ConfigurationError as error:
         raise ConfigurationError(f"{checkpoint.path}: {error}") from error
     except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:

@@ -84,6 +84,8 @@ class Download:
         ):
             length = response.headers.get("Content-Length", "")
             announced = int(length) if length.isdigit() else None
+            if announced is not None and announced > _LARGEST:
+                raise ConfigurationError(f"{url}: {announced} bytes; it is another file")
             blocks = None if announced is None else -(-announced // _MEGABYTE)
             with console.progress("weights", total=blocks, unit="megabyte") as progress:
                 # A body that does not end is not read for ever.

@@ -385,8 +385,13 @@ class Trainer:
             self.state = _State(**saved["progress"])
             if not 0 <= self.state.step <= self.steps:
                 raise ValueError("step out of range")
+            for weight, kept in self.optimizer.state.items():  # torch does not ask
+                if kept["momentum_buffer"].shape != weight.shape:
+                    raise ValueError("momentum of another shape")
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise resume.damaged(self.state_path) from error
+        if not self.group.main:  # each process tells of its own records
+            self.state.unreadable = []
         console.note(self.tool, f"resumed at step {self.state.step} of {self.steps}")
 
     def _save_state(self) -> None:

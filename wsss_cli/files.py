@@ -658,10 +658,14 @@ def _check_archive(path: str | Path, what: str) -> None:
             if stream.read(4) != b"PK\3\4":
                 return  # for torch to open: formats of old versions are no archives
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            for entry in archive.infolist():
-                # Torch takes it for a folder and reads whatever was in memory.
-                damaged = entry.filename if entry.external_attr & _FOLDER else damaged
+            # Torch takes the one for a folder and reads whatever was in memory; the other it never
+            # writes, and few bytes can be unpacked to many.
+            strange = [
+                entry.filename
+                for entry in archive.infolist()
+                if entry.external_attr & _FOLDER or entry.compress_type != zipfile.ZIP_STORED
+            ]
+            damaged = strange[0] if strange else archive.testzip()
     except OSError:
         return  # torch reports a missing file
     except Exception:  # damage shows anywhere in zipfile

@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "segmentation": {"output_stride": 16, "head": "largefov"},
 }
 _MARK = "FAULTS"  # variable of the environment that interrupted tools, and their children, have
+_PATIENCE = 30  # seconds that a tool may take to end
 CPU = ("--device", "cpu", "--precision", "fp32")
 SMALL = ("--crop", "64", "--batch-size", "4", "--save-every", "2", *CPU)
 # Every streaming tool, and the key that it adds.
@@ -101,6 +102,9 @@ class Ground:
     def __init__(self, root: Path, seed: int, quick: bool = False) -> None:
         self.root, self.seed, self.quick = root, seed, quick
         os.chdir(root)
+        # Under nohup or in the background of a script these are ignored, by our children as well.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("WSSS_")},
             "OMP_NUM_THREADS": "1",
@@ -207,7 +211,11 @@ class Ground:
             except subprocess.TimeoutExpired:
                 process.send_signal(how)
             struck = process.returncode is None
-            process.wait(120)
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         text = [Path(name).read_text(errors="replace") for name in ("stdout", "stderr")]
         return Done(process.returncode, *text), struck
 

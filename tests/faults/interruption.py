@@ -124,11 +124,12 @@ def signals(ground: Ground) -> Iterator[Row]:
                 command = (tool, ground.stream, *options, "-o", out)
                 ready = _more(out, "**/[!.]*.*", 0 if start else 2)
                 done, struck = ground.interrupted(*command, after=after, how=how, ready=ready)
-                row.cases += struck
+                row.cases += struck and done.code != 0  # it had just finished
                 where = f"{' '.join(command)}, {how.name} after {after:.3f} s, start {start}"
                 _left(row, done, how, struck, where)
                 _printed(row, done, out, where)
         row.check(not (left := ground.left_over()), f"processes are left: {left}")
+        row.check(2 * row.cases >= len(STREAMING), "most signals had no effect")
         yield row
         row = Row(f"{how.name} to a trainer", LEAVES)
         for number, tool in enumerate(list(TRAINING)[: ground.several(len(TRAINING))]):

@@ -17,6 +17,7 @@ import numpy as np
 from tests.faults.ground import Ground, Row, quiet
 
 MOST = 1 << 30  # bytes that a tool may take, whatever it is given
+SPARSE = 3 << 30  # bytes of a file that takes no room on the disk
 LIMIT = 8 << 30  # bytes that it can take, so that the machine lives on
 SECONDS = 60
 
@@ -61,9 +62,9 @@ def _npz(path: str, *, packed: bool) -> str:
 
 
 def _sparse(path: str, good: str | None = None) -> str:
-    """A file of 64 GB that takes no room on the disk, perhaps with a good one at its start."""
+    """A file of 3 GB that takes no room on the disk, perhaps with a good one at its start."""
     Path(path).write_bytes(Path(good).read_bytes() if good else b"")
-    os.truncate(path, 1 << 36)
+    os.truncate(path, SPARSE)
     return path
 
 
@@ -118,10 +119,10 @@ def bombs(ground: Ground) -> Iterator[Row]:
         "a saliency map of 13,000²": ("erase", {"saliency": large}),
         "a photograph of 13,000²": ("saliency", {"image": large}),
         "a label of 50 MB": ("make-aff-labels", {"labels": ["x" * 50_000_000]}),
-        "a photograph of 64 GB, sparse": ("saliency", {"image": _sparse("sparse.png")}),
+        "a photograph of 3 GB, sparse": ("saliency", {"image": _sparse("sparse.png")}),
         "the same behind a good one": ("view", {"image": _sparse("tail.png", record["saliency"])}),
-        "a mask of 64 GB, sparse": ("eval --key aff_label", {"mask": _sparse("sparse-mask.png")}),
-        "maps of 64 GB, sparse": ("crf", {"cam": _sparse("sparse.npz")}),
+        "a mask of 3 GB, sparse": ("eval --key aff_label", {"mask": _sparse("sparse-mask.png")}),
+        "maps of 3 GB, sparse": ("crf", {"cam": _sparse("sparse.npz")}),
         "a device": ("saliency", {"image": "/dev/zero"}),
         "a pipe nobody writes to": ("crf", {"cam": _pipe("pipe.npz")}),
         "a mask that is a pipe": ("eval --key aff_label", {"mask": _pipe("pipe.png")}),

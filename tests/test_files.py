@@ -495,3 +495,44 @@ def test_who_made_a_file(tmp_path: Path) -> None:
     ] == ["crf", "", "make-cam", "", ""]
     for name in ("empty.png", "half.npz", "none.png"):
         assert files.made_by(tmp_path / name) is None
+
+
+def test_no_flipped_bit_of_a_tensor_file_is_read_as_something_else(workdir: Path) -> None:
+    """Those in the directory of the archive ended as internal errors, or were read by torch."""
+    import torch
+
+    weights = torch.arange(64.0)
+    files.save_tensors("a.pt", {"format": "x", "step": 3, "weights": weights})
+    content = bytearray(Path("a.pt").read_bytes())
+    directory = content.index(b"PK\1\2")
+    refused = 0
+    for place in [*range(0, 8 * directory, 13), *range(8 * directory, 8 * len(content))]:
+        content[place // 8] ^= 1 << place % 8
+        Path("b.pt").write_bytes(content)
+        content[place // 8] ^= 1 << place % 8
+        try:
+            read = files.load_tensors("b.pt", "state")
+        except ConfigurationError as error:
+            refused += str(error).startswith("cannot read state: b.pt: ")
+        else:
+            assert read["step"] == 3, place
+            assert torch.equal(read["weights"], weights), place
+    assert refused > 500
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npz"])
+def test_a_file_that_was_damaged_later_is_not_whole(name: str, workdir: Path) -> None:
+    if name == "a.png":
+        files.write_label_map(name, np.eye(40, dtype=np.uint8), {})
+    else:
+        files.write_maps(name, np.ones((1, 20, 20)), ["cat"], (40, 40), {})
+    content = Path(name).read_bytes()
+    assert files.is_whole(name)
+    for cut in (0, 20, len(content) // 2, len(content) - 13):
+        Path(name).write_bytes(content[:cut])
+        assert not files.is_whole(name), cut
+    place = content.index(b"IDAT") + 9 if name == "a.png" else len(content) // 4
+    Path(name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    assert not files.is_whole(name)
+    Path(name).unlink()
+    assert not files.is_whole(name)

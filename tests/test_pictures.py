@@ -675,3 +675,18 @@ def test_no_flipped_bit_of_a_png_gives_other_pixels(name: str, tmp_path: Path) -
         else:
             np.testing.assert_array_equal(got, wanted)
     assert refused > 100
+
+
+@pytest.mark.parametrize("name", ["read_label_map", "read_grey", "read_image"])
+def test_a_file_without_end_is_not_read_whole(name: str, tmp_path: Path) -> None:
+    """A sparse file takes no room on the disk, but all of it in memory."""
+    reader = getattr(pictures, name)
+    path = tmp_path / "a.png"
+    path.touch()
+    os.truncate(path, 1 << 36)
+    with pytest.raises(WsssError, match="not a picture in a known format"):
+        reader(path)
+    Image.fromarray(np.eye(9, dtype=np.uint8)).save(path)
+    os.truncate(path, 1 << 36)
+    with pytest.raises(WsssError, match="68,719,476,736 bytes for 9x9 pixels"):
+        reader(path)

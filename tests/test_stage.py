@@ -321,6 +321,11 @@ def test_a_damaged_file_of_the_tool_is_made_again(tool: Any, photographs: Any) -
         path.write_bytes(damaged)
         assert "1 records" in tool("--skip-existing", photographs).err
         assert path.read_bytes() == whole
+    pixels = whole.index(b"IDAT") + 8  # the provenance before it is good
+    for damaged in (whole[: pixels + 5], whole[:pixels] + b"\0" + whole[pixels + 1 :]):
+        path.write_bytes(damaged)
+        assert f"{path}: damaged; made again" in tool("--skip-existing", photographs).err
+        assert path.read_bytes() == whole
 
 
 def test_what_killed_processes_left_is_removed(tool: Any, photographs: Any) -> None:

@@ -9,13 +9,13 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from wsss_cli import console
 from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.texts import read_text
 
 BACKGROUND = "background"
 IGNORE = 255  # in a label map: a pixel without a known label
@@ -147,8 +147,8 @@ def load_classes(spec: str) -> tuple[str, ...]:
     if spec in _NAMED:
         return _NAMED[spec]
     try:
-        lines = Path(spec).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(spec, encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"--classes {spec}: not voc, coco or a readable text file with one class name a line"
         ) from error

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from wsss_cli import __version__, console
+from wsss_cli.texts import read_text
 
 # Stage of each tool and the first line of its help; the module is the name with underscores.
 # Kept here so that `wsss --help` imports no tool; a test compares the lines with the tools' own.
@@ -175,7 +176,7 @@ def load_settings(name: str | None) -> dict[str, Any]:
     if path.exists() and not path.is_file():
         raise click.UsageError(f"cannot read {path}: not a file")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_text(path))
     except OSError as error:
         raise click.UsageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or numbers without end

@@ -12,6 +12,7 @@ from wsss_cli.classes import IGNORE, palette
 
 INK, PALE, PAPER = (34, 34, 38), (120, 120, 128), (255, 255, 255)
 _BLEND = 0.65  # share of the label colours over the photograph
+_MOST_LETTERS = 200  # of a text; no picture is wide enough for more
 
 # Control points of a heat map that stays readable over a photograph: clear, blue, yellow, red.
 _HEAT = np.array([[0, 0, 130], [0, 120, 255], [60, 230, 160], [255, 220, 0], [230, 20, 0]], float)
@@ -20,6 +21,24 @@ _HEAT = np.array([[0, 0, 130], [0, 120, 255], [60, 230, 160], [255, 220, 0], [23
 def font(size: int) -> Any:
     """Pillow's own outline font."""
     return ImageFont.load_default(size)
+
+
+def fitted(text: str, style: Any, width: float) -> str:
+    """A text in one line of printable characters, shortened to a width.
+
+    Args:
+        text: any text; names and ids come from files of others.
+        style: its font.
+        width: pixels that it may take.
+    """
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text[:_MOST_LETTERS])
+    whole = len(text) <= _MOST_LETTERS
+    if whole and style.getlength(shown) <= width:
+        return shown
+    while shown and style.getlength(shown + "…") > width:
+        # All letters are about as wide; the last few one by one.
+        shown = shown[: min(len(shown) - 1, int(len(shown) * 1.2 * width / style.getlength(shown)))]
+    return shown + "…"
 
 
 def heat(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

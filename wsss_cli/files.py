@@ -36,7 +36,7 @@ from wsss_cli import __version__
 from wsss_cli.classes import IGNORE as IGNORE  # also as files.IGNORE
 from wsss_cli.classes import MAX_CLASSES, palette
 from wsss_cli.errors import ConfigurationError, WsssError, describe
-from wsss_cli.pictures import MAX_PIXELS, check_regular, reading
+from wsss_cli.pictures import MAX_PIXELS, check_png, check_regular, reading
 from wsss_cli.pictures import image_size as image_size  # these also as files.NAME
 from wsss_cli.pictures import open_rgb as open_rgb
 from wsss_cli.pictures import read_bounded as read_bounded
@@ -54,6 +54,7 @@ _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
 _TEMPORARY = ".wsss-"
 _LEFTOVER = re.compile(r"\.wsss-[0-9a-f]+(-[0-9]+)?\.tmp")  # of early versions too
 _MINUTE, _DAY = 60.0, 86400.0  # seconds
+_FOLDER = 0x10  # attribute of an entry in a ZIP archive
 _CHECKPOINT_FORMAT = "wsss-checkpoint-1"
 _MOST_TEXT, _MOST_MAPS = 1 << 24, 1 << 29  # bytes of the arrays in an NPZ
 _NPY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -245,6 +246,17 @@ def read_meta(path: str | Path) -> Meta | None:
     except Exception:  # damage shows anywhere in the libraries
         return None
     return meta if isinstance(meta, dict) else None
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether an NPZ or PNG is neither damaged nor cut off, by its checksums."""
+    try:
+        if Path(path).suffix.lower() == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return archive.testzip() is None
+        return check_png(Path(path).read_bytes())
+    except Exception:  # damage shows anywhere in zipfile
+        return False
 
 
 def made_by(path: str | Path) -> str | None:
@@ -642,17 +654,21 @@ def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
 def _check_archive(path: str | Path, what: str) -> None:
     """Raise ConfigurationError if a part of a PyTorch file is damaged; torch checks no CRC."""
     try:
+        with open(path, "rb") as stream:
+            if stream.read(4) != b"PK\3\4":
+                return  # for torch to open: formats of old versions are no archives
         with zipfile.ZipFile(path) as archive:
-            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                raise ConfigurationError(
-                    f"cannot read {what}: {path}: a packed archive, which PyTorch does not write"
-                )
-            damaged = archive.testzip()
-    except ConfigurationError:
-        raise
-    except (OSError, zipfile.BadZipFile):
-        return  # for torch to open: it reports a missing file, and old formats are no archives
-    except Exception:  # damage shows anywhere
+            # Torch takes the one for a folder and reads whatever was in memory; the other it never
+            # writes, and few bytes can be unpacked to many.
+            strange = [
+                entry.filename
+                for entry in archive.infolist()
+                if entry.external_attr & _FOLDER or entry.compress_type != zipfile.ZIP_STORED
+            ]
+            damaged = strange[0] if strange else archive.testzip()
+    except OSError:
+        return  # torch reports a missing file
+    except Exception:  # damage shows anywhere in zipfile
         damaged = "an entry"
     if damaged:
         raise ConfigurationError(

@@ -29,6 +29,7 @@ MAX_PIXELS = 1 << 27  # of a picture: 134 million; reading takes 3 to 13 bytes f
 _SEVERAL = "holds several pictures; save the one that is meant as a file of its own"
 _SUBFILE, _LESSER = 254, 1 | 4  # TIFF tag: a smaller copy or a mask of the first page
 _MAX_PAGES = 100
+_LONG, _MOST_BYTES = 1 << 26, 16  # bytes of a file that is long; of a pixel
 _WHITE = {"I;12": 4095, "I;16S": 32767, "I;16BS": 32767}  # by Pillow's names for pixels in TIFFs
 # Below these no value of 16 bits is believed: cameras put 10 to 14 bits in 16. A map may be dark.
 _DARK_PHOTOGRAPH, _DARK_MAP = 1 << 14, 1 << 12
@@ -93,7 +94,10 @@ def _opened(path: str | Path, what: str, *, header: bool = False) -> Iterator[Im
         WsssError: also what fails in the block.
     """
     with reading(path, what):
-        source: Any = path if header else BytesIO(Path(path).read_bytes())
+        source: Any = path
+        if not header:
+            _check_length(path)
+            source = BytesIO(Path(path).read_bytes())
         with Image.open(source) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
@@ -102,6 +106,15 @@ def _opened(path: str | Path, what: str, *, header: bool = False) -> Iterator[Im
             elif getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):
                 raise ValueError(_SEVERAL)  # those two begin with the whole photograph
             yield image
+
+
+def _check_length(path: str | Path) -> None:
+    """Raise ValueError for a file that is much longer than its pixels; it will be read whole."""
+    length = os.stat(path).st_size
+    if length > _LONG:
+        with Image.open(path) as image:
+            if length > _LONG + _MOST_BYTES * image.width * image.height:
+                raise ValueError(f"{length:,} bytes for {image.width}x{image.height} pixels")
 
 
 def _check_tiff(image: Image.Image) -> None:
@@ -128,17 +141,27 @@ def _decode(image: Image.Image) -> None:
     """
     source = getattr(image, "fp", None)
     if image.format == "PNG" and isinstance(source, BytesIO):
-        content, at = source.getbuffer(), 8
-        while at + 12 <= len(content):
-            end = at + 8 + int.from_bytes(content[at : at + 4])
-            if end + 4 > len(content):
-                break  # cut off: Pillow says so
-            if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4]):
-                raise ValueError("damaged: a checksum is wrong; copy or make the file again")
-            if bytes(content[at + 4 : at + 8]) == b"IEND":
-                break
-            at = end + 4
+        check_png(source.getbuffer())
     image.load()
+
+
+def check_png(content: bytes | memoryview) -> bool:
+    """Whether a PNG goes on to its last part.
+
+    Raises:
+        ValueError: a part is damaged.
+    """
+    at = 8
+    while at + 12 <= len(content):
+        end = at + 8 + int.from_bytes(content[at : at + 4])
+        if end + 4 > len(content):
+            break
+        if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4]):
+            raise ValueError("damaged: a checksum is wrong; copy or make the file again")
+        if bytes(content[at + 4 : at + 8]) == b"IEND":
+            return True
+        at = end + 4
+    return False  # cut off: Pillow says so
 
 
 def _shown_size(image: Image.Image) -> tuple[int, int]:

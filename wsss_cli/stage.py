@@ -313,7 +313,10 @@ class Stage:
         """
         earlier = [files.read_meta(path) for path in job.paths.values()]
         if all(meta == job.meta for meta in earlier):
-            return True
+            damaged = [path for path in job.paths.values() if not files.is_whole(path)]
+            for path in damaged:
+                console.note(self.tool.name, f"{path}: damaged; made again")
+            return not damaged
         reasons = {
             reason
             for meta in earlier

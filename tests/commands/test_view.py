@@ -58,10 +58,19 @@ def test_a_sheet_replaces_nothing_but_a_sheet(run: Run, photographs: Any) -> Non
     assert [Path(path).read_bytes() for path in ("in.jsonl", photographs[0]["image"])] == before
     for _ in range(2):
         run("view", "in.jsonl", "-o", "sheet.png", "--width", "64", check=0)
+    # A picture of view may be somebody's photograph, too.
+    Path("again.png").symlink_to(Path("sheet.png").resolve())
+    shown = {"id": "s", "image": str(Path("again.png").absolute())}
+    before = [Path("sheet.png").read_bytes()]
+    result = run("view", "-o", "sheet.png", input=[photographs[0], shown], check=1)
+    assert result.err == "wsss view: sheet.png: would overwrite 'image' of s; change --out\n"
+    result = run("view", "-o", ".", input=[{**shown, "id": "sheet"}], check=1)
+    assert "sheet: would overwrite its own 'image'; change --out" in result.err
+    assert [Path("sheet.png").read_bytes()] == before
 
 
 def test_a_sheet_that_gets_too_large_says_so(run: Run, photographs: Any) -> None:
-    options = ("--width", "4096", "--keys", ",".join(["image"] * 9), "-o", "sheet.png")
+    options = ("--width", "4096", "--keys", ",".join(["image"] * 5), "-o", "sheet.png")
     result = run("view", *options, input=photographs, check=1)
     assert "records already fill a sheet of" in result.err
     assert "give a smaller --limit or --width, or a folder as --out" in result.err

@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "affinity": {"output_stride": 16},
     "segmentation": {"output_stride": 16, "head": "largefov"},
 }
+_MARK = "FAULTS"  # variable of the environment that interrupted tools, and their children, have
+_PATIENCE = 30  # seconds that a tool may take to end
 CPU = ("--device", "cpu", "--precision", "fp32")
 SMALL = ("--crop", "64", "--batch-size", "4", "--save-every", "2", *CPU)
 # Every streaming tool, and the key that it adds.
@@ -55,12 +58,14 @@ class Row:
 
     Attributes:
         what: the fault.
+        required: what must hold, in short.
         cases: how often it was tried.
         violations: what was broken, each with what is needed to see it again.
         skipped: why it could not be tried, or empty.
     """
 
     what: str
+    required: str = ""
     cases: int = 0
     violations: list[str] = field(default_factory=list)
     skipped: str = ""
@@ -70,6 +75,9 @@ class Row:
         if not holds:
             self.violations.append(violation)
         return holds
+
+    def counts(self) -> tuple[int, int]:
+        return self.cases, len(self.violations)
 
     def shown(self) -> str:
         return self.skipped or f"{self.cases:5}  {len(self.violations):10}"
@@ -91,9 +99,12 @@ class Done:
 class Ground:
     """A working directory with a toy data set, networks of each kind, and records with all keys."""
 
-    def __init__(self, root: Path, seed: int) -> None:
-        self.root, self.seed = root, seed
+    def __init__(self, root: Path, seed: int, quick: bool = False) -> None:
+        self.root, self.seed, self.quick = root, seed, quick
         os.chdir(root)
+        # Under nohup or in the background of a script these are ignored, by our children as well.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("WSSS_")},
             "OMP_NUM_THREADS": "1",
@@ -126,6 +137,10 @@ class Ground:
                 config={**config, "training": {}},
                 state_dict=network.state_dict(),
             )
+
+    def several(self, number: int) -> int:
+        """How many cases to try, of ``number`` in a whole run."""
+        return max(number // 4, 1) if self.quick else number
 
     def rng(self, *parts: object) -> random.Random:
         """Random numbers of a case, the same in every run with this seed."""
@@ -166,24 +181,58 @@ class Ground:
             Path(save).write_text(done.stdout)
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def interrupted(self, *args: str, after: float, how: signal.Signals) -> tuple[Done, bool]:
-        """A tool that gets a signal; and whether it got it before its end."""
+    def interrupted(
+        self,
+        *args: str,
+        how: signal.Signals,
+        after: float = 0.0,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> tuple[Done, bool]:
+        """A tool that gets a signal; and whether it got it before its end.
+
+        Args:
+            args: the command.
+            how: the signal.
+            after: seconds to wait before it, from the start of the tool or since ``ready``.
+            ready: the moment to wait for, so that slow machines are struck at the same work.
+        """
         with open("stdout", "w") as out, open("stderr", "w") as err:
             process = subprocess.Popen(
                 self.command(*args),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=self.environment,
+                env={**self.environment, _MARK: str(os.getpid())},
             )
+            while process.poll() is None and not ready():
+                time.sleep(0.002)
             try:
                 process.wait(after)
             except subprocess.TimeoutExpired:
                 process.send_signal(how)
             struck = process.returncode is None
-            process.wait(60)
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         text = [Path(name).read_text(errors="replace") for name in ("stdout", "stderr")]
         return Done(process.returncode, *text), struck
+
+    def left_over(self) -> list[str]:
+        """Processes of interrupted tools that are still there after a second, by their commands."""
+        for _ in range(20):
+            found = []
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    if f"{_MARK}={os.getpid()}\0".encode() in (process / "environ").read_bytes():
+                        found.append((process / "cmdline").read_bytes().decode(errors="replace"))
+                except OSError:
+                    continue  # not ours, or it has ended
+            if not found:
+                return []
+            time.sleep(0.1)
+        return found
 
 
 def whole_files(folder: str | Path) -> dict[str, bytes]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import resource
 import struct
-import subprocess
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,6 +17,9 @@ import numpy as np
 from tests.faults.ground import Ground, Row, quiet
 
 MOST = 1 << 30  # bytes that a tool may take, whatever it is given
+SPARSE = 3 << 30  # bytes of a file that takes no room on the disk
+LIMIT = 8 << 30  # bytes that it can take, so that the machine lives on
+SECONDS = 60
 
 
 def _png(path: str, width: int, height: int) -> str:
@@ -58,6 +61,50 @@ def _npz(path: str, *, packed: bool) -> str:
     return path
 
 
+def _sparse(path: str, good: str | None = None) -> str:
+    """A file of 3 GB that takes no room on the disk, perhaps with a good one at its start."""
+    Path(path).write_bytes(Path(good).read_bytes() if good else b"")
+    os.truncate(path, SPARSE)
+    return path
+
+
+def _pipe(path: str) -> str:
+    os.mkfifo(path)
+    return path
+
+
+def _text(path: str) -> str:
+    """A PNG whose text unpacks to 1 GB."""
+    packer = zlib.compressobj(9)
+    text = b"".join(packer.compress(bytes(1 << 20)) for _ in range(1024)) + packer.flush()
+    body = b"zTXtwsss\0\0" + text
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    good = Path(_png(path, 96, 96)).read_bytes()
+    Path(path).write_bytes(good[:33] + chunk + good[33:])  # behind the header
+    return path
+
+
+def _checkpoint(path: str) -> str:
+    """A checkpoint whose weights unpack to 4 GB."""
+    with (
+        zipfile.ZipFile("segmentation.pt") as good,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+    ):
+        for number, entry in enumerate(good.infolist()):
+            if number != 4:
+                archive.writestr(entry.filename, good.read(entry))
+                continue
+            with archive.open(entry.filename, "w", force_zip64=True) as stream:
+                for _ in range(256):
+                    stream.write(bytes(1 << 24))
+    return path
+
+
+def _deep(path: str, start: str) -> str:
+    Path(path).write_text(start + "[" * 100_000 + "]" * 100_000 + "\n")
+    return path
+
+
 def bombs(ground: Ground) -> Iterator[Row]:
     """No tool takes more than 1 GB for small files; each says what is wrong or does its work."""
     record = ground.records(ground.stream)[0]
@@ -72,33 +119,54 @@ def bombs(ground: Ground) -> Iterator[Row]:
         "a saliency map of 13,000²": ("erase", {"saliency": large}),
         "a photograph of 13,000²": ("saliency", {"image": large}),
         "a label of 50 MB": ("make-aff-labels", {"labels": ["x" * 50_000_000]}),
+        "a photograph of 3 GB, sparse": ("saliency", {"image": _sparse("sparse.png")}),
+        "the same behind a good one": ("view", {"image": _sparse("tail.png", record["saliency"])}),
+        "a mask of 3 GB, sparse": ("eval --key aff_label", {"mask": _sparse("sparse-mask.png")}),
+        "maps of 3 GB, sparse": ("crf", {"cam": _sparse("sparse.npz")}),
+        "a device": ("saliency", {"image": "/dev/zero"}),
+        "a pipe nobody writes to": ("crf", {"cam": _pipe("pipe.npz")}),
+        "a mask that is a pipe": ("eval --key aff_label", {"mask": _pipe("pipe.png")}),
+        "provenance of 1 GB, packed": ("view", {"image": _text("text.png")}),
+        "a checkpoint of 4 GB, packed": (f"predict -c {_checkpoint('packed.pt')}", {}),
+        "a checkpoint that is a device": ("predict -c /dev/zero", {}),
+        "a class list that is sparse": (f"crf --classes {_sparse('sparse.txt')}", {}),
+        "settings that are sparse": (f"--config {_sparse('sparse.toml')} config", {}),
+        "settings 100,000 deep": (f"--config {_deep('deep.toml', 'x = ')} config", {}),
+        "matrices 100,000 deep": (f"eval --merge {_deep('deep.json', '')}", {}),
+        "matrices that are sparse": (f"eval --merge {_sparse('sparse.json')}", {}),
+        "records without an end": (f"crf {_sparse('sparse.jsonl')}", {}),
     }
+    files_alone = [tool for tool, change in cases.values() if not change]
     for what, (tool, change) in cases.items():
-        row = Row(f"memory: {what}", 1)
-        lines = json.dumps({**record, **change}) + "\n"
+        row = Row(f"memory: {what}", "below 1 GB, an end, one line", 1)
+        lines = "" if tool in files_alone else json.dumps({**record, **change}) + "\n"
         name, *options = tool.split()
-        out = [] if name == "eval" else ["-o", f"bombs/{name}"]
+        words = {name, *options}
+        out = [] if words & {"eval", "config"} else ["-o", f"bombs/{name}"]
+        alone = () if words & {"view", "config", "--merge"} else ("--workers", "0")
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         script = (
             "import resource, sys, subprocess\n"
-            "code = subprocess.run(sys.argv[1:]).returncode\n"
+            f"resource.setrlimit(resource.RLIMIT_AS, ({LIMIT}, {LIMIT}))\n"
+            "try:\n"
+            f"    code = subprocess.run(sys.argv[1:], timeout={SECONDS}).returncode\n"
+            "except subprocess.TimeoutExpired:\n"
+            "    code = 124\n"
             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)\n"
             "sys.exit(code)"
         )
         prefix = (ground.command()[0], "-c", script)
-        try:
-            alone = () if name == "view" else ("--workers", "0")
-            done = ground.run(name, *options, *alone, *out, input=lines, prefix=prefix)
-        except subprocess.TimeoutExpired:
-            row.violations.append(f"{tool}: no end")
+        done = ground.run(name, *options, *alone, *out, input=lines, prefix=prefix)
+        if not row.check(done.code != 124, f"{tool}: no end after {SECONDS} s"):
             yield row
             continue
         *_, peak = done.err.split()
         row.check(
             int(peak) * 1024 <= MOST, f"{tool}: {int(peak) / 1024:.0f} MB ({before / 1024:.0f})"
         )
-        row.check(done.code in (0, 1), f"{tool}: exit code {done.code}: {done.err[-300:]}")
+        allowed = (0, 1, 2) if tool in files_alone else (0, 1)
+        row.check(done.code in allowed, f"{tool}: exit code {done.code}: {done.err[-300:]}")
         row.check(not quiet(done), f"{tool}: {quiet(done)}")
-        longest = max(map(len, done.err.splitlines()))
+        longest = max(map(len, done.err.splitlines()), default=0)
         row.check(longest < 2000, f"{tool}: a message of {longest} characters")
         yield row

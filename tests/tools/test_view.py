@@ -96,3 +96,68 @@ def test_many_maps_are_counted(record: dict[str, Any]) -> None:
 def test_a_key_that_is_no_path(value: Any, record: dict[str, Any]) -> None:
     with pytest.raises(WsssError, match="'x' is no path of a picture"):
         Viewer(keys=("x",), width=80).row({**record, "x": value})
+
+
+def test_names_stay_within_their_columns(record: dict[str, Any]) -> None:
+    """They ran into the names of the next picture."""
+    viewer = Viewer(keys=("image", "cam"), width=80)
+    long = ["w" * 59, "x" * 300]
+    files.write_maps("c.npz", np.zeros((2, 4, 4)), long, (40, 80), {})
+    page = viewer.strip("i" * 300, viewer.row({**record, "labels": long}))
+    pixels = np.asarray(page)
+    for gap in (slice(0, 10), slice(90, 100), slice(180, 190), slice(270, 280)):
+        below = pixels[40 + 34 :, gap]
+        assert (below == 255).all()
+    assert (pixels[:17, -10:] == 255).all()
+    assert (pixels[80:, 10:90] < 255).any()
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("pseudo", "label map is 6x4, its image 80x40"),
+        ("cam", "maps of an image of 6x4, but this one is 80x40"),
+    ],
+)
+def test_what_belongs_to_another_photograph_is_not_stretched(
+    key: str, said: str, record: dict[str, Any]
+) -> None:
+    files.write_label_map("l.png", np.zeros((4, 6), np.uint8), {})
+    files.write_maps("c.npz", np.ones((1, 2, 3)), ["cat"], (4, 6), {})
+    with pytest.raises(WsssError, match=said):
+        Viewer(keys=(key,), width=80).row(record)
+
+
+def test_a_map_of_255_alone_says_so(record: dict[str, Any]) -> None:
+    files.write_label_map("l.png", np.full((40, 80), 255, np.uint8), {})
+    cell = Viewer(keys=("pseudo",), width=80).row(record)[0][0]
+    assert [name for name, _ in cell.names] == ["nothing but 255, to ignore"]
+
+
+def test_classes_beyond_the_list_are_numbers(record: dict[str, Any]) -> None:
+    labels = np.zeros((40, 80), np.uint8)
+    labels[:, :20], labels[:, 60:] = 2, 200
+    files.write_label_map("l.png", labels, files.provenance("t", {}, classes=["cat", "dog"]))
+    cell = Viewer(keys=("pseudo",), width=80).row(record)[0][0]
+    assert [name for name, _ in cell.names] == ["dog", "class 200"]
+
+
+def test_a_saliency_map_is_shown_as_other_tools_see_it(record: dict[str, Any]) -> None:
+    """One of 0 and 1 was black."""
+    values = np.zeros((40, 80), np.uint8)
+    values[:, 40:] = 1
+    Image.fromarray(values).save("s.png")
+    cell = Viewer(keys=("saliency",), width=80).row({**record, "saliency": "s.png"})[0][0]
+    pixels = np.asarray(cell.picture.convert("L"))
+    assert pixels[20, [5, 75]].tolist() == [0, 255]
+
+
+def test_the_pictures_of_a_record_have_a_bound(
+    record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view, "_MOST_PIXELS", 3 * 80 * 40)
+    files.write_maps("c.npz", np.ones((9, 4, 4)), [f"class {n}" for n in range(9)], (40, 80), {})
+    cells = Viewer(keys=("cam",), width=80).row(record)[0]
+    assert [name for name, _ in cells[-1].names] == ["class 2", "and 6 more maps"]
+    with pytest.raises(WsssError, match="give a smaller --width or fewer --keys"):
+        Viewer(keys=("image",) * 5, width=80).row(record)

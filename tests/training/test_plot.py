@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from wsss_cli.training.plot import plot_metrics, read_curves, smooth, ticks
@@ -49,3 +50,48 @@ def test_ticks_are_round_and_span() -> None:
 def test_smoothing_keeps_the_mean_of_a_constant() -> None:
     points = [(float(x), 3.0) for x in range(200)]
     assert smooth(points) == points
+
+
+def test_no_log_ends_a_training(tmp_path: Path) -> None:
+    """Whatever stands in it; the plot is drawn after the checkpoint."""
+    log = tmp_path / "log.jsonl"
+    lines = [
+        b'{"epoch": 1, "loss": 1e-300}',
+        b'{"epoch": 1e-300, "loss": 1e-13}',
+        b'{"epoch": 2, "loss": 1e308, "val_x": -1e99}',
+        b'{"epoch": 1e400, "loss": 1}',
+        b'{"epoch": 1, "loss": 1' + b"0" * 400 + b"}",
+        b'{"epoch": 1, "loss": 1' + b"0" * 9000 + b"}",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"epoch": 1, "val_\\u202e\\n\\u001b[31m' + b"n" * 9000 + b'": 3}',
+        b"[1]",
+    ]
+    for number in range(len(lines)):
+        log.write_bytes(b"\n".join(lines[: number + 1]) + b"\n")
+        plot_metrics(log, tmp_path / "a.png")
+        assert Image.open(tmp_path / "a.png").size == (900, 380)
+    assert read_curves(log)["loss"] == [(1, 1e-300), (1e-300, 1e-13)]
+
+
+def test_a_legend_has_a_bound(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    names = [f"val_{n}" for n in range(100_000)]
+    log.write_text(json.dumps({"epoch": 1, **dict.fromkeys(names, 0.5)}) + "\n")
+    plot_metrics(log, tmp_path / "a.png")
+    pixels = np.asarray(Image.open(tmp_path / "a.png"))
+    assert (pixels[:40, 600:] == 255).all()  # it grew beyond the upper edge
+
+
+def test_small_losses_have_ticks() -> None:
+    """They were rounded to 0, and a division by them ended the training."""
+    assert ticks(0, 1e-12)[1:] == pytest.approx([2e-13, 4e-13, 6e-13, 8e-13, 1e-12])
+    assert ticks(-1e20, -1e20)[0] < ticks(-1e20, -1e20)[-1]
+
+
+def test_smoothing_is_the_mean_of_the_neighbours() -> None:
+    points = [(float(x), float(x * x % 17)) for x in range(100)]
+    made = smooth(points)
+    assert made[0] == (0, pytest.approx((0 + 1 + 4) / 3))
+    assert made[50] == (50, pytest.approx(sum(x * x % 17 for x in range(48, 53)) / 5))
+    assert len(smooth([(0.0, 1.0)] * 300_000)) == 300_000  # in no time; it took minutes

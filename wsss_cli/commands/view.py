@@ -77,7 +77,7 @@ def command(
     check_sheet(out, records)
     failures = Failures("view", strict=stage["strict"])
     asked = context.get_parameter_source("keys") is not ParameterSource.DEFAULT
-    sheet = draw_sheet(viewer, records, failures, limit=limit or 12, asked=asked)
+    sheet = draw_sheet(viewer, records, failures, out=out, limit=limit or 12, asked=asked)
     write_image(out, sheet, provenance("view", viewer.params))
     click.echo(out)
     failures.exit()

@@ -17,8 +17,10 @@ from wsss_cli import files
 from wsss_cli.console import clean
 from wsss_cli.errors import ConfigurationError, describe
 from wsss_cli.metrics import Confusion, mean
+from wsss_cli.texts import read_text
 
 _FORMAT = "wsss-confusion-2"
+_LONGEST = 1 << 26  # bytes
 _COLUMNS = ("iou", "precision", "recall")
 _HEADINGS = ("class", "IoU", "precision", "recall")
 
@@ -84,9 +86,7 @@ def load_counts(path: str | Path) -> Measured:
         ConfigurationError: unreadable, or not such a file.
     """
     try:
-        if not Path(path).is_file():
-            raise ValueError("no such file" if not Path(path).exists() else "not a regular file")
-        return _measured(json.loads(Path(path).read_text(encoding="utf-8")))
+        return _measured(json.loads(read_text(path, most=_LONGEST)))
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         reason = describe(error).removeprefix(f"{path}: ")
         raise ConfigurationError(f"cannot read {path}: {reason}") from error

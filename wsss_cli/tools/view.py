@@ -13,15 +13,15 @@ from PIL import Image, ImageDraw
 
 from wsss_cli import console, files, records
 from wsss_cli.classes import BACKGROUND, IGNORE, palette
-from wsss_cli.drawing import INK, PALE, PAPER, colour_labels, font, overlay
+from wsss_cli.drawing import INK, PALE, PAPER, colour_labels, fitted, font, overlay
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.records import KEYS
 from wsss_cli.stage import Failures, Job, RecordTool
 
 GAP = 10  # pixels between pictures
 # What a picture holds at most, so that no record makes it gigabytes large.
-_MOST_NAMES, _MOST_LETTERS, _MOST_MAPS = 20, 60, 24
-_MOST_PIXELS = 100_000_000  # of the pictures on a sheet; 300 MB
+_MOST_NAMES, _MOST_MAPS = 20, 24
+_MOST_PIXELS = 100_000_000  # of a sheet, and of the pictures of a record; 300 MB
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,27 @@ class Viewer(RecordTool):
         """The pictures of one record: for each key none, one, or for maps one a class.
 
         Raises:
-            WsssError: a file is missing or unreadable.
+            WsssError: a file is missing, unreadable or of another photograph's size, or the
+                pictures are too large.
         """
         photo = Image.fromarray(files.read_image(record["image"]))
+        size = photo.height, photo.width
         small = photo.resize(self._fit(photo.size), Image.Resampling.LANCZOS)
         groups: list[list[Cell]] = []
         for key in self.keys:
+            if sum(map(len, groups)) * small.width * small.height > _MOST_PIXELS:
+                raise WsssError(
+                    f"its pictures take more than {_MOST_PIXELS:,} pixels: give a smaller --width "
+                    "or fewer --keys"
+                )
             if not record.get(key):
                 groups.append([])
             elif not isinstance(record[key], str):
                 raise WsssError(f"'{key}' is no path of a picture, label map or maps")
             elif Path(record[key]).suffix == ".npz":
-                groups.append(self._maps(small, record[key], key))
+                groups.append(self._maps(small, size, record[key], key))
             else:
-                groups.append([self._picture(small, record, key)])
+                groups.append([self._picture(small, size, record, key)])
         return groups
 
     def _fit(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -87,18 +94,26 @@ class Viewer(RecordTool):
         shrink = self.width / max(size[0], size[1])
         return max(round(size[0] * shrink), 1), max(round(size[1] * shrink), 1)
 
-    def _picture(self, photo: Image.Image, record: dict[str, Any], key: str) -> Cell:
+    def _picture(
+        self, photo: Image.Image, size: tuple[int, int], record: dict[str, Any], key: str
+    ) -> Cell:
         heading = _heading(key)
         if key == "image":
             return Cell(photo, heading, [(name, PALE) for name in record.get("labels") or []])
-        if key in ("saliency", "erased"):
+        if key == "erased":
             read = files.read_image(record[key])
             return Cell(Image.fromarray(read).resize(photo.size), heading)
-        labels = files.read_label_map(record[key])
+        if key == "saliency":  # as erase and eps-train see it
+            grey = (files.read_grey(record[key], size) * 255).astype(np.uint8)
+            return Cell(Image.fromarray(grey).resize(photo.size), heading)
+        labels = files.read_label_map(record[key], size)
         names = self.class_list or tuple((files.read_meta(record[key]) or {}).get("classes", ()))
         colours = palette()
-        legend = []
-        for number in np.unique(labels).tolist():
+        legend: list[tuple[str, tuple[int, int, int]]] = []
+        numbers = np.unique(labels).tolist()
+        if numbers == [IGNORE]:
+            legend.append(("nothing but 255, to ignore", PALE))
+        for number in numbers:
             if number not in (0, IGNORE):
                 known = names[number - 1] if number <= len(names) else f"class {number}"
                 red, green, blue = colours[number].tolist()
@@ -106,19 +121,19 @@ class Viewer(RecordTool):
         small = np.asarray(Image.fromarray(labels).resize(photo.size, Image.Resampling.NEAREST))
         return Cell(colour_labels(photo, small), heading, legend)
 
-    def _maps(self, photo: Image.Image, path: str, key: str) -> list[Cell]:
-        maps = files.read_maps(path)
+    def _maps(self, photo: Image.Image, size: tuple[int, int], path: str, key: str) -> list[Cell]:
+        maps = files.read_maps(path, size)
         heading = _heading(key)
         planes = [
             (name, plane)
             for name, plane in zip(maps.classes, maps.cam, strict=True)
             if name != BACKGROUND
         ]
+        most = max(min(_MOST_MAPS, _MOST_PIXELS // (photo.width * photo.height)), 1)
         shown = [
-            Cell(overlay(photo, plane), heading, [(name, PALE)])
-            for name, plane in planes[:_MOST_MAPS]
+            Cell(overlay(photo, plane), heading, [(name, PALE)]) for name, plane in planes[:most]
         ]
-        if more := planes[_MOST_MAPS:]:
+        if more := planes[most:]:
             shown[-1].names.append((f"and {len(more)} more maps", PALE))
         return shown or [Cell(overlay(photo, np.zeros((2, 2))), heading, [("no labels", PALE)])]
 
@@ -134,15 +149,30 @@ class Viewer(RecordTool):
         if not rows:
             raise WsssError("nothing to draw: no record could be read")
         columns = [max(map(len, groups)) for groups in zip(*(row for _, row in rows), strict=True)]
-        strips = [self.strip(name, row, columns) for name, row in rows]
-        width = max(strip.width for strip in strips)
-        height = sum(strip.height for strip in strips) + GAP
-        page = Image.new("RGB", (width, height), PAPER)
+        height = sum(self.height(row) for _, row in rows) + GAP
+        page = Image.new("RGB", (self.across(sum(columns)), height), PAPER)
         top = GAP // 2
-        for strip in strips:
+        for name, row in rows:
+            strip = self.strip(name, row, columns)
             page.paste(strip, (0, top))
             top += strip.height
         return page
+
+    def across(self, places: int) -> int:
+        """Width of a strip with places for so many pictures."""
+        return GAP + places * (self.width + GAP)
+
+    @property
+    def _letters(self) -> int:
+        """Size of the letters."""
+        return max(round(self.width / 17), 11)
+
+    def height(self, groups: Sequence[Sequence[Cell]]) -> int:
+        """Height of a strip."""
+        cells = [cell for group in groups for cell in group]
+        tall = max((cell.picture.height for cell in cells), default=self.width)
+        most = max((len(_bounded(cell.names)) for cell in cells), default=0)
+        return (2 + max(most, 1)) * (self._letters + 6) + tall + GAP
 
     def strip(
         self, name: str, groups: Sequence[Sequence[Cell]], columns: Sequence[int] | None = None
@@ -157,43 +187,35 @@ class Viewer(RecordTool):
         cells: list[Cell | None] = []
         for group, count in zip(groups, columns or map(len, groups), strict=True):
             cells += [*group, *[None] * (count - len(group))]
-        size = max(round(self.width / 17), 11)
+        size = self._letters
         line = size + 6
-        tall = max((cell.picture.height for cell in cells if cell), default=self.width)
-        legends = [_bounded(cell.names) if cell else [] for cell in cells]
-        most = max(map(len, legends), default=0)
-        height = 2 * line + tall + max(most, 1) * line + GAP
-        page = Image.new("RGB", (GAP + len(cells) * (self.width + GAP), height), PAPER)
+        page = Image.new("RGB", (self.across(len(cells)), self.height(groups)), PAPER)
         draw = ImageDraw.Draw(page)
-        draw.text((GAP, 2), _line(name), INK, font(size))
+        style, small = font(size), font(size - 1)
+        draw.text((GAP, 2), fitted(name, style, page.width - 2 * GAP), INK, style)
         for place, cell in enumerate(cells):
             if cell is None:
                 continue
             left = GAP + place * (self.width + GAP)
-            draw.text((left, line), _line(cell.heading), PALE, font(size - 1))
+            draw.text((left, line), fitted(cell.heading, small, self.width), PALE, small)
             page.paste(cell.picture, (left, 2 * line))
-            for index, (text, colour) in enumerate(legends[place]):
+            for index, (text, colour) in enumerate(_bounded(cell.names)):
                 top = 2 * line + cell.picture.height + 4 + index * line
+                indent = 0
                 if colour != PALE:
                     draw.rectangle((left, top + 2, left + size, top + size + 1), colour)
-                    draw.text((left + size + 6, top), text, INK, font(size))
-                else:
-                    draw.text((left, top), text, INK, font(size))
+                    indent = size + 6
+                shown = fitted(text, style, self.width - indent)
+                draw.text((left + indent, top), shown, INK, style)
         return page
 
 
 def _bounded(names: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """The lines of a legend."""
-    lines = [(_line(name), colour) for name, colour in names[:_MOST_NAMES]]
+    lines = [*names[:_MOST_NAMES]]
     if len(names) > _MOST_NAMES:
         lines.append((f"and {len(names) - _MOST_NAMES:,} more", PALE))
     return lines
-
-
-def _line(text: str) -> str:
-    """A text in one line, of printable characters."""
-    shown = text if len(text) <= _MOST_LETTERS else text[: _MOST_LETTERS - 1] + "…"
-    return "".join(letter if letter.isprintable() else "?" for letter in shown)
 
 
 def _heading(key: str) -> str:
@@ -201,7 +223,13 @@ def _heading(key: str) -> str:
 
 
 def draw_sheet(
-    viewer: Viewer, sources: Sequence[str], failures: Failures, *, limit: int, asked: bool
+    viewer: Viewer,
+    sources: Sequence[str],
+    failures: Failures,
+    *,
+    out: str,
+    limit: int,
+    asked: bool,
 ) -> Image.Image:
     """The contact sheet of the first records of a stream.
 
@@ -209,8 +237,12 @@ def draw_sheet(
         viewer: draws the rows; keys that no record has are left out.
         sources: files of records; none means stdin.
         failures: called for each record that cannot be drawn.
+        out: the file it will go to; it must be none of theirs.
         limit: number of records.
         asked: the user named the keys: warn about a key that no record has.
+
+    Raises:
+        WsssError: it would replace a file of a record, or be too large, or empty.
     """
     chosen = list(islice(records.read(sources, failures), limit))
     shown = tuple(key for key in viewer.keys if any(record.get(key) for record in chosen))
@@ -218,8 +250,15 @@ def draw_sheet(
         if chosen and key not in shown and asked:
             console.warn(viewer.name, f"no record has '{key}'; left out")
     viewer = replace(viewer, keys=shown)
-    rows, pixels = [], 0
+    target = files.identity(out)
+    rows: list[tuple[str, list[list[Cell]]]] = []
+    columns, height = [0] * len(shown), 0
     for record in chosen:
+        for key, value in record.items():
+            known = target and key != "id" and isinstance(value, str)
+            if known and files.identity(value) == target:
+                own = f"'{key}' of {record['id']}"
+                raise WsssError(f"{out}: would overwrite {own}; change --out")
         try:
             records.need(record, viewer.needs)
             row = viewer.row(record)
@@ -227,8 +266,9 @@ def draw_sheet(
             failures(f"{record['id']}: {describe(error)}")
             continue
         rows.append((record["id"], row))
-        pixels += sum(cell.picture.width * cell.picture.height for group in row for cell in group)
-        if pixels > _MOST_PIXELS:
+        columns = [max(most, len(group)) for most, group in zip(columns, row, strict=True)]
+        height += viewer.height(row)
+        if (pixels := viewer.across(sum(columns)) * height) > _MOST_PIXELS:
             raise WsssError(
                 f"{len(rows)} of {len(chosen)} records already fill a sheet of {pixels:,} pixels: "
                 "give a smaller --limit or --width, or a folder as --out"

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
-from wsss_cli.drawing import INK, PALE, PAPER, font
+from wsss_cli.drawing import INK, PALE, PAPER, fitted, font
 from wsss_cli.files import write_image
 
 _SIZE = (900, 380)
 _GRID = (228, 228, 232)
 _COLOURS = ((38, 84, 190), (214, 94, 30), (40, 140, 90), (150, 60, 160))
 _NOT_SCORES = {"step", "epoch", "loss", "lr", "images_per_second"}
+_MOST_CURVES = 12  # of a panel
+_LARGEST = 1e100  # a value beyond it is damage, and its squares are infinite
 
 Points = list[tuple[float, float]]
 
@@ -42,17 +45,21 @@ def plot_metrics(log: str | Path, picture: str | Path) -> None:
 def read_curves(log: str | Path) -> dict[str, Points]:
     """Points (epoch, value) of each quantity in a metrics log."""
     curves: dict[str, Points] = {"loss": []}
-    for line in Path(log).read_text(encoding="utf-8").splitlines():
+    for line in Path(log).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-            epoch = float(row["epoch"])
-        except (ValueError, KeyError, TypeError):
+            epoch = row["epoch"]
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
-        for name, value in row.items():
-            wanted = name == "loss" or name not in _NOT_SCORES
-            if wanted and isinstance(value, int | float) and math.isfinite(value):
-                curves.setdefault(name, []).append((epoch, float(value)))
+        for name, value in row.items() if _plain(epoch) else ():
+            if (name == "loss" or name not in _NOT_SCORES) and _plain(value):
+                curves.setdefault(name, []).append((float(epoch), float(value)))
     return curves
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is a number that can be drawn."""
+    return isinstance(value, int | float) and -_LARGEST < value < _LARGEST  # NaN is not
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -61,13 +68,15 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     >>> ticks(0, 1)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
-    if high <= low:
+    if high - low <= 1e-9 * max(abs(high), abs(low)):
+        high = low + max(abs(low), 1)
+    elif high - low < 1e-100:
         high = low + 1
     rough = (high - low) / count
     power: float = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(place * step, 10) for place in range(first, last + 1)]
+    return [float(f"{place * step:.10g}") for place in range(first, last + 1)]
 
 
 def smooth(points: Points, share: float = 0.02) -> Points:
@@ -75,11 +84,11 @@ def smooth(points: Points, share: float = 0.02) -> Points:
     reach = max(int(len(points) * share), 0)
     if not reach:
         return points
-    values = [value for _, value in points]
+    sums = [0.0, *accumulate(value for _, value in points)]
     made = []
     for place, (x, _) in enumerate(points):
-        near = values[max(place - reach, 0) : place + reach + 1]
-        made.append((x, sum(near) / len(near)))
+        first, last = max(place - reach, 0), min(place + reach + 1, len(points))
+        made.append((x, (sums[last] - sums[first]) / (last - first)))
     return made
 
 
@@ -89,7 +98,9 @@ def _panel(
     draw = ImageDraw.Draw(page)
     left, top, right, bottom = box[0] + 62, box[1] + 44, box[2] - 24, box[3] - 46
     draw.text((left, box[1] + 14), title, INK, font(17))
-    every = [point for points in curves.values() for point in points]
+    shown = dict(islice(curves.items(), _MOST_CURVES))
+    lines = len(shown) + (len(curves) > len(shown))
+    every = [point for points in shown.values() for point in points]
     if not every:
         draw.text((left, top + 20), "nothing was logged", PALE, font(14))
         return
@@ -113,15 +124,20 @@ def _panel(
         draw.text((x, bottom + 8), f"{value:g}", PALE, font(13), anchor="mt")
     draw.line((left, bottom, right, bottom), PALE)
     draw.text(((left + right) / 2, box[3] - 16), "epoch", PALE, font(13), anchor="mm")
-    for place, (name, points) in enumerate(curves.items()):
+    style = font(13)
+    for place, (name, points) in enumerate(shown.items()):
         colour = _COLOURS[place % len(_COLOURS)]
         _curve(draw, [spot(*point) for point in points], [spot(*p) for p in smooth(points)], colour)
         if len(curves) > 1 or name != title:
             x = right - 150
-            y = (bottom - 20 * len(curves) + 20 * place) - 6
+            y = (bottom - 20 * lines + 20 * place) - 6
             draw.line((x, y, x + 18, y), colour, width=3)
-            shown = f"{name.removeprefix('val_')}  {points[-1][1]:.3f}"
-            draw.text((x + 26, y), shown, INK, font(13), anchor="lm")
+            last = f"  {points[-1][1]:.3f}" if abs(points[-1][1]) < 1e6 else ""
+            room = right - x - 26 - style.getlength(last)
+            text = fitted(name.removeprefix("val_"), style, room) + last
+            draw.text((x + 26, y), text, INK, style, anchor="lm")
+    if more := len(curves) - len(shown):
+        draw.text((right - 124, bottom - 26), f"and {more:,} more", INK, style, anchor="lm")
 
 
 def _curve(draw: Any, raw: Sequence[Any], smoothed: Sequence[Any], colour: Any) -> None:

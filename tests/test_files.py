@@ -536,3 +536,21 @@ def test_a_file_that_was_damaged_later_is_not_whole(name: str, workdir: Path) ->
     assert not files.is_whole(name)
     Path(name).unlink()
     assert not files.is_whole(name)
+
+
+def test_of_results_damaged_later_none_is_reused_and_few_are_foreign(workdir: Path) -> None:
+    """A flipped bit in the provenance made them foreign, so that no run replaced them."""
+    maps = np.random.default_rng(0).random((1, 4, 4))
+    files.write_maps("a.npz", maps, ["cat"], (16, 16), {"tool": "t"})
+    content, wanted = bytearray(Path("a.npz").read_bytes()), files.read_maps("a.npz")
+    foreign = 0
+    for place in range(8 * len(content)):
+        content[place // 8] ^= 1 << place % 8
+        Path("b.npz").write_bytes(content)
+        content[place // 8] ^= 1 << place % 8
+        if files.read_meta("b.npz") == {"tool": "t"} and files.is_whole("b.npz"):
+            assert np.array_equal(files.read_maps("b.npz").cam, wanted.cam), place
+        foreign += files.made_by("b.npz") == ""
+    assert foreign < 0.01 * 8 * len(content)
+    np.savez("b.npz", x=np.ones(3))
+    assert files.made_by("b.npz") == ""

@@ -249,14 +249,21 @@ def read_meta(path: str | Path) -> Meta | None:
 
 
 def is_whole(path: str | Path) -> bool:
-    """Whether an NPZ or PNG is neither damaged nor cut off, by its checksums."""
+    """Whether maps or a PNG are neither damaged nor cut off, by their checksums."""
     try:
         if Path(path).suffix.lower() == ".npz":
             with zipfile.ZipFile(path) as archive:
-                return archive.testzip() is None
+                names = {f"{name}.npy" for name in ("cam", "classes", "size", "meta")}
+                known = {entry.filename for entry in archive.infolist() if _is_stored(entry)}
+                return known == names and archive.testzip() is None
         return check_png(Path(path).read_bytes())
     except Exception:  # damage shows anywhere in zipfile
         return False
+
+
+def _is_stored(entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry is not packed, and says so twice."""
+    return entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size
 
 
 def made_by(path: str | Path) -> str | None:
@@ -270,8 +277,8 @@ def made_by(path: str | Path) -> str | None:
     try:
         check_regular(path)
         if Path(path).suffix.lower() == ".npz":
-            with zipfile.ZipFile(path):
-                return ""
+            with zipfile.ZipFile(path) as archive:
+                return "" if archive.testzip() is None else None
         with Image.open(path):
             return ""
     except Exception:
@@ -663,7 +670,7 @@ def _check_archive(path: str | Path, what: str) -> None:
             strange = [
                 entry.filename
                 for entry in archive.infolist()
-                if entry.external_attr & _FOLDER or entry.compress_type != zipfile.ZIP_STORED
+                if entry.external_attr & _FOLDER or not _is_stored(entry)
             ]
             damaged = strange[0] if strange else archive.testzip()
     except OSError:

@@ -675,6 +675,10 @@ def _check_archive(path: str | Path, what: str) -> None:
             damaged = strange[0] if strange else archive.testzip()
     except OSError:
         return  # torch reports a missing file
+    except zipfile.BadZipFile as error:
+        raise ConfigurationError(
+            f"cannot read {what}: {path}: truncated or no PyTorch file"
+        ) from error
     except Exception:  # damage shows anywhere in zipfile
         damaged = "an entry"
     if damaged:

@@ -41,7 +41,7 @@ def test_label_maps_are_refined_and_their_gaps_filled(record: dict[str, Any], bo
     files.write_label_map(record["pred"], labels)
     found = refined(record, key="pred", crf={"steps": 5})
     assert (found[20:24, 4:8] == 9).all()
-    with pytest.raises(WsssError, match="not the path of maps or of a label map"):
+    with pytest.raises(WsssError, match="'pred' is not a path but"):
         refined({**record, "pred": ["x"]}, key="pred")
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from wsss_cli import files
+from wsss_cli import files, records
 from wsss_cli.classes import IGNORE
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
@@ -76,7 +76,7 @@ class Source:
 
     def load(self, record: Mapping[str, Any]) -> Given:
         """The photograph of ``record`` and its maps or label map under the key."""
-        source = record[self.key]
+        source = records.path(dict(record), self.key)
         if Path(source).suffix.lower() == ".npz":
             image, maps = label_maps.read_matching(record, self.key, self.max_side)
             numbers = label_maps.class_numbers(maps, self.class_list)

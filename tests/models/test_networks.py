@@ -109,6 +109,7 @@ def test_a_checkpoint_rebuilds_its_network(kind: str, head: str | None, tmp_path
         ("segmentation", {}, "no head 'None'"),
         ("cam", {"output_stride": 4}, "no output stride 4; it offers 8, 16, 32"),
         ("cam", {"output_stride": "8"}, "no output stride 8"),
+        ("cam", {"output_stride": 0}, "no output stride 0; it offers 8, 16, 32"),
     ],
 )
 def test_what_cannot_be_built_is_said(kind: str, config: dict[str, object], said: str) -> None:
@@ -152,10 +153,54 @@ def test_no_damage_to_a_checkpoint_is_an_internal_error(tmp_path: Path) -> None:
             pytest.fail(f"{what}: {restored(files.load_checkpoint(path))}")
 
 
+def loadable(kind: str) -> dict[str, Any]:
+    """A checkpoint with all its weights, which take no room: each tensor is one zero, repeated."""
+    config = {"output_stride": 16, **({"head": "largefov"} if kind == "segmentation" else {})}
+    state = build_network(kind, "efficientnet-lite0", ["cat"], config).state_dict()
+    zeros = {
+        key: torch.zeros((), dtype=value.dtype).expand(value.shape) for key, value in state.items()
+    }
+    return {**GOOD, "kind": kind, "config": config, "state_dict": zeros}
+
+
+@pytest.mark.parametrize("kind", ["cam", "affinity", "segmentation"])
+def test_one_wrong_part_of_a_good_checkpoint_is_noticed(kind: str, tmp_path: Path) -> None:
+    """Nothing else is wrong with it, so what is not noticed is loaded."""
+    path = tmp_path / "net.pt"
+    good = loadable(kind)
+    torch.save(good, path)
+    restored(files.load_checkpoint(path))
+    state = good["state_dict"]
+    first = next(iter(state))
+    cases = [{key: good[key] for key in good if key != lost} for lost in good]
+    cases += [{**good, key: v} for key in good for v in (None, 5, "x", [], {}, [None])]
+    cases += [
+        {**good, "config": {**good["config"], "output_stride": v}}
+        for v in (None, 0, -1, True, "x", [16])
+    ]
+    for wrong in (
+        {key: state[key] for key in state if key != first},
+        {**state, "another": torch.zeros(1)},
+        {**state, first: torch.zeros(1)},
+        {**state, first: state[first] * float("nan")},
+        {**state, first: state[first].long()},
+        {**state, first: state[first].to_sparse()},
+        {**state, first: 5},
+    ):
+        cases.append({**good, "state_dict": wrong})
+    for data in cases:
+        torch.save(data, path)
+        with pytest.raises(ConfigurationError, match=r"\A[^\n]*net\.pt: [^\n]+\Z"):
+            pytest.fail(f"loaded: {restored(files.load_checkpoint(path))}")
+
+
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     network = build_network("cam", "efficientnet-lite0", ["cat"], {"output_stride": 16})
     state = network.state_dict()
     state["classify.weight"] = state["classify.weight"] * float("nan")
-    checkpoint = files.Checkpoint("cam", "efficientnet-lite0", ("cat",), {}, state, "", "net.pt")
+    config = {"output_stride": 16}
+    checkpoint = files.Checkpoint(
+        "cam", "efficientnet-lite0", ("cat",), config, state, "", "net.pt"
+    )
     with pytest.raises(ConfigurationError, match=r"net\.pt: holds NaN or infinite values"):
         restored(checkpoint)

@@ -7,7 +7,7 @@ import io
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -349,6 +349,38 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line(
     assert not (tmp_path / "harmed").exists()
 
 
+UNUSABLE = [
+    (lambda value: value * float("nan"), r"{key} holds NaN or infinite values"),
+    (lambda value: value / 0, r"{key} holds NaN or infinite values"),
+    (lambda value: value.long(), r"{key} holds torch.int64, not floating point"),
+    (lambda value: value.to(torch.complex64), r"{key} holds torch.complex64, not floating point"),
+    (lambda value: value.to_sparse(), r"{key} is no dense tensor with its values"),
+    (lambda value: value.to("meta"), r"{key} is no dense tensor with its values"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), UNUSABLE)
+def test_tensors_without_usable_numbers_are_refused(
+    tmp_path: Path, change: Callable[[Tensor], Tensor], said: str
+) -> None:
+    """Torch copies NaN, and turns whole and complex numbers into others, in silence."""
+    good = published()
+    path = save(tmp_path / "w.pth", {**good, "conv1.weight": change(good["conv1.weight"])})
+    backbone = Tiny()
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    wanted = rf"\A\S*w\.pth: {said.format(key='conv1.weight')}\Z"
+    with pytest.raises(ConfigurationError, match=wanted):
+        weights.load_pretrained(backbone, path)
+    torch.testing.assert_close(backbone.state_dict(), before)
+
+
+def test_half_precision_is_taken(tmp_path: Path) -> None:
+    half = {key: value.half() for key, value in published().items() if value.is_floating_point()}
+    backbone = Tiny()
+    weights.load_pretrained(backbone, save(tmp_path / "w.pth", half))
+    torch.testing.assert_close(backbone.conv1.weight.data, half["conv1.weight"].float())
+
+
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.pth").touch()
     (tmp_path / "cut.pth").write_bytes(as_file(published())[:500])
@@ -395,6 +427,17 @@ class TestNewLayers:
         path = self.checkpoint(tmp_path / "cam.pt", CamNetwork(Tiny(), 2), "cat", "dog")
         assert not weights.load_new_layers(network, path, kind=kind, classes=classes)
         assert torch.equal(network.classify.weight, before)
+
+    @pytest.mark.parametrize(("change", "said"), UNUSABLE)
+    def test_without_usable_numbers_are_refused(
+        self, tmp_path: Path, change: Callable[[Tensor], Tensor], said: str
+    ) -> None:
+        path = self.checkpoint(tmp_path / "net.pt", CamNetwork(Tiny(), 1), "a")
+        data = torch.load(path, weights_only=True)
+        data["state_dict"]["classify.weight"] = change(data["state_dict"]["classify.weight"])
+        save(path, data)
+        with pytest.raises(ConfigurationError, match=said.format(key="classify.weight")):
+            weights.load_new_layers(CamNetwork(Tiny(), 1), path, kind="cam", classes=["a"])
 
     def test_a_state_dict_has_none(self, tmp_path: Path) -> None:
         path = tmp_path / "plain.pth"

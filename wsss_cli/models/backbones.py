@@ -84,7 +84,7 @@ def build_backbone(name: str, *, output_stride: int | None = None) -> Backbone:
     if name not in BACKBONES:
         raise ConfigurationError(f"no backbone '{name}'; there are {', '.join(BACKBONES)}")
     spec = BACKBONES[name]
-    stride = output_stride or spec.output_strides[0]
+    stride = spec.output_strides[0] if output_stride is None else output_stride
     if stride not in spec.output_strides:
         offered = ", ".join(map(str, sorted(spec.output_strides)))
         raise ConfigurationError(f"{name} has no output stride {stride}; it offers {offered}")

@@ -63,6 +63,9 @@ def restored(checkpoint: Checkpoint) -> Any:
             network, or they are not finite.
     """
     try:
+        # Its weights fit at any stride: the backbone's own would be silently wrong.
+        if checkpoint.config.get("output_stride") is None:
+            raise ConfigurationError("a damaged checkpoint: its config has no 'output_stride'")
         # The random weights that are filled leave the next network's as they would be.
         with torch.random.fork_rng(devices=[]):
             network = build_network(

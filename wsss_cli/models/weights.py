@@ -174,7 +174,7 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
                 f"{path}: not weights of {backbone.name}: {key} has shape {tuple(value.shape)}, "
                 f"not {tuple(own[key].shape)}"
             )
-    backbone.load_state_dict({key: state.get(key, own[key]) for key in own})
+    _fill(backbone, {key: value for key, value in state.items() if key in own}, path)
 
 
 def load_new_layers(
@@ -193,6 +193,9 @@ def load_new_layers(
 
     Returns:
         Whether the file is a checkpoint of that kind for these classes; if not, nothing is done.
+
+    Raises:
+        ConfigurationError: a tensor to be taken over holds no finite numbers.
     """
     data = load_tensors(weights, "weights")
     if (data.get("kind"), data.get("classes")) != (kind, list(classes)):
@@ -203,8 +206,25 @@ def load_new_layers(
         for key, value in (given.items() if isinstance(given, dict) else ())
         if isinstance(value, Tensor) and key in own and own[key].shape == value.shape
     }
-    network.load_state_dict({**own, **fitting})
+    _fill(network, fitting, weights)
     return True
+
+
+def _fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Put tensors of the right shapes into a network; what is not among them stays.
+
+    Raises:
+        ConfigurationError: torch would convert one in silence, or copy NaN, or cannot copy it.
+    """
+    own = network.state_dict()
+    for key, value in state.items():
+        if own[key].is_floating_point() and not value.is_floating_point():
+            raise ConfigurationError(f"{path}: {key} holds {value.dtype}, not floating point")
+        if value.layout != own[key].layout or value.is_meta:
+            raise ConfigurationError(f"{path}: {key} is no dense tensor with its values")
+        if not value.isfinite().all():
+            raise ConfigurationError(f"{path}: {key} holds NaN or infinite values")
+    network.load_state_dict({**own, **state})
 
 
 def _imagenet(backbone: Backbone) -> Path:

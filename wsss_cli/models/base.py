@@ -2,7 +2,46 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 from torch import Tensor, nn
+
+from wsss_cli.errors import ConfigurationError
+
+
+class Colours(NamedTuple):
+    """Statistics that RGB in [0, 1] is normalised with: (RGB - mean) / std."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def colours_of(config: Mapping[str, Any]) -> Colours | None:
+    """The statistics that the config of a checkpoint states: ``mean`` and ``std``, three numbers
+    each; None if it states none, and those of the backbone's row hold.
+
+    Raises:
+        ConfigurationError: they cannot be.
+    """
+    mean, std = config.get("mean"), config.get("std")
+    if mean is None and std is None:
+        return None
+    colours = Colours(_three(mean), _three(std))
+    if min(colours.std) <= 0:
+        raise ConfigurationError("a damaged checkpoint: its 'std' is not positive")
+    return colours
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    try:
+        red, green, blue = map(float, values)
+    except (TypeError, ValueError, OverflowError):
+        red = green = blue = math.nan
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ConfigurationError("a damaged checkpoint: 'mean' or 'std' is not three numbers")
+    return red, green, blue
 
 
 class Backbone(nn.Module):
@@ -31,6 +70,15 @@ class Backbone(nn.Module):
         (strides[l] i, strides[l] j), not on the middle of a square of that side.
         """
         raise NotImplementedError
+
+    @property
+    def colours(self) -> Colours:
+        """The statistics that images are normalised with."""
+        return Colours(self.mean, self.std)
+
+    @colours.setter
+    def colours(self, colours: Colours) -> None:
+        self.mean, self.std = colours
 
 
 Groups = dict[str, list[nn.Parameter]]

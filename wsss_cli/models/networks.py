@@ -40,6 +40,10 @@ def _segmentation(backbone: Backbone, classes: int, config: Config) -> Network:
     return network(backbone, classes + 1, str(config.get("head")))
 
 
+def _affinity(backbone: Backbone, _: int, config: Config) -> Network:
+    return AffinityNetwork(backbone, group_norm=bool(config.get("group_norm")))
+
+
 KINDS: dict[str, Kind] = {
     "cam": Kind(lambda backbone, classes, _: CamNetwork(backbone, classes), {"cam": ClassMaps}),
     "eps": Kind(lambda backbone, classes, _: EpsNetwork(backbone, classes), {"eps": Probabilities}),
@@ -47,7 +51,7 @@ KINDS: dict[str, Kind] = {
         lambda backbone, classes, _: SipeNetwork(backbone, classes),
         {"is-cam": ImageSpecific, "cam": General},
     ),
-    "affinity": Kind(lambda backbone, *_: AffinityNetwork(backbone)),
+    "affinity": Kind(_affinity),
     "segmentation": Kind(_segmentation),
 }
 
@@ -96,8 +100,9 @@ def build_network(kind: str, backbone: str, classes: Sequence[str], config: Conf
         backbone: a key of ``BACKBONES``.
         classes: class names without background.
         config: plain data: ``output_stride``, and of a segmentation network ``head`` and, if it has
-            the classification branch of prohibitive segmentation learning, ``psl``; ``mean`` and
-            ``std`` where images are not normalised as the backbone's row says.
+            the classification branch of prohibitive segmentation learning, ``psl``; of an
+            AffinityNet ``group_norm``; ``mean`` and ``std`` where images are not normalised as the
+            backbone's row says.
 
     Raises:
         ConfigurationError: there is no such kind, backbone, stride, head or normalisation.

@@ -181,7 +181,7 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
         raise ConfigurationError(
             f"{path}: not weights of {backbone.name}: {error}; {described(state.tensors)}"
         ) from error
-    _fill(backbone, {key: value for key, value in found.items() if key in own}, path)
+    fill(backbone, {key: value for key, value in found.items() if key in own}, path)
     if state.colours is not None:
         backbone.colours = state.colours
 
@@ -228,11 +228,11 @@ def load_new_layers(
         for key, value in (given.items() if isinstance(given, dict) else ())
         if isinstance(value, Tensor) and key in own and own[key].shape == value.shape
     }
-    _fill(network, fitting, weights)
+    fill(network, fitting, weights)
     return True
 
 
-def _fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+def fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
     """Put tensors of the right shapes into a network; what is not among them stays.
 
     Raises:

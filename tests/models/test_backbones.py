@@ -107,11 +107,14 @@ PARAMETERS = {
     "resnet38": 105_070_912,
 }
 PARAMETERS["resnet50-undilated"] = PARAMETERS["resnet50"]
+PARAMETERS["vgg16-psa"] = PARAMETERS["vgg16-psa-aff"] = PARAMETERS["vgg16"]
 ENTRIES = {
     "resnet50": 318,
     "resnet50-undilated": 318,
     "resnet101": 624,
     "vgg16": 30,
+    "vgg16-psa": 30,
+    "vgg16-psa-aff": 30,
     "efficientnet-lite0": 294,
     "resnet38": 228,
 }
@@ -161,6 +164,7 @@ SHAPES = {
 }
 
 SHAPES["resnet50-undilated"] = SHAPES["resnet50"]
+SHAPES["vgg16-psa"] = SHAPES["vgg16-psa-aff"] = SHAPES["vgg16"]
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -235,6 +239,18 @@ def test_vgg16_is_dilated_as_in_largefov() -> None:
     }
     pools = [layer.stride for layer in backbone.modules() if isinstance(layer, nn.MaxPool2d)]
     assert pools == [2, 2, 2, 1, 1]
+
+
+def test_vgg16_of_psa_neither_pools_nor_dilates_fc6_much() -> None:
+    names = {"vgg16-psa": {}, "vgg16-psa-aff": {"fc6": 4}}
+    for name, fc6 in names.items():
+        backbone = on_meta(name).eval()
+        assert dilations(backbone) == {f"features.{n}": 2 for n in (24, 26, 28)} | fc6
+        used: list[nn.Module] = []
+        for layer in backbone.modules():
+            layer.register_forward_hook(lambda module, *_, used=used: used.append(module))
+        backbone(torch.empty(1, 3, 33, 33, device="meta"))
+        assert [layer.stride for layer in used if "Pool" in type(layer).__name__] == [2, 2, 2, 1]
 
 
 # ---- values --------------------------------------------------------------------------------------

@@ -67,10 +67,23 @@ BACKBONES: dict[str, Spec] = {
         "resnet38.ResNet38",
         (8,),
         None,
-        "that of the file given: convert published weights to a state dict",
+        "that of the file given; Wu et al. publish theirs as MXNet's .params",
     ),
     "vgg16": Spec(
         "vgg.VGG16LargeFOV",
+        (8,),
+        "vgg16-397923af.pth",
+        "BSD-3-Clause, torchvision; fc6 and fc7 begin with random weights",
+    ),
+    # Rows of their own, for the published checkpoints of AffinityNet on VGG-16.
+    "vgg16-psa": Spec(
+        "vgg_psa.VGG16Psa",
+        (8,),
+        "vgg16-397923af.pth",
+        "BSD-3-Clause, torchvision; fc6 and fc7 begin with random weights",
+    ),
+    "vgg16-psa-aff": Spec(
+        "vgg_psa.affinity_vgg16",
         (8,),
         "vgg16-397923af.pth",
         "BSD-3-Clause, torchvision; fc6 and fc7 begin with random weights",

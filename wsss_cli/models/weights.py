@@ -175,13 +175,13 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
         own = backbone.state_dict()
         _, found = under_prefix(state.tensors, own)
         _check_fits(found, own, backbone)
+        fill(backbone, {key: value for key, value in found.items() if key in own})
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     except _Unfit as error:
         raise ConfigurationError(
             f"{path}: not weights of {backbone.name}: {error}; {described(state.tensors)}"
         ) from error
-    fill(backbone, {key: value for key, value in found.items() if key in own}, path)
     if state.colours is not None:
         backbone.colours = state.colours
 
@@ -228,11 +228,14 @@ def load_new_layers(
         for key, value in (given.items() if isinstance(given, dict) else ())
         if isinstance(value, Tensor) and key in own and own[key].shape == value.shape
     }
-    fill(network, fitting, weights)
+    try:
+        fill(network, fitting)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{weights}: {error}") from error
     return True
 
 
-def fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put tensors of the right shapes into a network; what is not among them stays.
 
     Raises:
@@ -241,11 +244,11 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> N
     own = network.state_dict()
     for key, value in state.items():
         if own[key].is_floating_point() and not value.is_floating_point():
-            raise ConfigurationError(f"{path}: {key} holds {value.dtype}, not floating point")
+            raise ConfigurationError(f"{key} holds {value.dtype}, not floating point")
         if value.layout != own[key].layout or value.is_meta:
-            raise ConfigurationError(f"{path}: {key} is no dense tensor with its values")
+            raise ConfigurationError(f"{key} is no dense tensor with its values")
         if not value.isfinite().all():
-            raise ConfigurationError(f"{path}: {key} holds NaN or infinite values")
+            raise ConfigurationError(f"{key} holds NaN or infinite values")
     network.load_state_dict({**own, **state})
 
 

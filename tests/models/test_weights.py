@@ -235,6 +235,8 @@ def test_downloads_are_torchvisions() -> None:
         "resnet50-undilated": "resnet50-0676ba61.pth",
         "resnet101": "resnet101-63fe2227.pth",
         "vgg16": "vgg16-397923af.pth",
+        "vgg16-largefov": "vgg16-397923af.pth",
+        "vgg16-psa": "vgg16-397923af.pth",
     }
     for each in named.values():
         if isinstance(each, Download):

@@ -41,6 +41,12 @@ class Spec:
     std: tuple[float, float, float] = IMAGENET_STD
 
 
+_RESNET50 = ("resnet50-0676ba61.pth", "BSD-3-Clause, torchvision")
+_VGG16 = (
+    "vgg16-397923af.pth",
+    "BSD-3-Clause, torchvision; fc6 and fc7 begin with random weights",
+)
+
 BACKBONES: dict[str, Spec] = {
     "efficientnet-lite0": Spec(
         "efficientnet.EfficientNetLite0",
@@ -50,16 +56,9 @@ BACKBONES: dict[str, Spec] = {
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
     ),
-    "resnet50": Spec(
-        "resnet.resnet50", (16, 8, 32), "resnet50-0676ba61.pth", "BSD-3-Clause, torchvision"
-    ),
+    "resnet50": Spec("resnet.resnet50", (16, 8, 32), *_RESNET50),
     # A row of its own, not a setting: a checkpoint names it, so nothing can run it dilated.
-    "resnet50-undilated": Spec(
-        "resnet.resnet50_undilated",
-        (16, 8),
-        "resnet50-0676ba61.pth",
-        "BSD-3-Clause, torchvision",
-    ),
+    "resnet50-undilated": Spec("resnet.resnet50_undilated", (16, 8), *_RESNET50),
     "resnet101": Spec(
         "resnet.resnet101", (16, 8, 32), "resnet101-63fe2227.pth", "BSD-3-Clause, torchvision"
     ),
@@ -69,12 +68,10 @@ BACKBONES: dict[str, Spec] = {
         None,
         "that of the file given: convert published weights to a state dict",
     ),
-    "vgg16": Spec(
-        "vgg.VGG16LargeFOV",
-        (8,),
-        "vgg16-397923af.pth",
-        "BSD-3-Clause, torchvision; fc6 and fc7 begin with random weights",
-    ),
+    "vgg16-largefov": Spec("vgg.largefov", (8,), *_VGG16),
+    "vgg16-psa": Spec("vgg.PsaVGG16", (8,), *_VGG16),
+    # Without pool5a, as in the checkpoints of earlier versions, which must stay what they are.
+    "vgg16": Spec("vgg.VGG16", (8,), *_VGG16),
 }
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
+
+SMALLEST = 33  # pixels of a side; below, a dilated backbone has nothing left to see
 
 
 class Backbone(nn.Module):
@@ -14,6 +18,9 @@ class Backbone(nn.Module):
         mean, std: statistics that RGB in [0, 1] is normalised with.
         imagenet: its ImageNet weights: a downloadable file, a package, or None.
         new_layers: prefixes of the keys that ImageNet weights do not hold.
+        stages: its stages from the image on, which can be frozen, by name: the layers in each.
+        affinity_groups: groups of the normalisation that AffinityNet has after each reduction;
+            empty for none.
     """
 
     name: str
@@ -23,6 +30,8 @@ class Backbone(nn.Module):
     std: tuple[float, float, float]
     imagenet: str | None = None
     new_layers: tuple[str, ...] = ()
+    stages: Mapping[str, tuple[str, ...]]
+    affinity_groups: tuple[int, ...] = ()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """One map per level, shape (N, channels[l], ceil(H / strides[l]), ceil(W / strides[l])).
@@ -31,6 +40,9 @@ class Backbone(nn.Module):
         (strides[l] i, strides[l] j), not on the middle of a square of that side.
         """
         raise NotImplementedError
+
+    def adapt_to_affinity(self) -> None:
+        """Change what differs in AffinityNet; none of the weights."""
 
 
 Groups = dict[str, list[nn.Parameter]]

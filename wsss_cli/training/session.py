@@ -48,6 +48,8 @@ class Options:
     weight_decay: float
     warmup: int
     freeze_bn: bool | None
+    bn_affine: bool | None
+    freeze_until: str | None
     val: str | None
     resume: bool
     replace: bool

@@ -152,7 +152,6 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
         click.option(
             "--bn-affine",
             is_flag=True,
-            default=None,
             help="Freeze the statistics of the batch normalisation only: scale and shift learn.",
         ),
         click.option(
@@ -205,6 +204,7 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def checked(*args: Any, training: dict[str, Any], **params: Any) -> Any:
         _options.only_with("--resume", training["resume"], "replace")
+        _options.only_with("--freeze-bn", training["freeze_bn"] is not False, "bn_affine")
         return function(*args, training=training, **params)
 
     return checked

@@ -7,6 +7,7 @@ import os
 import sys
 import tomllib
 from difflib import get_close_matches
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from click.core import ParameterSource
 from wsss_cli import __version__, console
 from wsss_cli.texts import read_text
 
-# Stage of each tool and the first line of its help; the module is the name with underscores.
+# Stage of each tool and the first line of its help; the module is the name with underscores,
+# and one more at its end if Python means something else by it.
 # Kept here so that `wsss --help` imports no tool; a test compares the lines with the tools' own.
 COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("Data", "Print the records of a data set on disk."),
@@ -25,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-cam": ("Classifiers", "Train a classifier on image-level labels."),
     "eps-train": ("Classifiers", "Train a classifier on labels and saliency (EPS, EPS++)."),
     "sipe-train": ("Classifiers", "Train a classifier with image-specific prototypes (SIPE)."),
+    "import": ("Classifiers", "Make a checkpoint from one that a public repository published."),
     "make-cam": ("Maps", "Write class activation maps."),
     "erase": ("Maps", "Mine the most activated regions and erase them (AE-PSL)."),
     "make-aff-labels": ("Refinement", "Write the confident regions of CAMs as label maps."),
@@ -50,7 +53,8 @@ class LazyGroup(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"wsss_cli.commands.{name.replace('-', '_')}")
+        file = name.replace("-", "_") + ("_" if iskeyword(name) else "")
+        module = importlib.import_module(f"wsss_cli.commands.{file}")
         command: click.Command = module.command
         return command
 

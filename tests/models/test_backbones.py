@@ -176,6 +176,7 @@ for variant, usual in (
     ("resnet50-undilated", "resnet50"),
     ("vgg16-largefov", "vgg16"),
     ("vgg16-psa", "vgg16"),
+    ("vgg16-psa-aff", "vgg16"),
 ):
     PARAMETERS[variant], ENTRIES[variant] = PARAMETERS[usual], ENTRIES[usual]
     SHAPES[variant] = SHAPES[usual]
@@ -249,6 +250,7 @@ def test_resnet38_is_dilated_as_in_affinitynet() -> None:
         ("vgg16-largefov", {"fc6": 12}, [2, 2, 2, 1, 1], 1),
         ("vgg16", {"fc6": 12}, [2, 2, 2, 1, 1], 0),
         ("vgg16-psa", {}, [2, 2, 2, 1], 0),
+        ("vgg16-psa-aff", {"fc6": 4}, [2, 2, 2, 1], 0),
     ],
 )
 def test_vgg16_is_dilated_and_pooled_as_each_paper_does(

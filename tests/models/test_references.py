@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tests.models import formula
 from tests.models.make_references import FILE, LAST
 from wsss_cli.methods.affinity import pairwise_affinity
+from wsss_cli.models.backbones import BACKBONES
 from wsss_cli.models.networks import build_network
 
 REFERENCES = json.loads(FILE.read_text())
@@ -19,8 +20,9 @@ IMAGE = formula.image(*REFERENCES["size"])
 
 def filled(kind: str, backbone: str, last: float = 1) -> nn.Module:
     """A network for twenty classes with the weights of the formula."""
+    config = {"group_norm": BACKBONES[backbone].group_norm}
     with torch.device("meta"):
-        network = build_network(kind, backbone, [f"class{n}" for n in range(20)], {})
+        network = build_network(kind, backbone, [f"class{n}" for n in range(20)], config)
     state = formula.weights(network.state_dict(), last)
     counters = {
         key: torch.tensor(0) for key in network.state_dict() if key.endswith("num_batches_tracked")
@@ -70,7 +72,9 @@ def test_the_networks_beside_them_are_others(backbone: str) -> None:
     assert found != pytest.approx(REFERENCES[name]["values"], rel=0.05)
 
 
-@pytest.mark.parametrize(("backbone", "name"), [("resnet38", "resnet38"), ("vgg16-psa", "vgg16")])
+@pytest.mark.parametrize(
+    ("backbone", "name"), [("resnet38", "resnet38"), ("vgg16-psa-aff", "vgg16")]
+)
 def test_affinities_are_those_of_the_public_code(backbone: str, name: str) -> None:
     """On psa's pairs, which begin four cells from the left, right and lower border."""
     network = filled("affinity", backbone, LAST[name])

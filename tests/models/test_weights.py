@@ -97,6 +97,7 @@ class Mirror:
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     mirror = Mirror()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCH_HOME", raising=False)
     monkeypatch.setenv("WSSS_WEIGHTS_URL", mirror.url + "/")
     thread = threading.Thread(target=mirror.server.serve_forever, args=(0.01,))
     thread.start()
@@ -179,6 +180,34 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
         Download(name).file()
 
 
+@pytest.mark.parametrize("home", [None, "torch-home"])
+def test_torchs_own_cache_is_looked_into_first(
+    home: str | None,
+    mirror: Mirror,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = as_file(published())
+    name = named(content)
+    mirror.answers[name] = content
+    hub = tmp_path / (home or "cache/torch") / "hub/checkpoints"
+    if home:
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / home))
+    hub.mkdir(parents=True)
+    (hub / name).write_bytes(content)
+    assert Download(name).file() == hub / name
+    assert mirror.asked == []
+    # What is not the published file is left as it is, and fetched into our own cache.
+    (hub / name).write_bytes(content[:-1])
+    assert Download(name).file() == tmp_path / "cache/wsss" / name
+    assert (hub / name).read_bytes() == content[:-1]
+    assert mirror.asked == [name]
+    assert f"wsss weights: {hub / name} is not the published file; fetching it" in (
+        capsys.readouterr().err
+    )
+
+
 def test_failures_name_the_address_and_the_way_out(
     mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,9 +263,7 @@ def test_downloads_are_torchvisions() -> None:
         "resnet50": "resnet50-0676ba61.pth",
         "resnet50-undilated": "resnet50-0676ba61.pth",
         "resnet101": "resnet101-63fe2227.pth",
-        "vgg16": "vgg16-397923af.pth",
-        "vgg16-largefov": "vgg16-397923af.pth",
-        "vgg16-psa": "vgg16-397923af.pth",
+        **{name: "vgg16-397923af.pth" for name in BACKBONES if name.startswith("vgg16")},
     }
     for each in named.values():
         if isinstance(each, Download):

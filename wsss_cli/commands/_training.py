@@ -90,8 +90,8 @@ start_options = _options.chain(
         default="imagenet",
         show_default=True,
         metavar="imagenet|none|FILE",
-        help="Weights of the backbone to start from. A checkpoint of the same tool and classes "
-        "fills the other layers too.",
+        help="Weights of the backbone to start from: a file of PyTorch, safetensors, MXNet or "
+        "Caffe. A checkpoint of the same tool and classes fills the other layers too.",
     ),
     _options.gather("start", "backbone", "output_stride", "weights"),
 )

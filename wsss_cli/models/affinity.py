@@ -16,24 +16,27 @@ class AffinityNetwork(Network):
     Each level is reduced by a 1×1 convolution (64, 128, 256 channels), brought to the grid of the
     first (stride 8), and all are joined by one more 1×1 convolution (448 channels) and ELU. The
     affinity of two cells is computed from their features by
-    :func:`wsss_cli.methods.affinity.pairwise_affinity`. With the VGG-16 of the public code each
-    reduction is followed by group normalisation.
+    :func:`wsss_cli.methods.affinity.pairwise_affinity`.
+
+    Args:
+        backbone: its three upper levels are read.
+        group_norm: normalise the reduced levels in groups of 8 channels before ELU, as the public
+            code does on VGG-16, whose levels have no normalisation of their own.
     """
 
     widths = (64, 128, 256)
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, *, group_norm: bool = False) -> None:
         super().__init__()
         self.backbone, self.stride = backbone, backbone.strides[1]
-        backbone.adapt_to_affinity()
         reduce = [
             nn.Conv2d(channels, width, 1, bias=False)
             for channels, width in zip(backbone.channels[1:], self.widths, strict=True)
         ]
         self.reduce = nn.ModuleList(reduce)
-        groups = backbone.affinity_groups
         self.norm = nn.ModuleList(
-            nn.GroupNorm(count, width) for count, width in zip(groups, self.widths, strict=False)
+            nn.GroupNorm(width // 8, width) if group_norm else nn.Identity()
+            for width in self.widths
         )
         self.join = nn.Conv2d(sum(self.widths), sum(self.widths), 1, bias=False)
         for layer in reduce:
@@ -47,8 +50,8 @@ class AffinityNetwork(Network):
         maps, strides = self.backbone(images)[1:], self.backbone.strides[1:]
         grid = (maps[0].shape[2], maps[0].shape[3])
         parts = []
-        norms = self.norm or [nn.Identity() for _ in maps]
-        for level, stride, layer, norm in zip(maps, strides, self.reduce, norms, strict=True):
+        layers = zip(maps, strides, self.reduce, self.norm, strict=True)
+        for level, stride, layer, norm in layers:
             part = functional.elu(norm(layer(level)))
             parts.append(on_finer(part, grid, stride / self.stride))
         return functional.elu(self.join(torch.cat(parts, 1)))

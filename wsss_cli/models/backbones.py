@@ -31,6 +31,8 @@ class Spec:
             package that ships them; None where nobody publishes them as a state dict.
         licence: who publishes the weights, and their licence.
         mean, std: statistics that RGB in [0, 1] is normalised with.
+        in_affinity: the row that AffinityNet has in place of this one, with the same weights.
+        group_norm: whether AffinityNet on it normalises the reduced levels in groups.
     """
 
     build: str
@@ -39,6 +41,8 @@ class Spec:
     licence: str
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    in_affinity: str | None = None
+    group_norm: bool = False
 
 
 _RESNET50 = ("resnet50-0676ba61.pth", "BSD-3-Clause, torchvision")
@@ -66,10 +70,11 @@ BACKBONES: dict[str, Spec] = {
         "resnet38.ResNet38",
         (8,),
         None,
-        "that of the file given: convert published weights to a state dict",
+        "that of the file given; Wu et al. publish theirs as MXNet's .params",
     ),
     "vgg16-largefov": Spec("vgg.largefov", (8,), *_VGG16),
-    "vgg16-psa": Spec("vgg.PsaVGG16", (8,), *_VGG16),
+    "vgg16-psa": Spec("vgg.psa", (8,), *_VGG16, in_affinity="vgg16-psa-aff"),
+    "vgg16-psa-aff": Spec("vgg.psa_affinity", (8,), *_VGG16, group_norm=True),
     # Without pool5a, as in the checkpoints of earlier versions, which must stay what they are.
     "vgg16": Spec("vgg.VGG16", (8,), *_VGG16),
 }

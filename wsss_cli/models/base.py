@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from wsss_cli.errors import ConfigurationError
+
 SMALLEST = 33  # pixels of a side; below, a dilated backbone has nothing left to see
+
+
+class Colours(NamedTuple):
+    """Statistics that RGB in [0, 1] is normalised with: (RGB - mean) / std."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def colours_of(config: Mapping[str, Any]) -> Colours | None:
+    """The statistics that the config of a checkpoint states: ``mean`` and ``std``, three numbers
+    each; None if it states none, and those of the backbone's row hold.
+
+    Raises:
+        ConfigurationError: they cannot be.
+    """
+    mean, std = config.get("mean"), config.get("std")
+    if mean is None and std is None:
+        return None
+    colours = Colours(_three(mean), _three(std))
+    if min(colours.std) <= 0:
+        raise ConfigurationError("a damaged checkpoint: its 'std' is not positive")
+    return colours
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    try:
+        red, green, blue = map(float, values)
+    except (TypeError, ValueError, OverflowError):
+        red = green = blue = math.nan
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ConfigurationError("a damaged checkpoint: 'mean' or 'std' is not three numbers")
+    return red, green, blue
 
 
 class Backbone(nn.Module):
@@ -19,8 +56,6 @@ class Backbone(nn.Module):
         imagenet: its ImageNet weights: a downloadable file, a package, or None.
         new_layers: prefixes of the keys that ImageNet weights do not hold.
         stages: its stages from the image on, which can be frozen, by name: the layers in each.
-        affinity_groups: groups of the normalisation that AffinityNet has after each reduction;
-            empty for none.
     """
 
     name: str
@@ -31,7 +66,6 @@ class Backbone(nn.Module):
     imagenet: str | None = None
     new_layers: tuple[str, ...] = ()
     stages: Mapping[str, tuple[str, ...]]
-    affinity_groups: tuple[int, ...] = ()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """One map per level, shape (N, channels[l], ceil(H / strides[l]), ceil(W / strides[l])).
@@ -41,8 +75,14 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
-    def adapt_to_affinity(self) -> None:
-        """Change what differs in AffinityNet; none of the weights."""
+    @property
+    def colours(self) -> Colours:
+        """The statistics that images are normalised with."""
+        return Colours(self.mean, self.std)
+
+    @colours.setter
+    def colours(self, colours: Colours) -> None:
+        self.mean, self.std = colours
 
 
 Groups = dict[str, list[nn.Parameter]]

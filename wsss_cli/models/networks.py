@@ -10,8 +10,8 @@ import torch
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
 from wsss_cli.models.affinity import AffinityNetwork
-from wsss_cli.models.backbones import build_backbone
-from wsss_cli.models.base import Backbone, Network
+from wsss_cli.models.backbones import BACKBONES, build_backbone
+from wsss_cli.models.base import Backbone, Colours, Network, colours_of
 from wsss_cli.models.cam import CamNetwork, ClassMaps, Reading
 from wsss_cli.models.deeplab import SegmentationNetwork
 from wsss_cli.models.eps import EpsNetwork, Probabilities
@@ -60,11 +60,15 @@ def _is_scale(value: object) -> bool:
     return isinstance(value, int | float) and 0 < value <= 4
 
 
+def _affinity(backbone: Backbone, _: int, config: Config) -> Network:
+    return AffinityNetwork(backbone, group_norm=bool(config.get("group_norm")))
+
+
 KINDS: dict[str, Kind] = {
     "cam": Kind(_classifier(CamNetwork), {"cam": ClassMaps}),
     "eps": Kind(_classifier(EpsNetwork), {"eps": Probabilities}),
     "sipe": Kind(_classifier(SipeNetwork), {"is-cam": ImageSpecific, "cam": General}),
-    "affinity": Kind(lambda backbone, *_: AffinityNetwork(backbone)),
+    "affinity": Kind(_affinity),
     "segmentation": Kind(_segmentation),
 }
 
@@ -114,14 +118,26 @@ def build_network(kind: str, backbone: str, classes: Sequence[str], config: Conf
         classes: class names without background.
         config: plain data: ``output_stride``, and of a segmentation network ``head`` and, if it has
             the classification branch of prohibitive segmentation learning, ``psl``; ``msc``, the
-            further scales of multi-scale inputs; ``dropout`` of a classifier.
+            further scales of multi-scale inputs; ``dropout`` of a classifier; of an AffinityNet
+            ``group_norm``; ``mean`` and ``std`` where images are not normalised as the backbone's
+            row says.
 
     Raises:
-        ConfigurationError: there is no such kind, backbone, stride or head.
+        ConfigurationError: there is no such kind, backbone, stride, head or normalisation.
     """
     if kind not in KINDS:
         raise ConfigurationError(f"no network of kind '{kind}'; there are {', '.join(KINDS)}")
     if type(config.get("output_stride")) not in (int, type(None)):
         raise ConfigurationError(f"no output stride {config['output_stride']}")
     body = build_backbone(backbone, output_stride=config.get("output_stride"))
+    if (colours := colours_of(config)) is not None:
+        body.colours = colours
     return KINDS[kind].build(body, len(classes), config)
+
+
+def colours_to_state(backbone: Backbone) -> dict[str, Any]:
+    """The part of a config that states how images are normalised, if not as the row says."""
+    row = BACKBONES.get(backbone.name)
+    if row is None or backbone.colours == Colours(row.mean, row.std):
+        return {}
+    return {name: list(values) for name, values in backbone.colours._asdict().items()}

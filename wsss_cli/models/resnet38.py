@@ -1,7 +1,7 @@
 """The wide ResNet-38, model A1 of Wu et al. 2016, dilated to stride 8 as in Ahn & Kwak 2018.
 
 Pre-activation units; keys are those of the published AffinityNet weights (``conv1a``, ``b2``,
-``b2_1``, … ``b7``, ``bn7``), so these load once converted to a state dict.
+``b2_1``, … ``b7``, ``bn7``).
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class VGG16(Backbone):
         self.pool5a = nn.AvgPool2d(3, 1, padding=1) if pool5 == 2 else nn.Identity()
         self.fc6 = nn.Conv2d(512, 1024, 3, padding=dilation, dilation=dilation)
         self.fc7 = nn.Conv2d(1024, 1024, 1)
-        self.dropout = nn.Dropout2d(0.5)
+        self.drop6, self.drop7 = nn.Dropout2d(0.5), nn.Dropout2d(0.5)
         for layer in (self.fc6, self.fc7):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             assert layer.bias is not None
@@ -74,8 +74,8 @@ class VGG16(Backbone):
             x = layer(x)
             if index in self._levels:
                 maps.append(x)
-        x = self.dropout(self.fc6(self.pool5a(x)).relu())
-        return [*maps, self.dropout(self.fc7(x).relu())]
+        x = self.drop6(self.fc6(self.pool5a(x)).relu())
+        return [*maps, self.drop7(self.fc7(x).relu())]
 
 
 def largefov(output_stride: int) -> VGG16:
@@ -83,16 +83,13 @@ def largefov(output_stride: int) -> VGG16:
     return VGG16(output_stride, pool5=2)
 
 
-class PsaVGG16(VGG16):
-    """VGG-16 of the public code of Ahn & Kwak 2018: no pooling before fc6, which is not dilated.
+def psa(output_stride: int) -> VGG16:
+    """VGG-16 of the public code of Ahn & Kwak 2018: no pooling before fc6, which is not dilated."""
+    return VGG16(output_stride, pool5=0, dilation=1)
 
-    In AffinityNet fc6 has dilation 4, and the reductions are followed by group normalisation.
-    """
 
-    affinity_groups = (8, 16, 32)
-
-    def __init__(self, output_stride: int) -> None:
-        super().__init__(output_stride, pool5=0, dilation=1)
-
-    def adapt_to_affinity(self) -> None:
-        self.fc6.padding = self.fc6.dilation = (4, 4)
+def psa_affinity(output_stride: int) -> VGG16:
+    """The same in AffinityNet, where fc6 has dilation 4 and fc7 is not followed by dropout."""
+    backbone = VGG16(output_stride, pool5=0, dilation=4)
+    backbone.drop7.p = 0
+    return backbone

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from wsss_cli import console
 from wsss_cli.errors import ConfigurationError, describe
-from wsss_cli.files import atomic, load_tensors
+from wsss_cli.files import atomic
 from wsss_cli.models.base import Backbone
+from wsss_cli.models.formats import read_weights
+from wsss_cli.models.states import described, needed, shown, state_of, under_prefix
 
 MIRROR = "https://download.pytorch.org/models"
 _MEGABYTE = 1 << 20
@@ -47,22 +48,29 @@ class Download:
         return _SHA256.get(self.name) or self.name.rsplit("-", 1)[1].split(".")[0]
 
     def file(self) -> Path:
-        """The file in the cache, fetched if it is missing or damaged.
+        """The file in the cache or in torch's own, fetched if it is missing or damaged.
 
-        The cache is ``wsss`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; ``$WSSS_WEIGHTS_URL`` names a
-        mirror.
+        The cache is ``wsss`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; torch's is
+        ``hub/checkpoints`` in ``$TORCH_HOME`` or in ``torch`` beside it, and is only read.
+        ``$WSSS_WEIGHTS_URL`` names a mirror.
 
         Raises:
             ConfigurationError: unreachable, cut short, or the digest is another.
         """
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsss"
-        target = cache / self.name
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        target = caches / "wsss" / self.name
+        home = os.environ.get("TORCH_HOME")
+        hub = (Path(home).expanduser() if home else caches / "torch") / "hub/checkpoints"
         url = f"{os.environ.get('WSSS_WEIGHTS_URL', MIRROR).rstrip('/')}/{self.name}"
         if target.is_file():
-            with target.open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest().startswith(self.digest):
-                    return target
+            if self._is_right(target):
+                return target
             console.warn("weights", f"{target} is damaged; fetching it again")
+        elif (theirs := hub / self.name).is_file():
+            if self._is_right(theirs):
+                console.detail("weights", f"found {theirs}")
+                return theirs
+            console.warn("weights", f"{theirs} is not the published file; fetching it")
         console.note("weights", f"fetching {url}")
         try:
             self._fetch(url, target)
@@ -73,6 +81,10 @@ class Download:
                 f"cannot fetch {url}: {text}; fetch it elsewhere and give --weights FILE"
             ) from error
         return target
+
+    def _is_right(self, path: Path) -> bool:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest().startswith(self.digest)
 
     def _fetch(self, url: str, target: Path) -> None:
         digest = hashlib.sha256()
@@ -142,10 +154,14 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
     """Put weights into a backbone.
 
     Args:
-        backbone: filled in place.
-        weights: ``imagenet``; ``none`` for the random ones it has; or a state-dict file whose keys
-            are the backbone's (torchvision's for ResNet and VGG), or a checkpoint of wsss. Layers
-            that the backbone does not have, such as a classifier, are left out.
+        backbone: filled in place. Layers that the weights hold are no longer new. It also takes
+            over the statistics that its images are to be normalised with, where the weights are for
+            others (Caffe's, or a checkpoint of wsss that says so).
+        weights: ``imagenet``; ``none`` for the random ones it has; or a file of a known format
+            (:func:`wsss_cli.models.formats.read_weights`). Its keys are the backbone's
+            (torchvision's for ResNet and VGG), under any prefix, or MXNet's names of ResNet-38 or
+            Caffe's of VGG-16. Layers that the backbone does not have, such as a classifier, are
+            left out.
 
     Raises:
         ConfigurationError: the weights cannot be had, or do not fit; the message says what to do.
@@ -153,28 +169,39 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
     if weights == "none":
         return
     path = _imagenet(backbone) if weights == "imagenet" else Path(weights)
-    state = _backbone_part(load_tensors(path, "weights"))
-    own = backbone.state_dict()
-    lacking = [
-        key
-        for key in own
-        if key not in state
-        and not key.endswith("num_batches_tracked")
-        and not key.startswith(backbone.new_layers or ("\0",))
-    ]
-    if lacking:
-        shown = ", ".join(lacking[:3])
-        raise ConfigurationError(
-            f"{path}: not weights of {backbone.name}: {len(lacking)} of {len(own)} tensors are "
-            f"missing ({shown}, …)"
+    data = read_weights(path)
+    try:
+        state = state_of(data)
+        own = backbone.state_dict()
+        _, found = under_prefix(state.tensors, own)
+        _check_fits(found, own, backbone)
+        fill(backbone, {key: value for key, value in found.items() if key in own})
+        backbone.new_layers = tuple(
+            layer
+            for layer in backbone.new_layers
+            if any(key.startswith(f"{layer}.") and key not in found for key in own)
         )
-    for key, value in state.items():
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    except _Unfit as error:
+        raise ConfigurationError(
+            f"{path}: not weights of {backbone.name}: {error}; {described(state.tensors)}"
+        ) from error
+    if state.colours is not None:
+        backbone.colours = state.colours
+
+
+class _Unfit(Exception):
+    """Why tensors are not those of a backbone."""
+
+
+def _check_fits(found: Mapping[str, Tensor], own: Mapping[str, Tensor], backbone: Backbone) -> None:
+    """Raise _Unfit if a tensor of a backbone is missing or has another shape."""
+    if lacking := [key for key in needed(backbone) if key not in found]:
+        raise _Unfit(f"{len(lacking)} of {len(own)} tensors are missing ({shown(lacking)})")
+    for key, value in found.items():
         if key in own and own[key].shape != value.shape:
-            raise ConfigurationError(
-                f"{path}: not weights of {backbone.name}: {key} has shape {tuple(value.shape)}, "
-                f"not {tuple(own[key].shape)}"
-            )
-    _fill(backbone, {key: value for key, value in state.items() if key in own}, path)
+            raise _Unfit(f"{key} has shape {tuple(value.shape)}, not {tuple(own[key].shape)}")
 
 
 def load_new_layers(
@@ -197,7 +224,7 @@ def load_new_layers(
     Raises:
         ConfigurationError: a tensor to be taken over holds no finite numbers.
     """
-    data = load_tensors(weights, "weights")
+    data = read_weights(weights)
     if (data.get("kind"), data.get("classes")) != (kind, list(classes)):
         return False
     own, given = network.state_dict(), data.get("state_dict")
@@ -206,11 +233,14 @@ def load_new_layers(
         for key, value in (given.items() if isinstance(given, dict) else ())
         if isinstance(value, Tensor) and key in own and own[key].shape == value.shape
     }
-    _fill(network, fitting, weights)
+    try:
+        fill(network, fitting)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{weights}: {error}") from error
     return True
 
 
-def _fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put tensors of the right shapes into a network; what is not among them stays.
 
     Raises:
@@ -219,28 +249,18 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> 
     own = network.state_dict()
     for key, value in state.items():
         if own[key].is_floating_point() and not value.is_floating_point():
-            raise ConfigurationError(f"{path}: {key} holds {value.dtype}, not floating point")
+            raise ConfigurationError(f"{key} holds {value.dtype}, not floating point")
         if value.layout != own[key].layout or value.is_meta:
-            raise ConfigurationError(f"{path}: {key} is no dense tensor with its values")
+            raise ConfigurationError(f"{key} is no dense tensor with its values")
         if not value.isfinite().all():
-            raise ConfigurationError(f"{path}: {key} holds NaN or infinite values")
+            raise ConfigurationError(f"{key} holds NaN or infinite values")
     network.load_state_dict({**own, **state})
 
 
 def _imagenet(backbone: Backbone) -> Path:
     if backbone.imagenet is None:
         raise ConfigurationError(
-            f"nobody publishes ImageNet weights of {backbone.name} as a state dict; "
-            "convert them and give --weights FILE, or --weights none"
+            f"no ImageNet weights of {backbone.name} to fetch: give --weights FILE "
+            "(MXNet's .params are read as they are), or --weights none"
         )
     return published(backbone.imagenet).file()
-
-
-def _backbone_part(data: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Tensors by key, without the prefixes of DataParallel and of our networks."""
-    inner = data.get("state_dict")
-    return {
-        str(key).removeprefix("module.").removeprefix("backbone."): value
-        for key, value in (inner if isinstance(inner, dict) else data).items()
-        if isinstance(value, Tensor)
-    }

@@ -25,7 +25,7 @@ from wsss_cli.datasets.samples import ChooseView, Samples
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.base import Backbone, Network
 from wsss_cli.models.device import Compute, choose
-from wsss_cli.models.networks import build_network
+from wsss_cli.models.networks import build_network, colours_to_state
 from wsss_cli.models.weights import load_new_layers, load_pretrained
 from wsss_cli.records import Record
 from wsss_cli.training import resume
@@ -48,8 +48,6 @@ class Options:
     weight_decay: float
     warmup: int
     freeze_bn: bool | None
-    bn_affine: bool
-    freeze_until: str | None
     val: str | None
     resume: bool
     replace: bool
@@ -60,6 +58,8 @@ class Options:
     workers: int
     device: str
     precision: str
+    bn_affine: bool = False
+    freeze_until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -313,4 +313,5 @@ def pretrained(
     load_pretrained(network.backbone, weights)
     if weights not in ("imagenet", "none"):
         load_new_layers(network, weights, kind=kind, classes=classes)
-    return network, {**chosen, "output_stride": network.backbone.strides[-1]}
+    stride = network.backbone.strides[-1]
+    return network, {**chosen, "output_stride": stride, **colours_to_state(network.backbone)}

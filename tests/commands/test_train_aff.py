@@ -13,7 +13,7 @@ import torch
 from tests.conftest import Run
 from wsss_cli import files
 from wsss_cli.classes import VOC
-from wsss_cli.models.networks import build_network
+from wsss_cli.models.networks import build_network, restored
 
 Records = list[dict[str, Any]]
 
@@ -54,6 +54,27 @@ def test_it_starts_from_the_backbone_of_the_cam_and_learns(inside: Run, regions:
     assert 0 < change < 0.2
     lines = [json.loads(line) for line in Path("aff.log.jsonl").read_text().splitlines()]
     assert all(np.isfinite(line["loss"]) for line in lines)
+
+
+def test_psas_vgg16_becomes_that_of_its_affinitynet(inside: Run, regions: Records) -> None:
+    network = build_network("cam", "vgg16-psa", VOC, {})
+    files.save_checkpoint(
+        "cam.pt",
+        kind="cam",
+        backbone="vgg16-psa",
+        classes=VOC,
+        config={"output_stride": 8, "training": {}},
+        state_dict=network.state_dict(),
+    )
+    few = ("--epochs", "1", "--freeze-until", "conv5", "--lr", "1e-6")
+    inside("train-aff", *SMALL, *few, input=regions[:2], check=0)
+    end = files.load_checkpoint("aff.pt")
+    assert (end.backbone, end.config["group_norm"]) == ("vgg16-psa-aff", True)
+    restored(end)
+    for layer in ("features.28", "fc6"):
+        key = f"backbone.{layer}.weight"
+        change = (end.state_dict[key] - network.state_dict()[key]).abs().max()
+        assert bool(change) == (layer == "fc6")
 
 
 def test_regions_without_any_pair_teach_nothing(inside: Run, regions: Records) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.commands.conftest import SMALL, same
 from tests.conftest import Run, as_lines
@@ -237,3 +238,32 @@ def test_random_weights_learn_their_batch_statistics(inside: Run, photographs: R
     few = ("--classes", "voc", "--weights", "none", "--crop", "64", "--epochs", "1")
     inside("train-cam", *few, "--device", "cpu", input=photographs, check=0)
     assert files.load_checkpoint("cam.pt").config["training"]["freeze_bn"] is False
+
+
+def test_frozen_stages_keep_their_weights(inside: Run, photographs: Records) -> None:
+    """And dropout goes into the config that rebuilds the network."""
+    whole = ("--freeze-until", "head", "--epochs", "1")
+    inside("train-cam", *SMALL, *whole, input=photographs, check=0)
+    start = files.load_checkpoint("cam.pt").state_dict
+    frozen = ("--freeze-until", "stage2", "--bn-affine", "--dropout", "0.5", "--epochs", "1")
+    inside("train-cam", *SMALL, *frozen, "-o", "b.pt", input=photographs, check=0)
+    checkpoint = files.load_checkpoint("b.pt")
+    assert checkpoint.config["dropout"] == 0.5
+    assert checkpoint.config["training"]["freeze_until"] == "stage2"
+
+    def moved(key: str) -> bool:
+        return not torch.equal(start[key], checkpoint.state_dict[key])
+
+    assert not moved("backbone._conv_stem.weight")
+    assert not moved("backbone._blocks.2._bn1.weight")
+    assert moved("backbone._blocks.3._project_conv.weight")
+    assert moved("backbone._blocks.3._bn1.weight")  # scale and shift learn,
+    assert not moved("backbone._blocks.3._bn1.running_mean")  # statistics do not
+
+    wrong = ("--freeze-until", "layer2", "-o", "c.pt")
+    done = inside("train-cam", *SMALL, *wrong, input=photographs, check=2)
+    assert "--freeze-until layer2: efficientnet-lite0 has no such stage; it has stem" in done.err
+    only = ("--bn-affine", "--no-freeze-bn", "-o", "c.pt")
+    done = inside("train-cam", *SMALL, *only, input=photographs, check=2)
+    assert "--bn-affine is only for --freeze-bn" in done.err
+    assert not list(Path().glob("c.*"))

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import Run, as_lines
 from wsss_cli import files
+from wsss_cli.models.networks import restored
 
 Records = list[dict[str, Any]]
 
@@ -63,10 +64,26 @@ def test_from_pseudo_masks_with_their_own_class_list(inside: Run, masked: Record
     assert all(np.isfinite(line["loss"]) for line in lines if "loss" in line)
 
 
-@pytest.mark.parametrize("head", ["largefov", "deeplabv3plus"])
+@pytest.mark.parametrize("head", ["classifier", "two-conv", "largefov", "deeplabv3plus"])
 def test_the_other_heads(inside: Run, masked: Records, head: str) -> None:
     inside("train-seg", *SMALL, "--head", head, "--loss-stride", "1", input=masked, check=0)
     assert files.load_checkpoint("seg.pt").config["head"] == head
+
+
+def test_multi_scale_inputs_are_kept_in_the_checkpoint(inside: Run, masked: Records) -> None:
+    inside("train-seg", *SMALL, "--msc", "0.5,0.75", input=masked, check=0)
+    checkpoint = files.load_checkpoint("seg.pt")
+    assert checkpoint.config["msc"] == [0.5, 0.75]
+    assert restored(checkpoint).scales == (0.5, 0.75)
+    inside("predict", "-c", "seg.pt", "--device", "cpu", input=masked[:1], check=0)
+    Path("seg.pt").unlink()
+    for wrong, said in (
+        (("--msc", "0.5,5"), "no multi-scale inputs [0.5, 5.0]: each is above 0, at most 4"),
+        (("--msc", "0"), "each must be greater than 0"),
+        (("--msc", "0.5", "--psl"), "--msc is not for --psl"),
+    ):
+        assert said in inside("train-seg", *SMALL, *wrong, input=masked, check=2).err
+    assert not Path("seg.pt").exists()
 
 
 def test_true_masks_need_a_class_list(inside: Run, masked: Records) -> None:

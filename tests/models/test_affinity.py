@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from tests.models.conftest import build, images
+from tests.models.conftest import CLASSES, build, images
 from wsss_cli.methods.affinity import pairwise_affinity
 from wsss_cli.models.affinity import AffinityNetwork
 from wsss_cli.models.backbones import build_backbone
+from wsss_cli.models.networks import build_network
 
 
 def test_affinity_features_come_from_three_levels() -> None:
@@ -22,10 +24,11 @@ def test_affinity_features_come_from_three_levels() -> None:
     assert tuple(network.join.weight.shape) == (448, 448, 1, 1)
 
 
-def test_affinities_begin_undecided() -> None:
+@pytest.mark.parametrize("group_norm", [False, True])
+def test_affinities_begin_undecided(group_norm: bool) -> None:
     """Neither all alike nor all apart, where nothing would be learned."""
     torch.manual_seed(0)
-    network = build("affinity")
+    network = build_network("affinity", "efficientnet-lite0", CLASSES, {"group_norm": group_norm})
     levels = [torch.randn(1, c, 12, 12).relu() for c in network.backbone.channels]
     network.backbone.forward = lambda images: levels
     affinity = pairwise_affinity(network(torch.empty(0)))

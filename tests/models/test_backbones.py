@@ -81,6 +81,19 @@ def test_a_cell_is_centred_on_the_pixel_its_stride_reaches(name: str, stride: in
 
 
 @pytest.mark.parametrize("name", BACKBONES)
+def test_stages_hold_all_layers_in_order(name: str) -> None:
+    """In the order of the keys, and each layer in one stage; the last normalisation is in none."""
+    backbone = on_meta(name)
+    listed = [layer for layers in backbone.stages.values() for layer in layers]
+    keys = [key for key, _ in backbone.named_parameters()]
+    held = [key for layer in listed for key in keys if key.startswith(f"{layer}.")]
+    rest = {key.split(".")[0] for key in keys} - {key.split(".")[0] for key in held}
+    assert rest == ({"bn7"} if name == "resnet38" else set())
+    assert sorted(held, key=keys.index) == [key for key in keys if key.split(".")[0] != "bn7"]
+    assert len(held) == len(set(held))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
 def test_statistics_and_licence_are_stated(name: str) -> None:
     backbone = on_meta(name)
     assert len(backbone.mean) == len(backbone.std) == 3
@@ -106,15 +119,10 @@ PARAMETERS = {
     "efficientnet-lite0": 4_652_008 - 1_281_000,
     "resnet38": 105_070_912,
 }
-PARAMETERS["resnet50-undilated"] = PARAMETERS["resnet50"]
-PARAMETERS["vgg16-psa"] = PARAMETERS["vgg16-psa-aff"] = PARAMETERS["vgg16"]
 ENTRIES = {
     "resnet50": 318,
-    "resnet50-undilated": 318,
     "resnet101": 624,
     "vgg16": 30,
-    "vgg16-psa": 30,
-    "vgg16-psa-aff": 30,
     "efficientnet-lite0": 294,
     "resnet38": 228,
 }
@@ -163,8 +171,15 @@ SHAPES = {
     },
 }
 
-SHAPES["resnet50-undilated"] = SHAPES["resnet50"]
-SHAPES["vgg16-psa"] = SHAPES["vgg16-psa-aff"] = SHAPES["vgg16"]
+# Networks that differ in no weight.
+for variant, usual in (
+    ("resnet50-undilated", "resnet50"),
+    ("vgg16-largefov", "vgg16"),
+    ("vgg16-psa", "vgg16"),
+    ("vgg16-psa-aff", "vgg16"),
+):
+    PARAMETERS[variant], ENTRIES[variant] = PARAMETERS[usual], ENTRIES[usual]
+    SHAPES[variant] = SHAPES[usual]
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -229,28 +244,24 @@ def test_resnet38_is_dilated_as_in_affinitynet() -> None:
     ]
 
 
-def test_vgg16_is_dilated_as_in_largefov() -> None:
-    backbone = on_meta("vgg16")
-    assert dilations(backbone) == {
-        "features.24": 2,
-        "features.26": 2,
-        "features.28": 2,
-        "fc6": 12,
-    }
-    pools = [layer.stride for layer in backbone.modules() if isinstance(layer, nn.MaxPool2d)]
-    assert pools == [2, 2, 2, 1, 1]
-
-
-def test_vgg16_of_psa_neither_pools_nor_dilates_fc6_much() -> None:
-    names = {"vgg16-psa": {}, "vgg16-psa-aff": {"fc6": 4}}
-    for name, fc6 in names.items():
-        backbone = on_meta(name).eval()
-        assert dilations(backbone) == {f"features.{n}": 2 for n in (24, 26, 28)} | fc6
-        used: list[nn.Module] = []
-        for layer in backbone.modules():
-            layer.register_forward_hook(lambda module, *_, used=used: used.append(module))
-        backbone(torch.empty(1, 3, 33, 33, device="meta"))
-        assert [layer.stride for layer in used if "Pool" in type(layer).__name__] == [2, 2, 2, 1]
+@pytest.mark.parametrize(
+    ("name", "fc6", "pools", "mean"),
+    [
+        ("vgg16-largefov", {"fc6": 12}, [2, 2, 2, 1, 1], 1),
+        ("vgg16", {"fc6": 12}, [2, 2, 2, 1, 1], 0),
+        ("vgg16-psa", {}, [2, 2, 2, 1], 0),
+        ("vgg16-psa-aff", {"fc6": 4}, [2, 2, 2, 1], 0),
+    ],
+)
+def test_vgg16_is_dilated_and_pooled_as_each_paper_does(
+    name: str, fc6: dict[str, int], pools: list[int], mean: int
+) -> None:
+    backbone = on_meta(name)
+    assert dilations(backbone) == {f"features.{n}": 2 for n in (24, 26, 28)} | fc6
+    layers = list(backbone.modules())
+    assert [layer.stride for layer in layers if isinstance(layer, nn.MaxPool2d)] == pools
+    assert sum(isinstance(layer, nn.AvgPool2d) for layer in layers) == mean
+    assert list(backbone.state_dict()) == list(on_meta("vgg16").state_dict())
 
 
 # ---- values --------------------------------------------------------------------------------------

@@ -9,13 +9,17 @@ from torch.nn import functional
 
 from tests.models.conftest import build, images
 from wsss_cli.errors import ConfigurationError
+from wsss_cli.methods.grids import on_image
 from wsss_cli.models.backbones import build_backbone
+from wsss_cli.models.batchnorm import freeze_batchnorm
 from wsss_cli.models.deeplab import (
     ASPP,
     HEADS,
+    Classifier,
     DeepLabV3Plus,
     LargeFOV,
     SegmentationNetwork,
+    TwoConv,
     build_head,
 )
 
@@ -76,6 +80,69 @@ def test_largefov_sees_one_ring() -> None:
     torch.testing.assert_close(head(given), x)
 
 
+def test_the_classifier_sees_one_cell_and_is_all_that_is_new() -> None:
+    torch.manual_seed(0)
+    head = Classifier(CHANNELS, STRIDES, 3)
+    given = maps()
+    assert reached(head, given) == [15]
+    expected = functional.conv2d(given[-1], head.classify.weight, head.classify.bias)
+    torch.testing.assert_close(head(given), expected)
+    with torch.device("meta"):
+        network = build("segmentation", "classifier", "vgg16-largefov", 8)
+    convolutions = [
+        (layer.kernel_size[0], layer.dilation[0], layer.out_channels)
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d)
+    ]
+    # conv5_3, then fc6, fc7 and fc8 of LargeFOV once each.
+    assert convolutions[-4:] == [(3, 2, 512), (3, 12, 1024), (1, 1, 1024), (1, 1, 4)]
+
+
+def test_two_conv_are_two_dilated_convolutions() -> None:
+    torch.manual_seed(0)
+    head = TwoConv(CHANNELS, (4, 8, 8, 8), 3)
+    given = maps(63)
+    assert reached(head, given) == [7, 19, 31, 43, 55]
+    x = functional.conv2d(given[-1], head.conv.weight, head.conv.bias, padding=12, dilation=12)
+    x = functional.conv2d(
+        x.relu(), head.classify.weight, head.classify.bias, padding=12, dilation=12
+    )
+    assert head.conv.out_channels == 512
+    torch.testing.assert_close(head(given), x)
+
+
+# ---- multi-scale inputs --------------------------------------------------------------------------
+
+
+def test_multi_scale_inputs_are_runs_on_resized_images_and_their_maximum() -> None:
+    torch.manual_seed(0)
+    network = SegmentationNetwork(build_backbone("efficientnet-lite0"), 4, "aspp", (0.5, 2))
+    plain = SegmentationNetwork(network.backbone, 4, "aspp")
+    plain.head = network.head
+    given = images(2, 97, 130)
+    freeze_batchnorm(network)  # so that training computes the same
+    with torch.inference_mode():
+        plain.eval()
+        whole = plain(given)
+        size = (97, 130)
+        expected = [whole]
+        for seen in ((48, 65), (194, 260)):
+            resized = functional.interpolate(given, seen, mode="bilinear", align_corners=False)
+            # Laid onto the pixels first, then read at those that the cells at scale 1 look at.
+            pixels = on_image(plain(resized), size, seen, 16)
+            expected.append(pixels[:, :, ::16, ::16])
+        fused = torch.stack(expected).amax(0)
+        found = network.train()(given)
+        assert found.shape == (2, 4, 4, 7, 9)
+        torch.testing.assert_close(found, torch.stack([*expected, fused], 1))
+        torch.testing.assert_close(network.eval()(given), fused)
+
+
+def test_multi_scale_inputs_of_a_small_image_stay_large_enough() -> None:
+    network = SegmentationNetwork(build_backbone("efficientnet-lite0"), 4, "aspp", (0.5,)).eval()
+    assert network(images(1, 33, 40)).isfinite().all()
+
+
 def test_deeplabv3plus_sees_all_of_the_image_and_the_low_level() -> None:
     torch.manual_seed(0)
     head = DeepLabV3Plus(CHANNELS, STRIDES, 3).eval()
@@ -101,11 +168,11 @@ def test_dropout_only_in_training(name: str) -> None:
     with torch.inference_mode():
         assert torch.equal(head.eval()(given), head(given))
         differs = not torch.equal(head.train()(given), head(given))
-    assert differs == (name != "aspp")
+    assert differs == (name in ("largefov", "deeplabv3plus"))
 
 
 def test_an_unknown_head_lists_what_there_is() -> None:
-    with pytest.raises(ConfigurationError, match="no head 'fcn'; there are largefov, aspp, deepl"):
+    with pytest.raises(ConfigurationError, match="no head 'fcn'; there are classifier, two-conv"):
         build_head("fcn", CHANNELS, STRIDES, 3)
 
 

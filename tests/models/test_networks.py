@@ -64,7 +64,8 @@ def test_shapes_gradients_and_groups(kind: str, head: str | None, name: str, str
         if id(value) in new
     }
     own = {"affinity": {"reduce", "join"}, "segmentation": {"head"}}.get(kind, {"classify"})
-    assert expected == own | ({"backbone.fc6", "backbone.fc7"} if name == "vgg16" else set())
+    vgg = name.startswith("vgg16")
+    assert expected == own | ({"backbone.fc6", "backbone.fc7"} if vgg else set())
 
 
 @pytest.mark.parametrize(("kind", "head"), BUILT)
@@ -105,8 +106,13 @@ def test_a_checkpoint_rebuilds_its_network(kind: str, head: str | None, tmp_path
     ("kind", "config", "said"),
     [
         ("depth", {}, "no network of kind 'depth'"),
-        ("segmentation", {"head": "fcn"}, "no head 'fcn'; there are largefov, aspp, deeplabv3plus"),
+        ("segmentation", {"head": "fcn"}, "no head 'fcn'; there are classifier, two-conv, large"),
         ("segmentation", {}, "no head 'None'"),
+        ("segmentation", {"head": "aspp", "msc": [0.5, -1]}, "no multi-scale inputs"),
+        ("segmentation", {"head": "aspp", "msc": 0.5}, "no multi-scale inputs 0.5"),
+        ("segmentation", {"head": "aspp", "msc": [0.5], "psl": True}, "with a classification br"),
+        ("cam", {"dropout": 1}, "no dropout 1: it is from 0 to below 1"),
+        ("sipe", {"dropout": "0.5"}, "no dropout '0.5'"),
         ("cam", {"output_stride": 4}, "no output stride 4; it offers 8, 16, 32"),
         ("cam", {"output_stride": "8"}, "no output stride 8"),
         ("cam", {"output_stride": 0}, "no output stride 0; it offers 8, 16, 32"),
@@ -139,7 +145,7 @@ def damaged() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{kind}: no {key}", {name: good[name] for name in good if name != key}
             for value in VALUES:
                 yield f"{kind}: {key} = {value!r}", {**good, key: value}
-        for key in ("output_stride", "head", "psl"):
+        for key in ("output_stride", "head", "psl", "msc", "dropout"):
             for value in VALUES:
                 changed = {**good["config"], key: value}
                 yield f"{kind}: {key} = {value!r}", {**good, "config": changed}

@@ -263,7 +263,7 @@ def test_downloads_are_torchvisions() -> None:
         "resnet50": "resnet50-0676ba61.pth",
         "resnet50-undilated": "resnet50-0676ba61.pth",
         "resnet101": "resnet101-63fe2227.pth",
-        **dict.fromkeys(("vgg16", "vgg16-psa", "vgg16-psa-aff"), "vgg16-397923af.pth"),
+        **{name: "vgg16-397923af.pth" for name in BACKBONES if name.startswith("vgg16")},
     }
     for each in named.values():
         if isinstance(each, Download):
@@ -349,6 +349,20 @@ def test_a_checkpoint_of_ours_gives_its_backbone(tmp_path: Path) -> None:
     backbone = Tiny()
     weights.load_pretrained(backbone, str(path))
     torch.testing.assert_close(backbone.state_dict(), network.backbone.state_dict())
+
+
+def test_layers_that_the_weights_hold_are_no_longer_new(tmp_path: Path) -> None:
+    """So that DeepLab's fc6 and fc7 are not trained at the rate of random layers."""
+    path = tmp_path / "weights.pth"
+    fresh = {"fresh.weight", "fresh.bias"}
+    state = Tiny().state_dict()
+    for held, expected in ((fresh, ()), ({"fresh.bias"}, ("fresh",)), (set(), ("fresh",))):
+        torch.save({k: v for k, v in state.items() if k not in fresh - held}, path)
+        network = CamNetwork(Tiny(), 3)
+        weights.load_pretrained(network.backbone, str(path))
+        assert network.backbone.new_layers == expected
+        assert len(network.parameter_groups()["new"]) == 1 + 2 * bool(expected)
+    assert Tiny().new_layers == ("fresh",)
 
 
 class Evil:

@@ -27,6 +27,17 @@ def test_the_loss_is_that_of_the_pixels_with_the_weights_of_the_images() -> None
     assert segmentation_loss(1, 1)(lambda images: logits, batch) == result
 
 
+def test_the_loss_of_multi_scale_inputs_is_the_sum_over_scales_and_their_maximum() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 4, 5, 6, 6), torch.randint(0, 5, (3, 24, 24))
+    labels[torch.rand(labels.shape) < 0.3] = 255
+    weights = torch.tensor([3.0, 0.5, 0.0])
+    batch = Batch(torch.zeros(3, 3, 24, 24), weights, torch.zeros(3, 4), label_maps=labels)
+    expected = sum(pixel_loss(logits[:, scale], labels, 4, weights=weights) for scale in range(4))
+    found = segmentation_loss(4, 1)(lambda images: logits, batch)
+    torch.testing.assert_close(found, expected)
+
+
 def test_the_class_list_comes_from_the_user_or_the_masks(tmp_path: Path) -> None:
     mask = tmp_path / "mask.png"
     made_from = {"cam": files.provenance("make-cam", {}, classes=["cow"])}

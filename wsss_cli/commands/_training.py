@@ -39,6 +39,16 @@ scale_option = click.option(
 )
 
 
+dropout_option = click.option(
+    "--dropout",
+    default=None,
+    show_default="none",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="P",
+    help="Share of the channels of the last feature map that are dropped before the classifier.",
+)
+
+
 def _output_stride_option(default: str) -> Callable[[F], F]:
     strides = sorted({stride for spec in BACKBONES.values() for stride in spec.output_strides})
     return click.option(
@@ -140,6 +150,19 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             help="Freeze the batch normalisation of the backbone; right for small batches.",
         ),
         click.option(
+            "--bn-affine",
+            is_flag=True,
+            help="Freeze the statistics of the batch normalisation only: scale and shift learn.",
+        ),
+        click.option(
+            "--freeze-until",
+            default=None,
+            metavar="STAGE",
+            help="Freeze the backbone up to this stage: conv1, layer1 … of ResNet-50 and 101, "
+            "conv1a, b2, b3 … of ResNet-38, conv1, conv2 … of VGG-16, stem, stage1 … of "
+            "EfficientNet.",
+        ),
+        click.option(
             "--val",
             default=None,
             metavar="FILE",
@@ -181,6 +204,7 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def checked(*args: Any, training: dict[str, Any], **params: Any) -> Any:
         _options.only_with("--resume", training["resume"], "replace")
+        _options.only_with("--freeze-bn", training["freeze_bn"] is not False, "bn_affine")
         return function(*args, training=training, **params)
 
     return checked
@@ -196,6 +220,8 @@ _SHARED = (
     "weight_decay",
     "warmup",
     "freeze_bn",
+    "bn_affine",
+    "freeze_until",
     "val",
     "resume",
     "replace",

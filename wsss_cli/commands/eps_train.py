@@ -53,6 +53,7 @@ from wsss_cli.commands import _frame, _options, _training
     "saliency map, and its classes are those of the pixels.",
 )
 @_training.resize_option
+@_training.dropout_option
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
 def command(
     records: tuple[str, ...],

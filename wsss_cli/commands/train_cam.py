@@ -13,6 +13,7 @@ from wsss_cli.commands import _frame, _options, _training
 @_options.classes_option("Class list", required=True)
 @_training.start_options
 @_training.resize_option
+@_training.dropout_option
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
 def command(records: tuple[str, ...], **options: Any) -> None:
     """Train a classifier on image-level labels.

@@ -18,8 +18,17 @@ from wsss_cli.commands import _frame, _options, _training
     "--head",
     default="aspp",
     show_default=True,
-    type=click.Choice(["largefov", "aspp", "deeplabv3plus"]),
-    help="DeepLab head on top of the backbone.",
+    type=click.Choice(["classifier", "two-conv", "largefov", "aspp", "deeplabv3plus"]),
+    help="Head on top of the backbone: classifier with vgg16-largefov is DeepLab-LargeFOV, "
+    "two-conv with resnet38 the network of Ahn & Kwak, aspp DeepLab-v2.",
+)
+@click.option(
+    "--msc",
+    default=None,
+    type=_options.Numbers(low=0),
+    metavar="SCALE,…",
+    help="Multi-scale inputs of DeepLab-v2, whose public code has 0.5,0.75: train on the image at "
+    "these scales too and on the maximum over all, which predict then uses.",
 )
 @click.option(
     "--target",
@@ -74,6 +83,7 @@ def command(
     strong_weight: float,
     psl: bool,
     psl_weights: str,
+    msc: tuple[float, ...] | None,
     **options: Any,
 ) -> None:
     """Train a DeepLab segmentation network.
@@ -99,10 +109,13 @@ def command(
     mixed = "mask" in keys and len(keys) > 1
     _options.only_with("--target mask,pseudo", mixed, "strong_weight", "balance")
     _options.only_with("--psl", psl, "psl_weights")
+    if psl and msc:
+        raise click.UsageError("--msc is not for --psl")
     train_segmentation(
         records,
         keys=keys,
         strong_weight=strong_weight if mixed else None,
+        msc=msc or (),
         psl_weights=psl_weights if psl else None,
         **options,
     )

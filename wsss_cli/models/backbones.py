@@ -31,6 +31,8 @@ class Spec:
             package that ships them; None where nobody publishes them as a state dict.
         licence: who publishes the weights, and their licence.
         mean, std: statistics that RGB in [0, 1] is normalised with.
+        in_affinity: the row that AffinityNet has in place of this one, with the same weights.
+        group_norm: whether AffinityNet on it normalises the reduced levels in groups.
     """
 
     build: str
@@ -39,7 +41,15 @@ class Spec:
     licence: str
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    in_affinity: str | None = None
+    group_norm: bool = False
 
+
+_RESNET50 = ("resnet50-0676ba61.pth", "BSD-3-Clause, torchvision")
+_VGG16 = (
+    "vgg16-397923af.pth",
+    "BSD-3-Clause, torchvision; fc6 and fc7 begin with random weights",
+)
 
 BACKBONES: dict[str, Spec] = {
     "efficientnet-lite0": Spec(
@@ -50,16 +60,9 @@ BACKBONES: dict[str, Spec] = {
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
     ),
-    "resnet50": Spec(
-        "resnet.resnet50", (16, 8, 32), "resnet50-0676ba61.pth", "BSD-3-Clause, torchvision"
-    ),
+    "resnet50": Spec("resnet.resnet50", (16, 8, 32), *_RESNET50),
     # A row of its own, not a setting: a checkpoint names it, so nothing can run it dilated.
-    "resnet50-undilated": Spec(
-        "resnet.resnet50_undilated",
-        (16, 8),
-        "resnet50-0676ba61.pth",
-        "BSD-3-Clause, torchvision",
-    ),
+    "resnet50-undilated": Spec("resnet.resnet50_undilated", (16, 8), *_RESNET50),
     "resnet101": Spec(
         "resnet.resnet101", (16, 8, 32), "resnet101-63fe2227.pth", "BSD-3-Clause, torchvision"
     ),
@@ -69,25 +72,11 @@ BACKBONES: dict[str, Spec] = {
         None,
         "that of the file given; Wu et al. publish theirs as MXNet's .params",
     ),
-    "vgg16": Spec(
-        "vgg.VGG16LargeFOV",
-        (8,),
-        "vgg16-397923af.pth",
-        "BSD-3-Clause, torchvision; fc6 and fc7 begin with random weights",
-    ),
-    # Rows of their own, for the published checkpoints of AffinityNet on VGG-16.
-    "vgg16-psa": Spec(
-        "vgg_psa.VGG16Psa",
-        (8,),
-        "vgg16-397923af.pth",
-        "BSD-3-Clause, torchvision; fc6 and fc7 begin with random weights",
-    ),
-    "vgg16-psa-aff": Spec(
-        "vgg_psa.affinity_vgg16",
-        (8,),
-        "vgg16-397923af.pth",
-        "BSD-3-Clause, torchvision; fc6 and fc7 begin with random weights",
-    ),
+    "vgg16-largefov": Spec("vgg.largefov", (8,), *_VGG16),
+    "vgg16-psa": Spec("vgg.psa", (8,), *_VGG16, in_affinity="vgg16-psa-aff"),
+    "vgg16-psa-aff": Spec("vgg.psa_affinity", (8,), *_VGG16, group_norm=True),
+    # Without pool5a, as in the checkpoints of earlier versions, which must stay what they are.
+    "vgg16": Spec("vgg.VGG16", (8,), *_VGG16),
 }
 
 

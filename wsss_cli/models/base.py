@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from wsss_cli.errors import ConfigurationError
 
+SMALLEST = 33  # pixels of a side; below, a dilated backbone has nothing left to see
+
 
 class Colours(NamedTuple):
     """Statistics that RGB in [0, 1] is normalised with: (RGB - mean) / std."""
@@ -53,6 +55,7 @@ class Backbone(nn.Module):
         mean, std: statistics that RGB in [0, 1] is normalised with.
         imagenet: its ImageNet weights: a downloadable file, a package, or None.
         new_layers: prefixes of the keys that ImageNet weights do not hold.
+        stages: its stages from the image on, which can be frozen, by name: the layers in each.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Backbone(nn.Module):
     std: tuple[float, float, float]
     imagenet: str | None = None
     new_layers: tuple[str, ...] = ()
+    stages: Mapping[str, tuple[str, ...]]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """One map per level, shape (N, channels[l], ceil(H / strides[l]), ceil(W / strides[l])).

@@ -17,17 +17,23 @@ class CamNetwork(Network):
 
     The 1×1 convolution has no bias, so that its maps, averaged, are the class scores (Ahn & Kwak
     2018, eq. 1).
+
+    Args:
+        backbone: the backbone.
+        num_classes: number of maps.
+        dropout: share of the backbone's last channels that training drops, in [0, 1).
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, *, dropout: float = 0) -> None:
         super().__init__()
         self.backbone, self.stride = backbone, backbone.strides[-1]
+        self.dropout = nn.Dropout2d(dropout)
         self.classify = nn.Conv2d(backbone.channels[-1], num_classes, 1, bias=False)
         nn.init.xavier_uniform_(self.classify.weight)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class maps (logits), shape (N, C, h, w), of normalised images (N, 3, H, W)."""
-        maps: Tensor = self.classify(self.backbone(images)[-1])
+        maps: Tensor = self.classify(self.dropout(self.backbone(images)[-1]))
         return maps
 
     def scores(self, output: Any, inside: Tensor | None = None) -> Tensor:

@@ -10,16 +10,55 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.methods.grids import on_finer
-from wsss_cli.models.base import Backbone, Network
+from wsss_cli.methods.grids import on_finer, places, sample
+from wsss_cli.models.base import SMALLEST, Backbone, Network
+
+
+class Classifier(nn.Module):
+    """A 1×1 classifier of the backbone's last map.
+
+    On ``vgg16-largefov`` this is DeepLab-LargeFOV (Chen et al. 2015), whose fc6 and fc7, with
+    dropout after each, are layers of the backbone.
+    """
+
+    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.classify = nn.Conv2d(channels[-1], classes, 1)
+        nn.init.normal_(self.classify.weight, std=0.01)
+        assert self.classify.bias is not None
+        nn.init.zeros_(self.classify.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = self.classify(maps[-1])
+        return logits
+
+
+class TwoConv(nn.Module):
+    """The two convolutions of Wu et al. 2016 on ResNet-38 (model A1, "2 conv.").
+
+    3×3 to 512 channels and ReLU, then 3×3 to the classes, both of dilation 12 at stride 8; halved
+    at 16 and quartered at 32. Ahn & Kwak 2018 (sec. 5) call the network ResNet38.
+    """
+
+    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        rate = max(12 * 8 // strides[-1], 1)
+        self.conv = nn.Conv2d(channels[-1], 512, 3, padding=rate, dilation=rate)
+        self.classify = nn.Conv2d(512, classes, 3, padding=rate, dilation=rate)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = self.classify(self.conv(maps[-1]).relu())
+        return logits
 
 
 class LargeFOV(nn.Module):
     """DeepLab-LargeFOV (Chen et al. 2015): a widely dilated 3×3 convolution, then the classes.
 
-    Dilation 12 at stride 8; 6 at stride 16, 3 at 32, which covers the same field.
+    Dilation 12 at stride 8; 6 at stride 16, 3 at 32, which covers the same field. For backbones
+    that do not end in these layers; VGG-16 does, see :class:`Classifier`.
     """
 
     def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], classes: int) -> None:
@@ -112,6 +151,8 @@ def _separable(inputs: int, outputs: int, dilation: int) -> nn.Sequential:
 
 
 HEADS: dict[str, Callable[[tuple[int, ...], tuple[int, ...], int], nn.Module]] = {
+    "classifier": Classifier,
+    "two-conv": TwoConv,
     "largefov": LargeFOV,
     "aspp": ASPP,
     "deeplabv3plus": DeepLabV3Plus,
@@ -132,15 +173,50 @@ def build_head(
 
 
 class SegmentationNetwork(Network):
-    """DeepLab: a dilated backbone and one of the heads in ``HEADS``."""
+    """DeepLab: a dilated backbone and one of the heads in ``HEADS``.
 
-    def __init__(self, backbone: Backbone, num_classes: int, head: str) -> None:
+    With ``scales`` these are the multi-scale inputs (MSC) of DeepLab-v2 (Chen et al. 2018, sec. 4.1
+    and its public code): the network runs on the image at scale 1 and at each of these, and the
+    logits are fused by their maximum.
+
+    Args:
+        backbone: the backbone.
+        num_classes: number of classes, background included.
+        head: a key of ``HEADS``.
+        scales: sizes of the further inputs relative to the image, such as 0.5 and 0.75.
+    """
+
+    def __init__(
+        self, backbone: Backbone, num_classes: int, head: str, scales: Sequence[float] = ()
+    ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.scales = backbone, tuple(scales)
         self.head = build_head(head, backbone.channels, backbone.strides, num_classes)
         self.stride = backbone.strides[0 if head == "deeplabv3plus" else -1]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (N, C, h, w), background first, of normalised images (N, 3, H, W)."""
+        """Logits, background first, of normalised images (N, 3, H, W).
+
+        Returns:
+            Shape (N, C, h, w). In training with S further scales (N, 2 + S, C, h, w): those at
+            scale 1, at each further scale on the grid of scale 1, and their maximum.
+        """
         logits: Tensor = self.head(self.backbone(images))
-        return logits
+        if not self.scales:
+            return logits
+        every = [logits, *(self._at(scale, images, logits) for scale in self.scales)]
+        fused = torch.stack(every, 1).amax(1)
+        return torch.stack([*every, fused], 1) if self.training else fused
+
+    def _at(self, scale: float, images: Tensor, logits: Tensor) -> Tensor:
+        """Logits of resized images on the grid of ``logits``."""
+        size, cells = images.shape[2:], logits.shape[2:]
+        seen = [max(round(side * scale), SMALLEST) for side in size]
+        resized = functional.interpolate(images, seen, mode="bilinear", align_corners=False)
+        stride = self.stride
+        rows, columns = (
+            places(count, side, onto, stride=stride, onto_stride=stride)
+            for count, side, onto in zip(cells, size, seen, strict=True)
+        )
+        scaled: Tensor = self.head(self.backbone(resized))
+        return sample(scaled.float(), rows, columns).to(logits.dtype)

@@ -80,6 +80,7 @@ class EfficientNetLite0(Backbone):
         self._conv_stem = nn.Conv2d(3, 32, 3, 2, padding=1, bias=False)
         self._bn0 = nn.BatchNorm2d(32, eps=_EPS)
         blocks: list[nn.Module] = []
+        self.stages = {"stem": ("_conv_stem", "_bn0")}
         self._levels: list[int] = []  # index of the last block of each level
         inputs, reached, dilation = 32, 2, 1
         for stage, (expansion, kernel, stride, outputs, repeats) in enumerate(_STAGES):
@@ -101,11 +102,16 @@ class EfficientNetLite0(Backbone):
                     )
                 )
                 inputs = outputs
+            first = len(blocks) - repeats
+            self.stages[f"stage{stage + 1}"] = tuple(
+                f"_blocks.{place}" for place in range(first, len(blocks))
+            )
             if stage in _LEVEL_STAGES:
                 self._levels.append(len(blocks) - 1)
         self._blocks = nn.ModuleList(blocks)
         self._conv_head = nn.Conv2d(inputs, 1280, 1, bias=False)
         self._bn1 = nn.BatchNorm2d(1280, eps=_EPS)
+        self.stages["head"] = ("_conv_head", "_bn1")
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = relu6(conv_bn(images, self._conv_stem, self._bn0), inplace=True)

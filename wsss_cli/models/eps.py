@@ -12,8 +12,8 @@ from wsss_cli.models.cam import CamNetwork, ClassMaps
 class EpsNetwork(CamNetwork):
     """Classifier with a background map after those of the C classes (Lee et al. 2021)."""
 
-    def __init__(self, backbone: Backbone, num_classes: int) -> None:
-        super().__init__(backbone, num_classes + 1)
+    def __init__(self, backbone: Backbone, num_classes: int, *, dropout: float = 0) -> None:
+        super().__init__(backbone, num_classes + 1, dropout=dropout)
 
     def scores(self, output: Tensor, inside: Tensor | None = None) -> Tensor:
         """Class scores (logits), shape (N, C), of maps (N, C + 1, h, w); background has none."""

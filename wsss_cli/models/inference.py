@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wsss_cli.files import Checkpoint
-from wsss_cli.models.base import Network
+from wsss_cli.models.base import SMALLEST, Network
 from wsss_cli.models.batchnorm import fold_once
 from wsss_cli.models.device import SideBySide, choose
 from wsss_cli.models.networks import restored
@@ -144,8 +144,7 @@ class Runner:
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    # Below 33 pixels the dilated backbones have nothing left to see.
-    return max(round(size[0] * scale), 33), max(round(size[1] * scale), 33)
+    return max(round(size[0] * scale), SMALLEST), max(round(size[1] * scale), SMALLEST)
 
 
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:

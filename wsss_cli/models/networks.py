@@ -35,9 +35,29 @@ class Kind(NamedTuple):
     readings: Mapping[str, Callable[..., Reading]] = {}
 
 
+def _classifier(network: type[CamNetwork]) -> Callable[[Backbone, int, Config], Network]:
+    def build(backbone: Backbone, classes: int, config: Config) -> Network:
+        dropout = config.get("dropout") or 0
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            raise ConfigurationError(f"no dropout {dropout!r}: it is from 0 to below 1")
+        return network(backbone, classes, dropout=dropout)
+
+    return build
+
+
 def _segmentation(backbone: Backbone, classes: int, config: Config) -> Network:
-    network = ProhibitiveNetwork if config.get("psl") else SegmentationNetwork
-    return network(backbone, classes + 1, str(config.get("head")))
+    head, scales = str(config.get("head")), config.get("msc") or ()
+    if not isinstance(scales, list | tuple) or not all(map(_is_scale, scales)):
+        raise ConfigurationError(f"no multi-scale inputs {scales!r}: each is above 0, at most 4")
+    if not config.get("psl"):
+        return SegmentationNetwork(backbone, classes + 1, head, scales)
+    if scales:
+        raise ConfigurationError("no multi-scale inputs with a classification branch")
+    return ProhibitiveNetwork(backbone, classes + 1, head)
+
+
+def _is_scale(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value <= 4
 
 
 def _affinity(backbone: Backbone, _: int, config: Config) -> Network:
@@ -45,12 +65,9 @@ def _affinity(backbone: Backbone, _: int, config: Config) -> Network:
 
 
 KINDS: dict[str, Kind] = {
-    "cam": Kind(lambda backbone, classes, _: CamNetwork(backbone, classes), {"cam": ClassMaps}),
-    "eps": Kind(lambda backbone, classes, _: EpsNetwork(backbone, classes), {"eps": Probabilities}),
-    "sipe": Kind(
-        lambda backbone, classes, _: SipeNetwork(backbone, classes),
-        {"is-cam": ImageSpecific, "cam": General},
-    ),
+    "cam": Kind(_classifier(CamNetwork), {"cam": ClassMaps}),
+    "eps": Kind(_classifier(EpsNetwork), {"eps": Probabilities}),
+    "sipe": Kind(_classifier(SipeNetwork), {"is-cam": ImageSpecific, "cam": General}),
     "affinity": Kind(_affinity),
     "segmentation": Kind(_segmentation),
 }
@@ -100,9 +117,10 @@ def build_network(kind: str, backbone: str, classes: Sequence[str], config: Conf
         backbone: a key of ``BACKBONES``.
         classes: class names without background.
         config: plain data: ``output_stride``, and of a segmentation network ``head`` and, if it has
-            the classification branch of prohibitive segmentation learning, ``psl``; of an
-            AffinityNet ``group_norm``; ``mean`` and ``std`` where images are not normalised as the
-            backbone's row says.
+            the classification branch of prohibitive segmentation learning, ``psl``; ``msc``, the
+            further scales of multi-scale inputs; ``dropout`` of a classifier; of an AffinityNet
+            ``group_norm``; ``mean`` and ``std`` where images are not normalised as the backbone's
+            row says.
 
     Raises:
         ConfigurationError: there is no such kind, backbone, stride, head or normalisation.

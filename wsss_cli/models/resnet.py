@@ -56,6 +56,10 @@ class ResNet(Backbone):
     """
 
     channels = (256, 512, 1024, 2048)
+    stages = {  # noqa: RUF012
+        "conv1": ("conv1", "bn1"),
+        **{f"layer{number}": (f"layer{number}",) for number in range(1, 5)},
+    }
 
     def __init__(
         self, depths: tuple[int, int, int, int], output_stride: int, *, dilated: bool = True

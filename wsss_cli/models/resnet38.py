@@ -93,6 +93,10 @@ class ResNet38(Backbone):
         for name, unit in units.items():
             self.add_module(name, unit)
         self.bn7 = nn.BatchNorm2d(4096)
+        self.stages = {"conv1a": ("conv1a",)}
+        for name in units:
+            stage = name.partition("_")[0]
+            self.stages[stage] = (*self.stages.get(stage, ()), name)
         self._order = tuple(units)
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -43,8 +43,8 @@ class SipeNetwork(CamNetwork):
 
     widths = (128, 128, 256, 256)
 
-    def __init__(self, backbone: Backbone, num_classes: int) -> None:
-        super().__init__(backbone, num_classes)
+    def __init__(self, backbone: Backbone, num_classes: int, *, dropout: float = 0) -> None:
+        super().__init__(backbone, num_classes, dropout=dropout)
         self.fine_stride = backbone.strides[1]
         self.side = nn.ModuleList(
             nn.Conv2d(channels, width, 1, bias=False)
@@ -61,7 +61,7 @@ class SipeNetwork(CamNetwork):
             part = layer(level.detach()[:, :, ::skip, ::skip])
             part = functional.normalize(part.float(), dim=1).to(part.dtype)
             parts.append(on_finer(part, grid, max(stride / self.fine_stride, 1)))
-        return Explored(self.classify(levels[-1]), levels[-1], torch.cat(parts, 1))
+        return Explored(self.classify(self.dropout(levels[-1])), levels[-1], torch.cat(parts, 1))
 
     def scores(self, output: Explored, inside: Tensor | None = None) -> Tensor:
         """Class scores (logits), shape (N, C): the means of the class maps over ``inside``."""

@@ -154,9 +154,9 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
     """Put weights into a backbone.
 
     Args:
-        backbone: filled in place. It also takes over the statistics that its images are to be
-            normalised with, where the weights are for others (Caffe's, or a checkpoint of wsss that
-            says so).
+        backbone: filled in place. Layers that the weights hold are no longer new. It also takes
+            over the statistics that its images are to be normalised with, where the weights are for
+            others (Caffe's, or a checkpoint of wsss that says so).
         weights: ``imagenet``; ``none`` for the random ones it has; or a file of a known format
             (:func:`wsss_cli.models.formats.read_weights`). Its keys are the backbone's
             (torchvision's for ResNet and VGG), under any prefix, or MXNet's names of ResNet-38 or
@@ -176,6 +176,11 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
         _, found = under_prefix(state.tensors, own)
         _check_fits(found, own, backbone)
         fill(backbone, {key: value for key, value in found.items() if key in own})
+        backbone.new_layers = tuple(
+            layer
+            for layer in backbone.new_layers
+            if any(key.startswith(f"{layer}.") and key not in found for key in own)
+        )
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     except _Unfit as error:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from wsss_cli.datasets.augment import Jitter, random_view
 from wsss_cli.files import load_checkpoint
 from wsss_cli.methods.affinity import affinity_loss, affinity_targets, pairwise_affinity
+from wsss_cli.models.backbones import BACKBONES
 from wsss_cli.models.networks import CLASSIFIERS, build_network, colours_to_state, restored
 from wsss_cli.training.batch import Batch
 from wsss_cli.training.loop import Loss
@@ -76,8 +77,12 @@ def train_affinity(
         backbone = restored(start).backbone
         stride = output_stride or backbone.strides[-1]
         config = {"output_stride": stride, **colours_to_state(backbone)}
-        network = build_network("affinity", start.backbone, start.classes, config)
+        name = BACKBONES[start.backbone].in_affinity or start.backbone
+        if BACKBONES[name].group_norm:
+            config["group_norm"] = True
+        network = build_network("affinity", name, start.classes, config)
         network.backbone.load_state_dict(backbone.state_dict())
+        network.backbone.new_layers = ()
         here.train(
             kind="affinity",
             network=network,

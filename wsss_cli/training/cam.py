@@ -60,6 +60,7 @@ def train_classifier(
     classes: Sequence[str],
     start: Mapping[str, Any],
     resize: tuple[int, int],
+    dropout: float | None,
     training: Mapping[str, Any],
     loss: Callable[[Any], Loss],
     check: Callable[[Record], object] | None = None,
@@ -78,6 +79,7 @@ def train_classifier(
         classes: class names, without background.
         start: backbone, output stride and weights to begin with (:func:`pretrained`).
         resize: range of the long side that images are scaled to at random, in pixels.
+        dropout: share of channels dropped before the classifier; None for none.
         training: the options that all trainers share (:class:`wsss_cli.training.session.Options`).
         loss: makes the loss for the network.
         check: raises WsssError for a record that cannot be trained on; by default, one without
@@ -96,7 +98,7 @@ def train_classifier(
         if select is not None:
             given = here.group.on_main(partial(select, given))
         held_out = here.read_held_out(check=labelled)
-        network, config = pretrained(kind, classes=classes, **start)
+        network, config = pretrained(kind, classes=classes, dropout=dropout, **start)
         crop, validate = here.options.crop, None
         if held_out:
             whole = partial(whole_view, crop=crop)

@@ -31,13 +31,29 @@ from wsss_cli.training.session import pretrained, session
 
 
 def segmentation_loss(stride: int, every: int) -> Loss:
-    """The loss of a batch with label maps, see :func:`pixel_loss`."""
+    """The loss of a batch with label maps, see :func:`pixel_loss`.
+
+    With multi-scale inputs it is the sum of the losses of each scale and of their maximum (the
+    public code of DeepLab-v2, Chen et al. 2018). That code compares the logits of each scale with
+    the label map reduced to their size; here all are compared with the same pixels.
+    """
 
     def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        assert batch.label_maps is not None
-        return pixel_loss(
-            forward(batch.images), batch.label_maps, stride, weights=batch.weights, every=every
+        labels, weights = batch.label_maps, batch.weights
+        assert labels is not None
+        logits = forward(batch.images)
+        if logits.ndim == 4:
+            return pixel_loss(logits, labels, stride, weights=weights, every=every)
+        scales = logits.shape[1]
+        # Each image has the same labels in all its scales, so the mean over all is that of each.
+        mean = pixel_loss(
+            logits.flatten(0, 1),
+            labels.repeat_interleave(scales, 0),
+            stride,
+            weights=weights.repeat_interleave(scales, 0),
+            every=every,
         )
+        return scales * mean
 
     return loss
 
@@ -54,6 +70,7 @@ def train_segmentation(
     balance: bool,
     scale: tuple[float, float],
     loss_stride: int,
+    msc: Sequence[float],
     psl_weights: str | None,
     training: Mapping[str, Any],
 ) -> None:
@@ -71,6 +88,7 @@ def train_segmentation(
         balance: with both, draw as many of each.
         scale: range of the factor that images are scaled by at random.
         loss_stride: compare every n-th row and column with the label map.
+        msc: further scales of the multi-scale inputs of DeepLab-v2; none for plain inputs.
         psl_weights: weights of :func:`prohibitive_loss`; None trains without prohibitive
             segmentation learning.
         training: the options that all trainers share (:class:`wsss_cli.training.session.Options`).
@@ -102,8 +120,10 @@ def train_segmentation(
             )
         if psl:
             here.group.on_main(lambda: check_labels(given, names))
-        branch: dict[str, Any] = {"psl": True} if psl else {}
-        network, config = pretrained("segmentation", classes=names, head=head, **branch, **start)
+        more: dict[str, Any] = {"psl": True} if psl else {}
+        if msc:
+            more["msc"] = list(msc)
+        network, config = pretrained("segmentation", classes=names, head=head, **more, **start)
         loss = segmentation_loss(network.stride, loss_stride)
         if psl_weights is not None:
             settings["psl_weights"] = psl_weights

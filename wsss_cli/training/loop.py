@@ -19,6 +19,7 @@ from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.base import Network
 from wsss_cli.models.batchnorm import freeze_batchnorm
 from wsss_cli.models.device import Compute
+from wsss_cli.models.freezing import freeze_until
 from wsss_cli.training import resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
@@ -50,6 +51,8 @@ class Plan:
         warmup: steps over which the learning rate grows at the start.
         clip: gradients with a larger 2-norm (over all weights) are scaled down to it.
         freeze_bn: freeze the batch normalisation of the backbone.
+        bn_affine: with it, freeze the statistics only: scale and shift are learned.
+        freeze_until: last stage of the backbone that is frozen (:func:`freeze_until`), if any.
         seed: random seed.
     """
 
@@ -63,6 +66,8 @@ class Plan:
     warmup: int = 0
     clip: float = 10.0
     freeze_bn: bool = True
+    bn_affine: bool | None = None
+    freeze_until: str | None = None
     seed: int = 0
 
 
@@ -141,7 +146,9 @@ class Trainer:
         self.strict = strict
 
         if plan.freeze_bn:
-            freeze_batchnorm(self.network.backbone)
+            freeze_batchnorm(self.network.backbone, affine=not plan.bn_affine)
+        if plan.freeze_until is not None:
+            freeze_until(self.network.backbone, plan.freeze_until)
         self.state_path = resume.state_path(out)
         self.log_path = out.with_name(out.stem + ".log.jsonl")
         self.step_size = plan.batch_size * group.world

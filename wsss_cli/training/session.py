@@ -58,6 +58,8 @@ class Options:
     workers: int
     device: str
     precision: str
+    bn_affine: bool = False
+    freeze_until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,7 @@ class Session:
         plan = {key: value for key, value in asdict(options).items() if key in _PLAN}
         if options.freeze_bn is None:
             plan["freeze_bn"] = weights != "none"
+        plan["bn_affine"] = options.bn_affine or None  # runs of earlier versions have no such key
         folder = Path(options.out).parent
         for leftover in self.group.on_main(lambda: files.remove_leftovers(folder)):
             console.detail(self.tool, f"removed {leftover}, left by a killed process")

@@ -49,7 +49,8 @@ def test_the_list_of_commands_is_that_of_the_modules(run: Run) -> None:
         assert command.help is not None
         assert command.help.splitlines()[0] == line
     files = {
-        path.stem for path in (Path(__file__).parents[1] / "wsss_cli/commands").glob("[a-z]*.py")
+        path.stem.removesuffix("_")
+        for path in (Path(__file__).parents[1] / "wsss_cli/commands").glob("[a-z]*.py")
     }
     assert files == {name.replace("-", "_") for name in COMMANDS}
     shown = run("--help", check=0).out

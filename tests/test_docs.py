@@ -17,8 +17,10 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from tests.models.test_published import names_and_shapes, weight
 from wsss_cli.cli import COMMANDS, cli
 from wsss_cli.files import read_label_map, write_label_map
 from wsss_cli.records import KEYS, parse
@@ -378,6 +380,9 @@ def small_voc(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_examples_of_the_tools_and_of_python_run_one_after_another(
     small_voc: Path, shell: Callable[..., Any]
 ) -> None:
+    for name, form in {"res50_cam.pth": "irn", "vgg16_aff.pth": "psa-vgg-affinity"}.items():
+        shapes = names_and_shapes(form)
+        torch.save({key: weight(key, shape) for key, shape in shapes.items()}, name)
     script = "".join("".join(blocks("sh", of_tool(name))) for name in COMMANDS).replace(
         "--num-train 400 --num-val 100", "--num-train 2 --num-val 1"
     )

@@ -43,6 +43,7 @@ def test_threads_of_torch_sleep_when_they_wait(
 
 # Flags whose help differs from command to command, and how all of them begin.
 ALIKE = {
+    "--backbone": "efficientnet-lite0, ",
     "--batch-size": "Images in a batch",
     "--checkpoint": "Trained network (",
     "--classes": "Class list",

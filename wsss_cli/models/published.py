@@ -213,7 +213,8 @@ def recognise(
         raise ConfigurationError(
             "no checkpoint of psa, irn, EPS or SIPE"
             + (f" of kind {kind}" if kind else "")
-            + f": no layers on top of a backbone; {described(tensors)}"
+            + ": no layers on top of a backbone, which alone is for --weights of a trainer; "
+            + described(tensors)
         )
     best = max(matches, key=lambda match: (match.whole, len(match.state), -len(match.extra)))
     if best.whole and best.unnamed:

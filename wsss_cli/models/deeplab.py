@@ -177,7 +177,8 @@ class SegmentationNetwork(Network):
 
     With ``scales`` these are the multi-scale inputs (MSC) of DeepLab-v2 (Chen et al. 2018, sec. 4.1
     and its public code): the network runs on the image at scale 1 and at each of these, and the
-    logits are fused by their maximum.
+    logits are fused by their maximum. They are laid onto the grid of scale 1 where their cells
+    look; the public code stretches each map to the size of the first, which shifts it a little.
 
     Args:
         backbone: the backbone.

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tests.conftest import Evil
 from wsss_cli import files
@@ -164,6 +164,23 @@ def test_photographs_are_written_as_they_are(tmp_path: Path, size: tuple[int, in
     with Image.open(tmp_path / "a.png") as image:
         image.verify()
         assert (image.format, image.mode) == ("PNG", "RGB")
+
+
+def test_labels_and_provenance_in_one_reading(tmp_path: Path) -> None:
+    labels, meta = np.array([[0, 3]], np.uint8), {"tool": "crf", "classes": ["é"]}
+    path = tmp_path / "a.png"
+    for stored in (meta, None):
+        files.write_label_map(path, labels, stored)
+        read, provenance = files.read_labels(path, (1, 2))
+        assert (read == labels).all()
+        assert provenance == files.read_meta(path) == stored
+    with pytest.raises(WsssError, match="label map is 2x1"):
+        files.read_labels(path, (2, 3))
+    for text in ("[1]", "{", "[" * 100_000, ""):
+        strange = PngImagePlugin.PngInfo()
+        strange.add_text("wsss", text)
+        Image.fromarray(labels).save(path, pnginfo=strange)
+        assert files.read_labels(path)[1] is files.read_meta(path) is None
 
 
 def test_label_map_round_trip_with_voc_colours_and_provenance(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ Torch is imported only by the two checkpoint functions.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -32,11 +31,11 @@ import numpy.lib.format as npy
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
-from wsss_cli import __version__
+from wsss_cli import __version__, inputs
 from wsss_cli.classes import IGNORE as IGNORE  # also as files.IGNORE
 from wsss_cli.classes import MAX_CLASSES, palette
 from wsss_cli.errors import ConfigurationError, WsssError, describe
-from wsss_cli.pictures import MAX_PIXELS, check_png, check_regular, reading
+from wsss_cli.pictures import MAX_PIXELS, check_png, read_label_map_and_texts, reading
 from wsss_cli.pictures import image_size as image_size  # these also as files.NAME
 from wsss_cli.pictures import open_rgb as open_rgb
 from wsss_cli.pictures import read_bounded as read_bounded
@@ -44,6 +43,7 @@ from wsss_cli.pictures import read_grey as read_grey
 from wsss_cli.pictures import read_image as read_image
 from wsss_cli.pictures import read_label_map as read_label_map
 from wsss_cli.pictures import size_note as size_note
+from wsss_cli.texts import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -235,17 +235,31 @@ def read_meta(path: str | Path) -> Meta | None:
     if suffix not in (".npz", ".png"):
         return None
     try:
-        check_regular(path)
-        if suffix == ".npz":
-            with zipfile.ZipFile(path) as archive:
-                text = str(_Array.of(archive, "meta").read())
-        else:
-            with Image.open(path) as image:
-                text = image.info[_PNG_KEY]
-        meta = json.loads(text)
+        with open_regular(path) as stream:
+            if suffix == ".npz":
+                with zipfile.ZipFile(stream) as archive:
+                    return _parsed(str(_Array.of(archive, "meta").read()))
+            with Image.open(stream) as image:
+                return _parsed(image.info.get(_PNG_KEY))
     except Exception:  # damage shows anywhere in the libraries
         return None
+
+
+def _parsed(text: Any) -> Meta | None:
+    """The provenance that a text stored in a file holds, if any."""
+    try:
+        meta = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
     return meta if isinstance(meta, dict) else None
+
+
+def read_labels(
+    path: str | Path, size: tuple[int, int] | None = None
+) -> tuple[npt.NDArray[np.uint8], Meta | None]:
+    """:func:`read_label_map` and :func:`read_meta` in one reading."""
+    labels, texts = read_label_map_and_texts(path, size)
+    return labels, _parsed(texts.get(_PNG_KEY))
 
 
 def is_whole(path: str | Path) -> bool:
@@ -275,12 +289,12 @@ def made_by(path: str | Path) -> str | None:
     if (meta := read_meta(path)) is not None:
         return str(meta.get("tool", ""))
     try:
-        check_regular(path)
-        if Path(path).suffix.lower() == ".npz":
-            with zipfile.ZipFile(path) as archive:
-                return "" if archive.testzip() is None else None
-        with Image.open(path):
-            return ""
+        with open_regular(path) as stream:
+            if Path(path).suffix.lower() == ".npz":
+                with zipfile.ZipFile(stream) as archive:
+                    return "" if archive.testzip() is None else None
+            with Image.open(stream):
+                return ""
     except Exception:
         return None
 
@@ -444,9 +458,9 @@ def read_maps(path: str | Path, size: tuple[int, int] | None = None) -> Maps:
         WsssError: unreadable or truncated, pickled, of an image of another size or larger than it,
             or values outside [0, 1] (NaN included).
     """
-    with reading(path, "maps"):
+    with reading(path, "maps") as stream:
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(stream) as archive:
                 packed = _Array.of(archive, "cam")
                 classes = tuple(str(name) for name in _Array.of(archive, "classes").read())
                 own = tuple(int(side) for side in _Array.of(archive, "size").read())
@@ -581,15 +595,13 @@ def load_checkpoint(path: str | Path, *kinds: str) -> Checkpoint:
             f"{path}: a checkpoint of kind {' or '.join(kinds)} is needed, "
             f"this is of kind {data['kind']}"
         )
-    with open(path, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     return Checkpoint(
         data["kind"],
         data["backbone"],
         tuple(data["classes"]),
         data["config"],
         data["state_dict"],
-        digest,
+        inputs.digest(path) or "",
         str(path),
     )
 
@@ -633,17 +645,18 @@ def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
     """
     import torch
 
-    if os.path.exists(path):
-        try:
-            check_regular(path)
-        except ValueError as error:
-            raise ConfigurationError(f"cannot read {what}: {path}: {error}") from error
+    try:
+        open_regular(path).close()
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {what}: {describe(error)}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"cannot read {what}: {path}: {error}") from error
     _check_archive(path, what)
     try:
         with warnings.catch_warnings(action="ignore"):  # of a pickle that is then refused
             data = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
     except pickle.UnpicklingError as error:
         raise ConfigurationError(
             f"cannot read {what}: {path}: refused, it holds more than tensors and plain data "

@@ -9,17 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wsss_cli import records
 from wsss_cli.errors import WsssError
 from wsss_cli.records import Record
+from wsss_cli.texts import open_regular
 
 Inputs = dict[str, Any]
-
-_BLOCK = 1 << 20
 
 
 def digest(path: str | os.PathLike[str]) -> str | None:
@@ -27,18 +25,11 @@ def digest(path: str | os.PathLike[str]) -> str | None:
 
     None where there is no such file, or none that can be read: whoever reads it next says why.
     """
-    whole = hashlib.sha256()
     try:
-        # A pipe or a device is no content; without the flag, opening one may wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb", buffering=0) as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            while block := stream.read(_BLOCK):
-                whole.update(block)
-    except OSError:
+        with open_regular(path) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except (OSError, ValueError):
         return None
-    return whole.hexdigest()[:16]
 
 
 def inputs(record: Record, keys: Iterable[str]) -> Inputs:

@@ -18,8 +18,9 @@ def test_processes_are_born_deaf_to_ctrl_c(start: str) -> None:
     with ProcessPool(1, start=start) as pool:
         blocked = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
         assert signal.SIGINT in blocked
+        assert not {signal.SIGTERM, signal.SIGHUP} & blocked  # they must be able to die
         assert pool.submit(divmod, 7, 2).result() == (3, 1)
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 POOL = """

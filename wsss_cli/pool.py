@@ -14,6 +14,8 @@ from typing import Any
 
 from wsss_cli import console
 
+_KILLING = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # but for SIGKILL
+
 
 class ProcessPool(ProcessPoolExecutor):
     """A pool whose processes end with their parent, even if that is killed.
@@ -31,9 +33,9 @@ class ProcessPool(ProcessPoolExecutor):
         super().__init__(processes, mp_context=context, initializer=_begin, initargs=switches)
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        # Processes are started here and inherit what is blocked, so that Ctrl-C never strikes one
-        # that is still importing; ours waits these few milliseconds.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # Processes are started here and inherit what is blocked, so that no signal strikes one that
+        # is still importing, or is only half started; ours waits these few milliseconds.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *_KILLING})
         try:
             return super().submit(work, *args, **kwargs)
         finally:
@@ -44,23 +46,30 @@ def _clean_up_silently() -> None:
     """Start the process that removes what this one leaves behind if it is killed.
 
     multiprocessing would start it too, but it would then tell the user of "leaked semaphore
-    objects" on top of the kill. It is told not to as Python is told on its command line.
+    objects" on top of the kill. It is told not to as Python is told on its command line. Ctrl-C and
+    SIGTERM it ignores of its own accord, the end of a session because it is born with that blocked.
     """
     if sys.platform == "win32":
         return  # which has no such process
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _KILLING)
     options = list(sys.warnoptions)
     sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
     try:
         resource_tracker.ensure_running()
     finally:
         sys.warnoptions[:] = options
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(quiet: bool, verbose: bool, debug: bool) -> None:
-    """In a new process: print as much as the parent, and end when it does.
+    """In a new process: print as much as the parent, die of signals, and end when it does.
 
     A killed parent closes no pipe that its other children hold too; they would wait for ever.
     """
+    for number in _KILLING:  # a fork inherits how its parent heeds them
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _KILLING)
     console.configure(quiet=quiet, verbose=verbose, debug=debug)
     parent = multiprocessing.parent_process()
 

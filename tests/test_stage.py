@@ -264,9 +264,7 @@ def test_an_input_is_never_overwritten(tool: Any, photographs: Any) -> None:
     assert "photo 0 é: would overwrite its own 'mask'; change --out" in result.err
 
 
-@pytest.mark.parametrize(
-    "name", ["absolute", "another way", "symbolic link", "hard link", "folder"]
-)
+@pytest.mark.parametrize("name", ["absolute", "detour", "symbolic link", "hard link", "folder"])
 def test_an_input_is_never_overwritten_whatever_it_is_called(
     name: str, tool: Any, photographs: Any
 ) -> None:

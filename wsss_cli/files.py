@@ -31,7 +31,7 @@ import numpy.lib.format as npy
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
-from wsss_cli import __version__, inputs
+from wsss_cli import __version__, console, inputs
 from wsss_cli.classes import IGNORE as IGNORE  # also as files.IGNORE
 from wsss_cli.classes import MAX_CLASSES, palette
 from wsss_cli.errors import ConfigurationError, WsssError, describe
@@ -53,6 +53,7 @@ Meta = dict[str, Any]
 _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
 _TEMPORARY = ".wsss-"
 _LEFTOVER = re.compile(r"\.wsss-[0-9a-f]+(-[0-9]+)?\.tmp")  # of early versions too
+_AWAY = "move it away or change --out"
 _MINUTE, _DAY = 60.0, 86400.0  # seconds
 _FOLDER = 0x10  # attribute of an entry in a ZIP archive
 _CHECKPOINT_FORMAT = "wsss-checkpoint-1"
@@ -128,6 +129,21 @@ def identity(path: str | Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def key_of(record: Mapping[str, Any], path: str | Path) -> str | None:
+    """The key under which a record names a file, whatever it is called there.
+
+    The file need not exist yet: then it is known by its path. The id is no name of a file.
+    """
+    there, wanted = identity(path), os.path.normpath(path)
+    for key, value in record.items():
+        if isinstance(value, str) and key != "id":
+            if os.path.normpath(value) == wanted:
+                return key
+            if there is not None and identity(value) == there:
+                return key
+    return None
+
+
 def distinct(paths: Sequence[str]) -> Sequence[str]:
     """``paths``, if they are different files.
 
@@ -167,20 +183,16 @@ def check_targets(paths: Sequence[str], *, keep: Sequence[str]) -> None:
             raise ConfigurationError(f"cannot write {path}: {describe(error)}") from error
 
 
-def remove_leftovers(folder: str | Path) -> list[Path]:
-    """Remove the temporary files that killed processes left in a folder.
+def remove_leftovers(folder: str | Path, tool: str) -> None:
+    """Remove the temporary files that killed processes left in a folder, and say so with `-v`.
 
     Those that nobody has locked, or that are older than a day. What was written in the last minute
     is left alone: its writer may be on a machine whose locks do not reach here.
-
-    Returns:
-        The files removed.
     """
-    removed = []
     try:
         found = [entry for entry in os.scandir(folder) if _LEFTOVER.fullmatch(entry.name)]
     except OSError:
-        return []
+        return
     for entry in found:
         try:
             age = time.time() - entry.stat(follow_symlinks=False).st_mtime
@@ -190,12 +202,11 @@ def remove_leftovers(folder: str | Path) -> list[Path]:
             try:
                 if age > _DAY or _lock(descriptor):
                     os.unlink(entry.path)
-                    removed.append(Path(entry.path))
+                    console.detail(tool, f"removed {entry.path}, left by a killed process")
             finally:
                 os.close(descriptor)
         except OSError:
             continue  # its writer has finished, or another process removes it
-    return removed
 
 
 # ---- provenance ----------------------------------------------------------------------------------
@@ -207,7 +218,6 @@ def provenance(
     *,
     checkpoint: str | None = None,
     classes: Sequence[str] | None = None,
-    sources: Mapping[str, Meta | None] | None = None,
 ) -> Meta:
     """The origin of a file, as plain JSON data.
 
@@ -216,15 +226,12 @@ def provenance(
         params: the parameters that change the result (not devices or numbers of workers).
         checkpoint: digest of the checkpoint used.
         classes: the whole class list that class numbers and names refer to.
-        sources: provenance of the files the tool read, by record key.
     """
     meta: Meta = {"tool": tool, "version": __version__, "params": dict(params)}
     if checkpoint:
         meta["checkpoint"] = checkpoint
     if classes is not None:
         meta["classes"] = list(classes)
-    if known := {key: value for key, value in (sources or {}).items() if value}:
-        meta["from"] = known
     plain: Meta = json.loads(json.dumps(meta))  # tuples become lists, as they will be when read
     return plain
 
@@ -297,6 +304,14 @@ def made_by(path: str | Path) -> str | None:
                 return ""
     except Exception:
         return None
+
+
+def foreign(path: str | Path, tool: str) -> str | None:
+    """Why a tool must not replace a file, in words; None where it may."""
+    maker = made_by(path)
+    if maker in (None, tool):
+        return None
+    return f"{path} was made by {f'wsss {maker}' if maker else 'something else'}; {_AWAY}"
 
 
 # ---- pictures ------------------------------------------------------------------------------------

@@ -105,14 +105,15 @@ def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ['version of wsss']
     """
     # Files of early versions do not say what they were made from; their version says it all.
-    found = _different(earlier["inputs"], now["inputs"]) if "inputs" in earlier else []
-    found += _different(earlier.get("params"), now.get("params"))
+    found = different(earlier["inputs"], now["inputs"]) if "inputs" in earlier else []
+    found += different(earlier.get("params"), now.get("params"))
     words = {"checkpoint": "checkpoint", "classes": "class list", "version": "version of wsss"}
     found += [word for key, word in words.items() if earlier.get(key) != now.get(key)]
     return found or ["provenance"]  # that of an input that is otherwise the same
 
 
-def _different(earlier: Any, now: Any) -> list[str]:
+def different(earlier: Any, now: Any) -> list[str]:
+    """The keys whose values differ between two dicts of plain JSON; what is no dict has none."""
     before, after = (value if isinstance(value, dict) else {} for value in (earlier, now))
     return [
         key

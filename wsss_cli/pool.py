@@ -7,13 +7,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import islice
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, TypeVar
 
 from wsss_cli import console
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_AHEAD = 256  # items in the hands of threads, so that memory stays constant
 _KILLING = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # but for SIGKILL
 
 
@@ -79,3 +84,19 @@ def _begin(quiet: bool, verbose: bool, debug: bool) -> None:
             os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int
+) -> Iterator[Result]:
+    """The result of ``work`` for each item, in order, of any number of items.
+
+    Args:
+        work: called in one of the threads.
+        items: what it is called with.
+        threads: how many there are; at least one.
+    """
+    remaining = iter(items)
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        while some := list(islice(remaining, _AHEAD)):
+            yield from pool.map(work, some)

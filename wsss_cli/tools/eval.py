@@ -85,7 +85,7 @@ class Question:
             raise WsssError("record has no 'pred', 'pseudo' or 'cam'; name a key with --key")
         if self.classes is not None:
             return replace(self, key=key)
-        meta = files.read_meta(_path(record, key)) or {}
+        meta = files.read_meta(records.path(record, key)) or {}
         return replace(self, key=key, classes=tuple(meta.get("classes", ())), given=False)
 
     def names(self) -> tuple[str, ...]:
@@ -151,10 +151,9 @@ class Tally:
         """
         question = self.question
         assert question.key is not None
-        truth_path = _path(record, question.truth)
+        truth_path, path = records.paths(record, (question.truth, question.key))
         truth, origin = files.read_labels(truth_path)
         question.check_list(truth_path, origin, whole=False)
-        path = _path(record, question.key)
         try:
             meta: Meta | None
             if Path(path).suffix == ".npz":
@@ -331,17 +330,13 @@ def _once(
         ConfigurationError: one of its files is among ``kept``.
     """
     seen = Seen()
-    taken = {same: path for path in kept if (same := files.identity(path)) is not None}
     for record in stream:
         if seen.add(record["id"]):
             on_error(f"{record['id']}: this id was counted before; each counts once")
             continue
-        if taken:
-            for key, value in record.items():
-                if isinstance(value, str) and (
-                    path := taken.get(files.identity(value) or (-1, -1))
-                ):
-                    raise ConfigurationError(f"{path}: is the '{key}' of {record['id']}")
+        for path in kept:
+            if key := files.key_of(record, path):
+                raise ConfigurationError(f"{path}: is the '{key}' of {record['id']}")
         yield record
 
 
@@ -485,11 +480,6 @@ def _reuse_memory() -> None:
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-
-
-def _path(record: Record, key: str) -> str:
-    records.need(record, (key,))
-    return records.path(record, key)
 
 
 def _size(labels: Labels) -> tuple[int, int]:

@@ -125,9 +125,8 @@ class Session:
                     keys.append(next((key for key in either if record.get(key)), either[0]))
                 if learn and "mask" in either:
                     strong.check_strength(read, keys[-1])
-                records.need(record, keys)
-                for key in keys:
-                    os.stat(records.path(record, key))
+                for path in records.paths(record, keys):
+                    os.stat(path)
                 check(record)
                 good.append(record)
             except (WsssError, OSError) as error:
@@ -225,9 +224,7 @@ class Session:
         plan = {key: value for key, value in asdict(options).items() if key in _PLAN}
         if options.freeze_bn is None:
             plan["freeze_bn"] = weights != "none"
-        folder = Path(options.out).parent
-        for leftover in self.group.on_main(lambda: files.remove_leftovers(folder)):
-            console.detail(self.tool, f"removed {leftover}, left by a killed process")
+        self.group.on_main(lambda: files.remove_leftovers(Path(options.out).parent, self.tool))
         trainer = Trainer(
             self.tool,
             network=network,

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tests.conftest import Evil
-from wsss_cli import files
+from wsss_cli import console, files
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 
 META = {"tool": "t", "version": "1", "params": {"a": [1, 2.5]}}
@@ -72,7 +72,17 @@ def aged(path: Path, seconds: float) -> Path:
     return path
 
 
-def test_leftovers_that_nobody_is_at_work_on_are_removed(tmp_path: Path) -> None:
+@pytest.fixture
+def verbose() -> Iterator[None]:
+    console.configure(verbose=True)
+    yield
+    console.configure()
+
+
+@pytest.mark.usefixtures("verbose")
+def test_leftovers_that_nobody_is_at_work_on_are_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fresh = aged(tmp_path / f".wsss-{'0' * 16}.tmp", 1)
     dead = aged(tmp_path / f".wsss-{'1' * 16}.tmp", 120)
     early = aged(tmp_path / ".wsss-4711-3.tmp", 120)  # named by process and number
@@ -80,8 +90,11 @@ def test_leftovers_that_nobody_is_at_work_on_are_removed(tmp_path: Path) -> None
     mine = aged(tmp_path / "a.png", 1e6)
     with files.atomic(tmp_path / "b.png") as working:
         os.utime(working, (time.time() - 120,) * 2)
-        assert sorted(files.remove_leftovers(tmp_path)) == [dead, early]
+        files.remove_leftovers(tmp_path, "crf")
         assert working.exists()
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        f"wsss crf: removed {path}, left by a killed process" for path in (dead, early)
+    ]
     assert {path.name for path in tmp_path.iterdir()} == {
         fresh.name,
         stranger.name,
@@ -94,7 +107,7 @@ def test_a_leftover_of_yesterday_is_removed_whoever_locked_it(tmp_path: Path) ->
     yesterday = aged(tmp_path / f".wsss-{'1' * 16}.tmp", 90_000)
     with open(yesterday, "r+b") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        assert files.remove_leftovers(tmp_path) == [yesterday]
+        files.remove_leftovers(tmp_path, "crf")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,9 +117,10 @@ def test_no_leftover_leads_elsewhere(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / f".wsss-{'1' * 16}.tmp").symlink_to(victim)
     os.utime(folder / f".wsss-{'1' * 16}.tmp", (1, 1), follow_symlinks=False)
-    assert files.remove_leftovers(folder) == []
+    files.remove_leftovers(folder, "crf")
+    assert len(list(folder.iterdir())) == 1
     assert victim.exists()
-    assert files.remove_leftovers(tmp_path / "none") == []
+    files.remove_leftovers(tmp_path / "none", "crf")  # nothing to do
 
 
 def test_a_failed_write_names_the_file_that_was_wanted(tmp_path: Path) -> None:
@@ -164,6 +178,23 @@ def test_photographs_are_written_as_they_are(tmp_path: Path, size: tuple[int, in
     with Image.open(tmp_path / "a.png") as image:
         image.verify()
         assert (image.format, image.mode) == ("PNG", "RGB")
+
+
+def test_labels_and_provenance_in_one_reading(tmp_path: Path) -> None:
+    labels, meta = np.array([[0, 3]], np.uint8), {"tool": "crf", "classes": ["é"]}
+    path = tmp_path / "a.png"
+    for stored in (meta, None):
+        files.write_label_map(path, labels, stored)
+        read, provenance = files.read_labels(path, (1, 2))
+        assert (read == labels).all()
+        assert provenance == files.read_meta(path) == stored
+    with pytest.raises(WsssError, match="label map is 2x1"):
+        files.read_labels(path, (2, 3))
+    for text in ("[1]", "{", "[" * 100_000, ""):
+        strange = PngImagePlugin.PngInfo()
+        strange.add_text("wsss", text)
+        Image.fromarray(labels).save(path, pnginfo=strange)
+        assert files.read_labels(path)[1] is files.read_meta(path) is None
 
 
 def test_label_map_round_trip_with_voc_colours_and_provenance(tmp_path: Path) -> None:
@@ -389,13 +420,11 @@ def test_nan_is_never_written(tmp_path: Path) -> None:
 # ---- provenance ----
 
 
-def test_provenance_chains_and_is_plain_json() -> None:
-    made = files.provenance(
-        "t", {"scales": (1, 2)}, checkpoint="ab", sources={"cam": META, "x": None}
-    )
+def test_provenance_is_plain_json() -> None:
+    made = files.provenance("t", {"scales": (1, 2)}, checkpoint="ab")
     assert made["params"] == {"scales": [1, 2]}
     assert made["checkpoint"] == "ab"
-    assert made["from"] == {"cam": META}
+    assert made == json.loads(json.dumps(made))
 
 
 # ---- checkpoints ----

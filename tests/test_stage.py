@@ -92,6 +92,8 @@ def command(records, param, slow, processes, batches, extra, stage):
 
 if __name__ == "__main__":
     from wsss_cli.cli import cli, COMMANDS
+    from wsss_cli.interrupt import heed
+    heed()
     COMMANDS["tool"] = ""
     cli.add_command(command)
     cli.get_command = lambda context, name: command
@@ -262,9 +264,7 @@ def test_an_input_is_never_overwritten(tool: Any, photographs: Any) -> None:
     assert "photo 0 é: would overwrite its own 'mask'; change --out" in result.err
 
 
-@pytest.mark.parametrize(
-    "name", ["absolute", "another way", "symbolic link", "hard link", "folder"]
-)
+@pytest.mark.parametrize("name", ["absolute", "detour", "symbolic link", "hard link", "folder"])
 def test_an_input_is_never_overwritten_whatever_it_is_called(
     name: str, tool: Any, photographs: Any
 ) -> None:
@@ -375,12 +375,13 @@ def test_a_closed_pipe_ends_quietly(mode: str, tool: Any, shell: Run, photograph
     assert [line for line in result.err.splitlines() if not line.startswith("batch")] == []
 
 
-@pytest.mark.parametrize("mode", ["", "--processes 2"])
+@pytest.mark.parametrize("mode", MODES)
 def test_interrupt_and_kill_leave_whole_files_only(mode: str, tool: Any, photographs: Any) -> None:
     tool("", photographs)
     many = [{**photographs[0], "id": f"{n}0"} for n in range(40)]
     Path("many.jsonl").write_text(as_lines(many), encoding="utf-8")
-    for how, expected in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
+    ends = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
+    for how, expected in ends.items():
         with open("many.jsonl") as stdin:
             process = subprocess.Popen(
                 [sys.executable, "tool.py", *mode.split(), "--slow", "0.05"],
@@ -394,14 +395,42 @@ def test_interrupt_and_kill_leave_whole_files_only(mode: str, tool: Any, photogr
         process.send_signal(how)
         out, err = process.communicate(timeout=20)
         assert process.returncode == expected, err
-        assert "Traceback" not in err
-        if how == signal.SIGINT:
-            assert "interrupted; what is finished is safe" in err
+        said = [line for line in err.splitlines() if not line.startswith("batch")]
+        safe = "wsss tool: interrupted; what is finished is safe"
+        assert said == ([] if how == signal.SIGKILL else [safe])
         printed += [json.loads(line) for line in out.splitlines() if line.endswith("}")]
         assert len(printed) < 40
         assert all(Path(record["pseudo"]).exists() for record in printed)
     Path("in.jsonl").write_text(as_lines(many), encoding="utf-8")
     assert len(tool("--skip-existing --slow 0.01", many).records) == 40
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("after", [0.0, 0.3, 0.6, 0.9, 1.2])
+def test_a_whole_process_group_ends_with_one_line(
+    after: float, how: signal.Signals, tool: Any, photographs: Any
+) -> None:
+    """A closed terminal and a cluster tell workers too, at whatever moment of their start."""
+    many = [{**photographs[0], "id": f"{n}0"} for n in range(200)]
+    Path("many.jsonl").write_text(as_lines(many), encoding="utf-8")
+    with open("many.jsonl") as stdin:
+        process = subprocess.Popen(
+            [sys.executable, "tool.py", "--processes", "2", "--slow", "0.05", "-q"],
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    while not Path("out").exists():
+        time.sleep(0.001)
+    time.sleep(after)
+    os.killpg(process.pid, how)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (
+        128 + how,
+        "wsss tool: interrupted; what is finished is safe\n",
+    )
 
 
 def test_workers_do_not_outlive_a_killed_parent(tool: Any, photographs: Any) -> None:

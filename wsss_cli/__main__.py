@@ -6,10 +6,13 @@ import sys
 def main() -> None:
     """Entry point. Nothing is imported outside of it, so that Ctrl-C at once is quiet too."""
     try:
+        from wsss_cli.interrupt import heed
+
+        heed()
         from wsss_cli.cli import main
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("wsss: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + getattr(error, "number", 2))
     main()
 
 

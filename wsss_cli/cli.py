@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from wsss_cli import __version__, console
+from wsss_cli.interrupt import exit_code
 from wsss_cli.texts import read_text
 
 # Stage of each tool and the first line of its help; the module is the name with underscores,
@@ -114,9 +115,9 @@ class LazyGroup(click.Group):
         except OSError as error:  # the help, to a full disk
             print(f"wsss: cannot write: {error.strerror}", file=sys.stderr)
             code = 1
-        except (KeyboardInterrupt, click.Abort):
+        except (KeyboardInterrupt, click.Abort) as error:
             print("wsss: interrupted", file=sys.stderr)
-            code = 130
+            code = exit_code(error.__cause__ or error)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -9,7 +9,6 @@ Torch is imported only by the two checkpoint functions.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -32,11 +31,11 @@ import numpy.lib.format as npy
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
-from wsss_cli import __version__
+from wsss_cli import __version__, console, inputs
 from wsss_cli.classes import IGNORE as IGNORE  # also as files.IGNORE
 from wsss_cli.classes import MAX_CLASSES, palette
 from wsss_cli.errors import ConfigurationError, WsssError, describe
-from wsss_cli.pictures import MAX_PIXELS, check_png, check_regular, reading
+from wsss_cli.pictures import MAX_PIXELS, check_png, read_label_map_and_texts, reading
 from wsss_cli.pictures import image_size as image_size  # these also as files.NAME
 from wsss_cli.pictures import open_rgb as open_rgb
 from wsss_cli.pictures import read_bounded as read_bounded
@@ -44,6 +43,7 @@ from wsss_cli.pictures import read_grey as read_grey
 from wsss_cli.pictures import read_image as read_image
 from wsss_cli.pictures import read_label_map as read_label_map
 from wsss_cli.pictures import size_note as size_note
+from wsss_cli.texts import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +53,7 @@ Meta = dict[str, Any]
 _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
 _TEMPORARY = ".wsss-"
 _LEFTOVER = re.compile(r"\.wsss-[0-9a-f]+(-[0-9]+)?\.tmp")  # of early versions too
+_AWAY = "move it away or change --out"
 _MINUTE, _DAY = 60.0, 86400.0  # seconds
 _FOLDER = 0x10  # attribute of an entry in a ZIP archive
 _CHECKPOINT_FORMAT = "wsss-checkpoint-1"
@@ -128,6 +129,21 @@ def identity(path: str | Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def key_of(record: Mapping[str, Any], path: str | Path) -> str | None:
+    """The key under which a record names a file, whatever it is called there.
+
+    The file need not exist yet: then it is known by its path. The id is no name of a file.
+    """
+    there, wanted = identity(path), os.path.normpath(path)
+    for key, value in record.items():
+        if isinstance(value, str) and key != "id":
+            if os.path.normpath(value) == wanted:
+                return key
+            if there is not None and identity(value) == there:
+                return key
+    return None
+
+
 def distinct(paths: Sequence[str]) -> Sequence[str]:
     """``paths``, if they are different files.
 
@@ -167,20 +183,16 @@ def check_targets(paths: Sequence[str], *, keep: Sequence[str]) -> None:
             raise ConfigurationError(f"cannot write {path}: {describe(error)}") from error
 
 
-def remove_leftovers(folder: str | Path) -> list[Path]:
-    """Remove the temporary files that killed processes left in a folder.
+def remove_leftovers(folder: str | Path, tool: str) -> None:
+    """Remove the temporary files that killed processes left in a folder, and say so with `-v`.
 
     Those that nobody has locked, or that are older than a day. What was written in the last minute
     is left alone: its writer may be on a machine whose locks do not reach here.
-
-    Returns:
-        The files removed.
     """
-    removed = []
     try:
         found = [entry for entry in os.scandir(folder) if _LEFTOVER.fullmatch(entry.name)]
     except OSError:
-        return []
+        return
     for entry in found:
         try:
             age = time.time() - entry.stat(follow_symlinks=False).st_mtime
@@ -190,12 +202,11 @@ def remove_leftovers(folder: str | Path) -> list[Path]:
             try:
                 if age > _DAY or _lock(descriptor):
                     os.unlink(entry.path)
-                    removed.append(Path(entry.path))
+                    console.detail(tool, f"removed {entry.path}, left by a killed process")
             finally:
                 os.close(descriptor)
         except OSError:
             continue  # its writer has finished, or another process removes it
-    return removed
 
 
 # ---- provenance ----------------------------------------------------------------------------------
@@ -207,7 +218,6 @@ def provenance(
     *,
     checkpoint: str | None = None,
     classes: Sequence[str] | None = None,
-    sources: Mapping[str, Meta | None] | None = None,
 ) -> Meta:
     """The origin of a file, as plain JSON data.
 
@@ -216,15 +226,12 @@ def provenance(
         params: the parameters that change the result (not devices or numbers of workers).
         checkpoint: digest of the checkpoint used.
         classes: the whole class list that class numbers and names refer to.
-        sources: provenance of the files the tool read, by record key.
     """
     meta: Meta = {"tool": tool, "version": __version__, "params": dict(params)}
     if checkpoint:
         meta["checkpoint"] = checkpoint
     if classes is not None:
         meta["classes"] = list(classes)
-    if known := {key: value for key, value in (sources or {}).items() if value}:
-        meta["from"] = known
     plain: Meta = json.loads(json.dumps(meta))  # tuples become lists, as they will be when read
     return plain
 
@@ -235,17 +242,31 @@ def read_meta(path: str | Path) -> Meta | None:
     if suffix not in (".npz", ".png"):
         return None
     try:
-        check_regular(path)
-        if suffix == ".npz":
-            with zipfile.ZipFile(path) as archive:
-                text = str(_Array.of(archive, "meta").read())
-        else:
-            with Image.open(path) as image:
-                text = image.info[_PNG_KEY]
-        meta = json.loads(text)
+        with open_regular(path) as stream:
+            if suffix == ".npz":
+                with zipfile.ZipFile(stream) as archive:
+                    return _parsed(str(_Array.of(archive, "meta").read()))
+            with Image.open(stream) as image:
+                return _parsed(image.info.get(_PNG_KEY))
     except Exception:  # damage shows anywhere in the libraries
         return None
+
+
+def _parsed(text: Any) -> Meta | None:
+    """The provenance that a text stored in a file holds, if any."""
+    try:
+        meta = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
     return meta if isinstance(meta, dict) else None
+
+
+def read_labels(
+    path: str | Path, size: tuple[int, int] | None = None
+) -> tuple[npt.NDArray[np.uint8], Meta | None]:
+    """:func:`read_label_map` and :func:`read_meta` in one reading."""
+    labels, texts = read_label_map_and_texts(path, size)
+    return labels, _parsed(texts.get(_PNG_KEY))
 
 
 def is_whole(path: str | Path) -> bool:
@@ -275,14 +296,22 @@ def made_by(path: str | Path) -> str | None:
     if (meta := read_meta(path)) is not None:
         return str(meta.get("tool", ""))
     try:
-        check_regular(path)
-        if Path(path).suffix.lower() == ".npz":
-            with zipfile.ZipFile(path) as archive:
-                return "" if archive.testzip() is None else None
-        with Image.open(path):
-            return ""
+        with open_regular(path) as stream:
+            if Path(path).suffix.lower() == ".npz":
+                with zipfile.ZipFile(stream) as archive:
+                    return "" if archive.testzip() is None else None
+            with Image.open(stream):
+                return ""
     except Exception:
         return None
+
+
+def foreign(path: str | Path, tool: str) -> str | None:
+    """Why a tool must not replace a file, in words; None where it may."""
+    maker = made_by(path)
+    if maker in (None, tool):
+        return None
+    return f"{path} was made by {f'wsss {maker}' if maker else 'something else'}; {_AWAY}"
 
 
 # ---- pictures ------------------------------------------------------------------------------------
@@ -444,9 +473,9 @@ def read_maps(path: str | Path, size: tuple[int, int] | None = None) -> Maps:
         WsssError: unreadable or truncated, pickled, of an image of another size or larger than it,
             or values outside [0, 1] (NaN included).
     """
-    with reading(path, "maps"):
+    with reading(path, "maps") as stream:
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(stream) as archive:
                 packed = _Array.of(archive, "cam")
                 classes = tuple(str(name) for name in _Array.of(archive, "classes").read())
                 own = tuple(int(side) for side in _Array.of(archive, "size").read())
@@ -581,15 +610,13 @@ def load_checkpoint(path: str | Path, *kinds: str) -> Checkpoint:
             f"{path}: a checkpoint of kind {' or '.join(kinds)} is needed, "
             f"this is of kind {data['kind']}"
         )
-    with open(path, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     return Checkpoint(
         data["kind"],
         data["backbone"],
         tuple(data["classes"]),
         data["config"],
         data["state_dict"],
-        digest,
+        inputs.digest(path) or "",
         str(path),
     )
 
@@ -633,17 +660,18 @@ def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
     """
     import torch
 
-    if os.path.exists(path):
-        try:
-            check_regular(path)
-        except ValueError as error:
-            raise ConfigurationError(f"cannot read {what}: {path}: {error}") from error
+    try:
+        open_regular(path).close()
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {what}: {describe(error)}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"cannot read {what}: {path}: {error}") from error
     _check_archive(path, what)
     try:
         with warnings.catch_warnings(action="ignore"):  # of a pickle that is then refused
             data = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
     except pickle.UnpicklingError as error:
         raise ConfigurationError(
             f"cannot read {what}: {path}: refused, it holds more than tensors and plain data "

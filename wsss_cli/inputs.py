@@ -9,17 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wsss_cli import records
 from wsss_cli.errors import WsssError
 from wsss_cli.records import Record
+from wsss_cli.texts import open_regular
 
 Inputs = dict[str, Any]
-
-_BLOCK = 1 << 20
 
 
 def digest(path: str | os.PathLike[str]) -> str | None:
@@ -27,18 +25,11 @@ def digest(path: str | os.PathLike[str]) -> str | None:
 
     None where there is no such file, or none that can be read: whoever reads it next says why.
     """
-    whole = hashlib.sha256()
     try:
-        # A pipe or a device is no content; without the flag, opening one may wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb", buffering=0) as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            while block := stream.read(_BLOCK):
-                whole.update(block)
-    except OSError:
+        with open_regular(path) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except (OSError, ValueError):
         return None
-    return whole.hexdigest()[:16]
 
 
 def inputs(record: Record, keys: Iterable[str]) -> Inputs:
@@ -114,14 +105,15 @@ def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ['version of wsss']
     """
     # Files of early versions do not say what they were made from; their version says it all.
-    found = _different(earlier["inputs"], now["inputs"]) if "inputs" in earlier else []
-    found += _different(earlier.get("params"), now.get("params"))
+    found = different(earlier["inputs"], now["inputs"]) if "inputs" in earlier else []
+    found += different(earlier.get("params"), now.get("params"))
     words = {"checkpoint": "checkpoint", "classes": "class list", "version": "version of wsss"}
     found += [word for key, word in words.items() if earlier.get(key) != now.get(key)]
     return found or ["provenance"]  # that of an input that is otherwise the same
 
 
-def _different(earlier: Any, now: Any) -> list[str]:
+def different(earlier: Any, now: Any) -> list[str]:
+    """The keys whose values differ between two dicts of plain JSON; what is no dict has none."""
     before, after = (value if isinstance(value, dict) else {} for value in (earlier, now))
     return [
         key

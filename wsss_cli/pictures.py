@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from wsss_cli.classes import IGNORE, palette
 from wsss_cli.errors import WsssError, describe
+from wsss_cli.texts import open_regular
 
 MAX_PIXELS = 1 << 27  # of a picture: 134 million; reading takes 3 to 13 bytes for each
 _SEVERAL = "holds several pictures; save the one that is meant as a file of its own"
@@ -48,26 +48,20 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice that si
 
 
 @contextmanager
-def reading(path: str | Path, what: str) -> Iterator[None]:
-    """Turns whatever the libraries raise while a file is read into one WsssError that names it.
+def reading(path: str | Path, what: str) -> Iterator[BinaryIO]:
+    """An open file, and whatever the libraries raise in the block as one WsssError that names it.
 
     A pipe or a device is refused instead of waited for. An error of ours passes as it is.
     """
     try:
-        check_regular(path)
-        yield
+        with open_regular(path) as stream:
+            yield stream
     except WsssError:
         raise
     except Exception as error:  # damage shows anywhere in the libraries
         why = _reason(error, path)
         prefix = "" if str(path) in why else f"{path}: "
         raise WsssError(f"cannot read {what}: {prefix}{why}") from error
-
-
-def check_regular(path: str | Path) -> None:
-    """Raise ValueError for what is no file: opening a pipe waits for its writer."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError("not a regular file, but a folder, a pipe or a device")
 
 
 def _reason(error: Exception, path: str | Path) -> str:
@@ -93,28 +87,32 @@ def _opened(path: str | Path, what: str, *, header: bool = False) -> Iterator[Im
     Raises:
         WsssError: also what fails in the block.
     """
-    with reading(path, what):
-        source: Any = path
-        if not header:
-            _check_length(path)
-            source = BytesIO(Path(path).read_bytes())
-        with Image.open(source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if image.format == "TIFF":
-                _check_tiff(image)
-            elif getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):
-                raise ValueError(_SEVERAL)  # those two begin with the whole photograph
-            yield image
+    with (
+        reading(path, what) as stream,
+        Image.open(stream if header else BytesIO(_content(stream))) as image,
+    ):
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        if image.format == "TIFF":
+            _check_tiff(image)
+        elif getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):
+            raise ValueError(_SEVERAL)  # those two begin with the whole photograph
+        yield image
 
 
-def _check_length(path: str | Path) -> None:
-    """Raise ValueError for a file that is much longer than its pixels; it will be read whole."""
-    length = os.stat(path).st_size
+def _content(stream: BinaryIO) -> bytes:
+    """All of a file that holds a picture.
+
+    Raises:
+        ValueError: it is much longer than its pixels.
+    """
+    length = os.fstat(stream.fileno()).st_size
     if length > _LONG:
-        with Image.open(path) as image:
-            if length > _LONG + _MOST_BYTES * image.width * image.height:
-                raise ValueError(f"{length:,} bytes for {image.width}x{image.height} pixels")
+        width, height = Image.open(stream).size
+        if length > _LONG + _MOST_BYTES * width * height:
+            raise ValueError(f"{length:,} bytes for {width}x{height} pixels")
+        stream.seek(0)
+    return stream.read()
 
 
 def _check_tiff(image: Image.Image) -> None:
@@ -386,29 +384,42 @@ def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt
             that colours of VOC stand at other numbers. The palette of :func:`write_label_map` tells
             that it is none of these; the provenance does not, as some editors keep it.
     """
+    return read_label_map_and_texts(path, size)[0]
+
+
+def read_label_map_and_texts(
+    path: str | Path, size: tuple[int, int] | None = None
+) -> tuple[npt.NDArray[np.uint8], dict[Any, Any]]:
+    """:func:`read_label_map`, and what else the file says, as Pillow's ``info``."""
     with _opened(path, "label map") as image:
-        _check_form(image, path)
-        if size is not None:
-            _check_size(image, size, path)
-        bits = _GREY_BITS.match(_raw_mode(image))
-        _decode(image)
-        if image.format != "PNG" or _MAY_TURN & image.info.keys():
-            ImageOps.exif_transpose(image, in_place=True)
-        if size is not None:
-            _check_size(image, size, path, turned=False)
-        if image.mode not in ("P", "L"):
-            return _whole_numbers(image, path)
-        if bits:  # Pillow stretches them to 255
-            return np.array(image) // np.uint8(255 // (2 ** int(bits[1]) - 1))
-        labels = np.array(image)
-        colours = np.empty((0, 3), np.uint8)
-        if image.mode == "P":
-            written = bytes(image.palette.palette) if image.palette is not None else b""
-            if written == palette().tobytes():  # as most are; a list of colours takes long
-                return labels
-            colours = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
-        _check_numbers(labels, colours, path)
-        return labels
+        return _label_map(image, path, size), image.info
+
+
+def _label_map(
+    image: Image.Image, path: str | Path, size: tuple[int, int] | None
+) -> npt.NDArray[np.uint8]:
+    _check_form(image, path)
+    if size is not None:
+        _check_size(image, size, path)
+    bits = _GREY_BITS.match(_raw_mode(image))
+    _decode(image)
+    if image.format != "PNG" or _MAY_TURN & image.info.keys():
+        ImageOps.exif_transpose(image, in_place=True)
+    if size is not None:
+        _check_size(image, size, path, turned=False)
+    if image.mode not in ("P", "L"):
+        return _whole_numbers(image, path)
+    if bits:  # Pillow stretches them to 255
+        return np.array(image) // np.uint8(255 // (2 ** int(bits[1]) - 1))
+    labels = np.array(image)
+    colours = np.empty((0, 3), np.uint8)
+    if image.mode == "P":
+        written = bytes(image.palette.palette) if image.palette is not None else b""
+        if written == palette().tobytes():  # as most are; a list of colours takes long
+            return labels
+        colours = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
+    _check_numbers(labels, colours, path)
+    return labels
 
 
 def _check_size(

@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, NoReturn, TypeVar
@@ -219,7 +219,18 @@ def _is_deep(record: Record) -> bool:
     return True
 
 
-def path(record: Record, key: str) -> str:
+def paths(record: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    """The values of keys that hold paths.
+
+    Raises:
+        RecordError: the record lacks some, or they hold something else.
+    """
+    keys = list(keys)
+    need(record, keys)
+    return [path(record, key) for key in keys]
+
+
+def path(record: Mapping[str, Any], key: str) -> str:
     """The value of a key that holds a path.
 
     Raises:
@@ -268,7 +279,7 @@ def labels(record: Record) -> list[str] | None:
     return list(dict.fromkeys(value))
 
 
-def need(record: Record, keys: Iterable[str]) -> None:
+def need(record: Mapping[str, Any], keys: Iterable[str]) -> None:
     """Raise RecordError naming the keys that ``record`` lacks and the tools that add them."""
     if missing := [key for key in keys if record.get(key) is None]:
         shown = [

@@ -265,9 +265,7 @@ class Stage:
                 fall outside ``out`` or on an input.
         """
         tool = self.tool
-        records.need(record, tool.needs)
-        for key in tool.needs:
-            records.path(record, key)
+        records.paths(record, tool.needs)
         paths = {
             key: records.safe_path(
                 self.out / key if tool.subfolders else self.out, record["id"], suffix
@@ -280,8 +278,7 @@ class Stage:
             if path.parent not in self._folders:
                 self._folders.add(path.parent)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                for leftover in files.remove_leftovers(path.parent):
-                    console.detail(tool.name, f"removed {leftover}, left by a killed process")
+                files.remove_leftovers(path.parent, tool.name)
         made_from = inputs.inputs(record, tool.inputs)
         metas = {
             key: files.read_meta(record[key]) for key in made_from if isinstance(record[key], str)
@@ -297,14 +294,9 @@ class Stage:
 
     def _keep_inputs(self, record: Record, output: str, path: Path) -> None:
         """Raise WsssError if ``path`` is a file of the record, whatever it is called there."""
-        there = files.identity(path)
-        for key, value in record.items():
-            if not isinstance(value, str) or (key == output and key not in self.tool.inputs):
-                continue
-            if os.path.normpath(value) == os.path.normpath(path) or (
-                there is not None and files.identity(value) == there
-            ):
-                raise WsssError(f"would overwrite its own '{key}'; change --out")
+        others = dict(record) if output in self.tool.inputs else {**record, output: None}
+        if key := files.key_of(others, path):
+            raise WsssError(f"would overwrite its own '{key}'; change --out")
 
     def is_made(self, job: Job) -> bool:
         """Whether every file of ``job`` is there, made by the same run from the same inputs.
@@ -333,9 +325,8 @@ class Stage:
     def check_free(self, job: Job) -> None:
         """Raise WsssError if a file of ``job`` would replace one that is not of this tool."""
         for path in job.paths.values():
-            if (maker := files.made_by(path)) not in (None, self.tool.name):
-                origin = f"wsss {maker}" if maker else "something else"
-                raise WsssError(f"{path} was made by {origin}; move it away or change --out")
+            if foreign := files.foreign(path, self.tool.name):
+                raise WsssError(foreign)
 
     def fail(self, record: Record | None, error: BaseException) -> None:
         """Name the record that failed; go on unless nothing can be saved any more."""

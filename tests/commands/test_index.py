@@ -250,20 +250,44 @@ def test_a_closed_pipe_ends_it_quietly(shell: Run, toy: Path) -> None:
 
 
 def test_records_flow_before_the_list_ends(workdir: Path, toy: Path) -> None:
-    os.mkfifo("list")
-    command = [sys.executable, "-m", "wsss_cli", "index", "voc", str(toy), "--split", "list"]
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
-        open("list", "w") as writer,
-    ):
-        assert process.stdout is not None
+    command = [sys.executable, "-m", "wsss_cli", "index", "voc", str(toy), "--split", "/dev/stdin"]
+    streams = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    with subprocess.Popen(command, **streams) as process:  # type: ignore[call-overload]
         for number in range(3):
-            writer.write(f"train_{number:05d}\n")
-            writer.flush()
+            process.stdin.write(f"train_{number:05d}\n".encode())
+            process.stdin.flush()
             assert records.parse(process.stdout.readline())["id"] == f"train_{number:05d}"
-        writer.close()
+        process.stdin.close()
         assert process.stdout.read() == b""
         assert process.wait() == 0
+
+
+def test_a_list_or_table_that_the_shell_makes(shell: Run, toy: Path) -> None:
+    listed = shell("wsss index voc 'toy set' --split <(echo train_00001)", check=0)
+    assert [record["id"] for record in listed.records] == ["train_00001"]
+    table = "wsss index folder 'toy set/JPEGImages' --csv <(echo train_00001.jpg,dog)"
+    assert [record["labels"] for record in shell(table, check=0).records] == [["dog"]]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "long line"])
+def test_a_list_or_table_that_never_ends_is_refused(kind: str, run: Run, toy: Path) -> None:
+    """A pipe without a writer was waited for, a line of zeros took all memory."""
+    name, problem = "list", "not a regular file, but a folder, a pipe or a device"
+    if kind == "pipe":
+        os.mkfifo("list")
+    elif kind == "device":
+        name = "/dev/zero"
+    else:
+        problem = "a line of more than 1,048,576 characters; it is no list"
+        Path("list").touch()
+        os.truncate("list", 1 << 40)
+    for tool, option in (("voc", "--split"), ("folder", "--csv")):
+        refused = run("index", tool, toy, option, name, check=2)
+        assert refused.err == f"wsss index {tool}: cannot read {name}: {problem}\n"
+        assert refused.out == ""
+    if kind == "pipe":
+        Path("wsss.toml").write_text('[index.voc]\nsplit = "list"\n')
+        assert f"cannot read list: {problem}" in run("index", "voc", toy, check=2).err
 
 
 def test_no_torch_and_no_needless_imports(workdir: Path, toy: Path) -> None:

@@ -144,3 +144,23 @@ def test_a_class_list_in_the_settings_is_a_name(value: str, problem: str, run: R
     assert len(told.splitlines()) == 1
     Path("wsss.toml").write_text('[crf]\nclasses = ""\n')  # as if it were not given
     run("crf", input=[], check=0)
+
+
+def files_to_read() -> list[tuple[str, str]]:
+    """Commands and their options that name a file to be read."""
+    found = []
+    for flag, used in declared().items():
+        for name, option in used:
+            reads = isinstance(option.type, click.Path) and option.type.exists
+            if reads and flag.startswith("--") and option.type.file_okay:
+                found.append((name, flag))
+    return found
+
+
+@pytest.mark.parametrize(("name", "flag"), files_to_read())
+def test_a_file_that_is_a_pipe_is_not_waited_for(name: str, flag: str, inside: Run) -> None:
+    os.mkfifo("pipe")
+    refused = inside(name, flag, "pipe", check=2).err
+    assert f"Invalid value for '{flag}'" in refused.replace("'-c' / ", "")
+    assert "'pipe': not a regular file, but a folder, a pipe or a device" in refused
+    assert refused.count("\n") == 1

@@ -320,20 +320,32 @@ def test_saliency_folders_here_or_in_the_root(root: Path) -> None:
 
 def test_a_record_comes_before_the_next_line_is_read(root: Path) -> None:
     add(root, "a", [])
-    os.mkfifo("list")
-    records = voc_records(root, "list", pytest.fail)
-    writer: list[int] = []
-    thread = threading.Thread(target=lambda: writer.append(os.open("list", os.O_WRONLY)))
-    thread.start()
+    reading, writing = os.pipe()
+    records = voc_records(root, f"/dev/fd/{reading}", pytest.fail)
     first: list[Any] = []
     reader = threading.Thread(target=lambda: first.append(next(records)))
     reader.start()
-    thread.join(10)
-    os.write(writer[0], b"a\n")
+    os.write(writing, b"a\n")
     reader.join(10)
     assert [record["id"] for record in first] == ["a"]
-    os.close(writer[0])
+    os.close(writing)
     assert list(records) == []
+    os.close(reading)
+
+
+def test_an_annotation_that_never_ends_fails_alone(root: Path) -> None:
+    for name in ("a", "b", "c"):
+        add(root, name, ["cat"])
+    add_list(root, "a\nb\nc\n")
+    for name in ("a", "b"):
+        (root / f"Annotations/{name}.xml").unlink()
+    os.mkfifo(root / "Annotations/a.xml")
+    (root / "Annotations/b.xml").touch()
+    os.truncate(root / "Annotations/b.xml", 1 << 40)
+    problems: list[str] = []
+    assert [record["id"] for record in voc_records(root, "train", problems.append)] == ["c"]
+    assert "a.xml: not a regular file, but a folder, a pipe or a device" in problems[0]
+    assert "b.xml: 1,099,511,627,776 bytes" in problems[1]
 
 
 def test_memory_does_not_grow_with_the_list(root: Path) -> None:

@@ -232,17 +232,31 @@ def test_another_class_list_is_refused(workdir: Path) -> None:
         (["cat", "bicycle"], False),
     ],
 )
+@pytest.mark.parametrize("key", ["pred", "mask"])
 def test_label_maps_of_other_classes_are_not_counted(
-    listed: list[str], good: bool, workdir: Path
+    key: str, listed: list[str], good: bool, workdir: Path
 ) -> None:
     """Also where no name is in both lists: class 1 is an aeroplane, not a cat."""
-    files.write_label_map("p.png", np.ones((4, 4), np.uint8), {"classes": listed})
-    files.write_label_map("t.png", np.ones((4, 4), np.uint8))
+    for name in ("pred", "mask"):
+        meta = {"classes": listed} if name == key else None
+        files.write_label_map(f"{name}.png", np.ones((4, 4), np.uint8), meta)
     problems: list[str] = []
     question = Question(key=None, classes=("cat", "dog"), rule=Rule())
-    record = {"id": "a", "pred": "p.png", "mask": "t.png"}
+    record = {"id": "a", "pred": "pred.png", "mask": "mask.png"}
     list(measure(iter([record]), question, workers=0, each=False, on_error=problems.append))
     assert len(problems) == (not good)
+
+
+def test_a_true_mask_of_other_classes_than_the_maps_is_not_counted(workdir: Path) -> None:
+    records = records_with_maps(count=3)
+    for number, listed in enumerate((["cat", "dog", "cow"], ["dog", "cat"], [3, None])):
+        files.write_label_map(f"{number}.png", np.ones((16, 24), np.uint8), {"classes": listed})
+    result, problems = run(records)
+    assert result.images == 1
+    assert problems == [
+        "1: 1.png: class number 1 is 'dog' in this file, but 'cat' in that of 'cam'",
+        "2: 2.png: class number 1 is '3' in this file, but 'cat' in that of 'cam'",
+    ]
 
 
 def test_a_label_beyond_the_list_is_named(workdir: Path) -> None:

@@ -270,7 +270,7 @@ def test_facts_say_what_was_measured() -> None:
 
 
 def test_lineage_tells_the_whole_chain() -> None:
-    walk = files.provenance("random-walk", {"crf": {"steps": 10}}, sources={"cam": MADE})
+    walk = {**files.provenance("random-walk", {"crf": {"steps": 10}}), "from": {"cam": MADE}}
     lines = lineage(walk)
     assert lines[0].endswith("crf (steps 10)")
     assert lines[1].endswith("scales 0.5/1, checkpoint ab")

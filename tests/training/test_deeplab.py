@@ -41,9 +41,8 @@ def test_the_loss_of_multi_scale_inputs_is_the_sum_over_scales_and_their_maximum
 def test_the_class_list_comes_from_the_user_or_the_masks(tmp_path: Path) -> None:
     mask = tmp_path / "mask.png"
     made_from = {"cam": files.provenance("make-cam", {}, classes=["cow"])}
-    files.write_label_map(
-        mask, np.zeros((4, 4), np.uint8), files.provenance("crf", {}, sources=made_from)
-    )
+    meta = {**files.provenance("crf", {}), "from": made_from}
+    files.write_label_map(mask, np.zeros((4, 4), np.uint8), meta)
     records: list[dict[str, Any]] = [{"id": "a", "pseudo": str(mask)}]
     assert class_list(None, records, ["mask", "pseudo"]) == ("cow",)
     assert class_list(VOC, records, ["pseudo"])[0] == "aeroplane"

@@ -14,6 +14,7 @@ import click
 from wsss_cli import console
 from wsss_cli.commands import _options
 from wsss_cli.errors import WsssError, describe
+from wsss_cli.interrupt import exit_code
 
 
 class Command(click.Command):
@@ -99,9 +100,9 @@ class Command(click.Command):
             return super().invoke(context)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError, SystemExit):
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             console.warn(tool, "interrupted; what is finished is safe")
-            sys.exit(130)
+            sys.exit(exit_code(error))
         except Exception as error:
             if switches["debug"]:
                 raise

@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from wsss_cli.errors import describe
+from wsss_cli.texts import check_ends
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Kinds of checkpoints whose output can be read as maps: `models.networks.KINDS`, without torch.
@@ -70,6 +73,26 @@ class ClassList(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, tuple):
             return value
         return load_classes(str(value)) if value != "" else None
+
+
+class ReadableFile(click.Path):
+    """A file that is there and ends: opening a pipe could wait for ever.
+
+    Args:
+        stream: let a pipe pass that the shell has opened, such as ``<(…)``.
+    """
+
+    def __init__(self, *, stream: bool = False) -> None:
+        super().__init__(exists=True, dir_okay=False)
+        self.stream = stream
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = os.fsdecode(super().convert(value, param, ctx))
+        try:
+            check_ends(path, stream=self.stream)
+        except (OSError, ValueError) as error:
+            self.fail(f"'{path}': {describe(error)}", param, ctx)
+        return path
 
 
 def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -218,7 +241,7 @@ def checkpoint_option(*kinds: str) -> Callable[[F], F]:
         "--checkpoint",
         required=True,
         metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False),
+        type=ReadableFile(),
         help=f"Trained network ({', '.join(kinds)}).",
     )
 

@@ -166,7 +166,7 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             "--val",
             default=None,
             metavar="FILE",
-            type=click.Path(exists=True, dir_okay=False),
+            type=_options.ReadableFile(stream=True),
             help="Records to measure on after each epoch. The last weights are kept whatever the "
             "result: choosing the best would train on these records.",
         ),

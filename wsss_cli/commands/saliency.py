@@ -15,7 +15,7 @@ from wsss_cli.commands import _frame, _options
     "--model",
     default=None,
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False),
+    type=_options.ReadableFile(),
     help="A salient-object network in ONNX, such as U2-Net, instead of the estimate; needs "
     "onnxruntime (pip install 'wsss[onnx]').",
 )

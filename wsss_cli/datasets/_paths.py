@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
 from wsss_cli.errors import ConfigurationError, describe
 from wsss_cli.records import not_output
+from wsss_cli.texts import check_ends, lines
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 # Pictures that are not read, so that a folder of them is not taken for an empty one.
@@ -60,21 +63,37 @@ def same_but_for_case(path: str) -> str | None:
     return found if found and found.lower().endswith(suffix.lower()) else None
 
 
-def open_text(path: str) -> TextIO:
-    """Open a list or table for reading: UTF-8 with or without a byte order mark.
+@contextmanager
+def open_list(path: str) -> Iterator[Iterator[str]]:
+    """The lines of a list or table, one by one: UTF-8 with or without a byte order mark.
 
     Bytes that are not UTF-8 become lone surrogates, so that only the ids that contain them are
     refused.
 
     Raises:
-        ConfigurationError: it cannot be opened.
+        ConfigurationError: it cannot be opened; it is a named pipe, which may have no writer, or a
+            device; or, while it is read, a line is no line.
     """
+    with _opened(path) as stream:
+        not_output(stream, path)
+        yield _each(stream, path)
+
+
+def _opened(path: str) -> TextIO:
     try:
-        return not_output(
-            open(path, encoding="utf-8-sig", errors="surrogateescape", newline=""), path
-        )
+        check_ends(path, stream=True)
+        return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
     except OSError as error:
         raise ConfigurationError(f"cannot read {describe(error)}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"cannot read {path}: {error}") from error
+
+
+def _each(stream: TextIO, path: str) -> Iterator[str]:
+    try:
+        yield from lines(stream)
+    except ValueError as error:
+        raise ConfigurationError(f"cannot read {path}: {error}") from error
 
 
 def below(root: str, given: str | Path, option: str, *, folder: bool = True) -> str:

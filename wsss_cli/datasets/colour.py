@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
 from wsss_cli import files
 from wsss_cli.errors import WsssError
-
-_BATCH = 64  # photographs handed to the threads at a time, so that memory stays constant
+from wsss_cli.pool import in_threads
 
 
 def mean_colour(photographs: Iterable[str], *, threads: int = 1) -> tuple[int, int, int] | None:
@@ -26,23 +23,15 @@ def mean_colour(photographs: Iterable[str], *, threads: int = 1) -> tuple[int, i
         Red, green and blue, 0 to 255, or None if no photograph can be read.
     """
     total, pixels = np.zeros(3), 0
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
-        for paths in _batches(photographs):
-            for result in pool.map(_mean, paths):
-                if result is not None:
-                    mean, count = result
-                    total += mean * count
-                    pixels += count
+    for result in in_threads(_mean, photographs, threads=threads):
+        if result is not None:
+            mean, count = result
+            total += mean * count
+            pixels += count
     if not pixels:
         return None
     red, green, blue = (round(value) for value in (total / pixels).tolist())
     return red, green, blue
-
-
-def _batches(paths: Iterable[str]) -> Iterator[list[str]]:
-    remaining = iter(paths)
-    while batch := list(islice(remaining, _BATCH)):
-        yield batch
 
 
 def _mean(path: str) -> tuple[npt.NDArray[np.float64], int] | None:

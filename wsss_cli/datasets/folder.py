@@ -16,7 +16,7 @@ from wsss_cli.datasets._paths import (
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
     below,
-    open_text,
+    open_list,
     same_but_for_case,
 )
 from wsss_cli.errors import ConfigurationError, WsssError, describe
@@ -244,10 +244,10 @@ def read_table(path: str, on_error: OnError) -> Iterator[tuple[str, str, list[st
     Raises:
         ConfigurationError: the table cannot be opened, or has a header without a column of labels.
     """
-    with open_text(path) as stream:
-        first = stream.readline()
+    with open_list(path) as lines:
+        first = next(lines, "")
         separator = next((mark for mark in ",\t;" if mark in first), ",")
-        rows = csv.reader(itertools.chain([first], stream), delimiter=separator)
+        rows = csv.reader(itertools.chain([first], lines), delimiter=separator)
         columns: tuple[int, Sequence[int] | None] = 0, None
         while True:
             try:

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 from xml.parsers import expat
 
 import numpy as np
@@ -22,12 +22,13 @@ from wsss_cli.datasets._paths import (
     IMAGE_SUFFIXES,
     below,
     find_image,
-    open_text,
+    open_list,
     same_but_for_case,
 )
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.files import read_label_map
 from wsss_cli.records import Record, check_id
+from wsss_cli.texts import read_bytes
 
 LabelsFrom = Literal["annotations", "masks", "none"]
 
@@ -75,7 +76,7 @@ def voc_records(
     maps = below(root, saliency, "--saliency") if saliency is not None else None
     if labels_from == "annotations" and not os.path.isdir(f"{root}/Annotations"):
         labels_from = "none"
-    with _open_list(root, split) as lines:
+    with open_list(_find_list(root, split)) as lines:
         for line in filter(None, map(str.strip, lines)):
             try:
                 if (entry := _look_up(root, line)) is None:
@@ -99,12 +100,12 @@ def voc_records(
 # ---- the list ------------------------------------------------------------------------------------
 
 
-def _open_list(root: str, split: str) -> TextIO:
-    """The list of a split, opened for reading."""
+def _find_list(root: str, split: str) -> str:
+    """The list of a split."""
     sets = [f"{root}/ImageSets/{kind}" for kind in ("Segmentation", "Main")]
     for path in (*(f"{folder}/{split}.txt" for folder in sets), split):
         if os.path.exists(path) and not os.path.isdir(path):
-            return open_text(path)
+            return path
     names = sorted(path.stem for path in Path(sets[0]).glob("*.txt"))
     hint = f"there are {', '.join(names)}" if names else "it can also be the path of a list of ids"
     raise ConfigurationError(f"no split '{split}' in {root}/ImageSets/Segmentation; {hint}")
@@ -142,8 +143,7 @@ def _look_up(root: str, line: str) -> tuple[str, str, str | None] | None:
 def _annotated(path: str, difficult: bool) -> list[str]:
     """Names of the objects in an annotation file, each once."""
     try:
-        with open(path, "rb") as stream:
-            objects = object_names(stream.read())
+        objects = object_names(read_bytes(path))
     except FileNotFoundError as error:
         raise WsssError(
             f"no annotation: {path} (--labels-from masks or none does without)"

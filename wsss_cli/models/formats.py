@@ -21,7 +21,7 @@ from wsss_cli.errors import ConfigurationError, describe
 from wsss_cli.files import load_tensors
 from wsss_cli.models.binary import Part
 from wsss_cli.models.caffe import read_caffe
-from wsss_cli.pictures import check_regular
+from wsss_cli.texts import open_regular
 
 _MXNET_LIST = 0x112  # first eight bytes of a saved list of arrays
 _MXNET_V1, _MXNET_V2, _MXNET_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -67,39 +67,19 @@ def read_weights(path: str | Path, what: str = "weights") -> dict[str, Any]:
     Raises:
         ConfigurationError: missing, truncated, damaged, holding code, or of no known format.
     """
-    reader = _reader(path, what)
-    if reader is None:
-        return load_tensors(path, what)
-    kind, read = reader
     try:
-        with open(path, "rb") as stream:
-            return read(Part(stream, os.fstat(stream.fileno()).st_size))
+        with open_regular(path) as stream:
+            reader = _reader(stream.read(16), Path(path).suffix.lower())
+            if reader is not None:
+                stream.seek(0)
+                return reader(Part(stream, os.fstat(stream.fileno()).st_size))
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
     except OSError as error:
         raise ConfigurationError(f"cannot read {what}: {describe(error)}") from error
     except ValueError as error:
-        raise ConfigurationError(
-            f"cannot read {what}: {path}: truncated or damaged {kind} file: {error}"
-        ) from error
-
-
-def _reader(path: str | Path, what: str) -> tuple[str, Callable[[Part], dict[str, Tensor]]] | None:
-    """The name and the reader of a format that is not PyTorch's."""
-    try:
-        check_regular(path)
-        with open(path, "rb") as stream:
-            start = stream.read(16)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
-    except (OSError, ValueError) as error:
-        prefix = "" if isinstance(error, OSError) else f"{path}: "
-        raise ConfigurationError(f"cannot read {what}: {prefix}{describe(error)}") from error
-    if start[8:9] == b"{":
-        return _SAFETENSORS
-    if start[:8] == struct.pack("<Q", _MXNET_LIST):
-        return _MXNET
-    if start[:4] == b"PK\3\4" or start[:1] == b"\x80":
-        return None
-    return _BY_SUFFIX.get(Path(path).suffix.lower())
+        raise ConfigurationError(f"cannot read {what}: {path}: {error}") from error
+    return load_tensors(path, what)
 
 
 # ---- MXNet ---------------------------------------------------------------------------------------
@@ -202,10 +182,35 @@ def _entry(name: str, entry: Any) -> tuple[int, int, str, torch.dtype, tuple[int
     return start, end, name, _SAFE_TYPES[dtype], shape
 
 
-_MXNET = ("MXNet .params", _mxnet)
-_SAFETENSORS = ("safetensors", _safetensors)
+def _named(
+    name: str, read: Callable[[Part], dict[str, Tensor]]
+) -> Callable[[Part], dict[str, Tensor]]:
+    """A reader that names its format where a file is damaged."""
+
+    def reader(file: Part) -> dict[str, Tensor]:
+        try:
+            return read(file)
+        except ValueError as error:
+            raise ValueError(f"truncated or damaged {name} file: {error}") from error
+
+    return reader
+
+
+_MXNET = _named("MXNet .params", _mxnet)
+_SAFETENSORS = _named("safetensors", _safetensors)
 _BY_SUFFIX = {
     ".params": _MXNET,
     ".safetensors": _SAFETENSORS,
-    ".caffemodel": ("Caffe", read_caffe),  # a protocol buffer has no magic number
+    ".caffemodel": _named("Caffe", read_caffe),  # a protocol buffer has no magic number
 }
+
+
+def _reader(start: bytes, suffix: str) -> Callable[[Part], dict[str, Tensor]] | None:
+    """The reader of a format that is not PyTorch's, by the first bytes and the name of a file."""
+    if start[8:9] == b"{":
+        return _SAFETENSORS
+    if start[:8] == struct.pack("<Q", _MXNET_LIST):
+        return _MXNET
+    if start[:4] == b"PK\3\4" or start[:1] == b"\x80":
+        return None
+    return _BY_SUFFIX.get(suffix)

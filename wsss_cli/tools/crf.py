@@ -76,7 +76,7 @@ class Source:
 
     def load(self, record: Mapping[str, Any]) -> Given:
         """The photograph of ``record`` and its maps or label map under the key."""
-        source = records.path(dict(record), self.key)
+        source = records.path(record, self.key)
         if Path(source).suffix.lower() == ".npz":
             image, maps = label_maps.read_matching(record, self.key, self.max_side)
             numbers = label_maps.class_numbers(maps, self.class_list)

@@ -85,7 +85,7 @@ class Question:
             raise WsssError("record has no 'pred', 'pseudo' or 'cam'; name a key with --key")
         if self.classes is not None:
             return replace(self, key=key)
-        meta = files.read_meta(_path(record, key)) or {}
+        meta = files.read_meta(records.path(record, key)) or {}
         return replace(self, key=key, classes=tuple(meta.get("classes", ())), given=False)
 
     def names(self) -> tuple[str, ...]:
@@ -97,19 +97,26 @@ class Question:
         """How many these are."""
         return len(self.classes or range(MAX_CLASSES)) + 1
 
-    def check_list(self, path: str, meta: Meta | None) -> None:
-        """Raise WsssError if the file's class numbers mean other classes than those measured."""
+    def check_list(self, path: str, meta: Meta | None, *, whole: bool = True) -> None:
+        """Raise WsssError if the file's class numbers mean other classes than those measured.
+
+        Args:
+            path: of the file.
+            meta: its provenance.
+            whole: a list that is not the user's word must not end elsewhere either.
+        """
         listed = (meta or {}).get("classes")
         if not listed or not isinstance(listed, list) or not self.classes:
             return
-        if not self.given and tuple(listed) != self.classes:
+        if whole and not self.given and tuple(listed) != self.classes:
             raise WsssError(f"{path}: its class list is not that of the first file")
+        those = "--classes" if self.given else f"that of '{self.key}'"
         # A list that ends sooner or later is fine: numbers beyond the list are refused when met.
         for number, (name, wanted) in enumerate(zip(listed, self.classes, strict=False), start=1):
             if name != wanted:
                 raise WsssError(
                     f"{path}: class number {number} is '{name}' in this file, but '{wanted}' in "
-                    "--classes"
+                    f"{those}"
                 )
 
 
@@ -144,15 +151,17 @@ class Tally:
         """
         question = self.question
         assert question.key is not None
-        truth = files.read_label_map(_path(record, question.truth))
-        path = _path(record, question.key)
+        truth_path, path = records.paths(record, (question.truth, question.key))
+        truth, origin = files.read_labels(truth_path)
+        question.check_list(truth_path, origin, whole=False)
         try:
+            meta: Meta | None
             if Path(path).suffix == ".npz":
-                meta: Meta | None = self._look_at_maps(path, truth)
+                meta = self._look_at_maps(path, truth)
             else:
-                meta = files.read_meta(path)
+                found, meta = files.read_labels(path, _size(truth))
                 question.check_list(path, meta)
-                self.confusion.update(files.read_label_map(path, _size(truth)), truth)
+                self.confusion.update(found, truth)
             made_by = json.dumps(inputs.settings(meta), sort_keys=True, allow_nan=False)
         except ValueError as error:
             raise WsssError(f"{path} against {record[question.truth]}: {error}") from error
@@ -321,17 +330,13 @@ def _once(
         ConfigurationError: one of its files is among ``kept``.
     """
     seen = Seen()
-    taken = {same: path for path in kept if (same := files.identity(path)) is not None}
     for record in stream:
         if seen.add(record["id"]):
             on_error(f"{record['id']}: this id was counted before; each counts once")
             continue
-        if taken:
-            for key, value in record.items():
-                if isinstance(value, str) and (
-                    path := taken.get(files.identity(value) or (-1, -1))
-                ):
-                    raise ConfigurationError(f"{path}: is the '{key}' of {record['id']}")
+        for path in kept:
+            if key := files.key_of(record, path):
+                raise ConfigurationError(f"{path}: is the '{key}' of {record['id']}")
         yield record
 
 
@@ -475,11 +480,6 @@ def _reuse_memory() -> None:
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-
-
-def _path(record: Record, key: str) -> str:
-    records.need(record, (key,))
-    return records.path(record, key)
 
 
 def _size(labels: Labels) -> tuple[int, int]:

@@ -250,15 +250,11 @@ def draw_sheet(
         if chosen and key not in shown and asked:
             console.warn(viewer.name, f"no record has '{key}'; left out")
     viewer = replace(viewer, keys=shown)
-    target = files.identity(out)
     rows: list[tuple[str, list[list[Cell]]]] = []
     columns, height = [0] * len(shown), 0
     for record in chosen:
-        for key, value in record.items():
-            known = target and key != "id" and isinstance(value, str)
-            if known and files.identity(value) == target:
-                own = f"'{key}' of {record['id']}"
-                raise WsssError(f"{out}: would overwrite {own}; change --out")
+        if own := files.key_of(record, out):
+            raise WsssError(f"{out}: would overwrite '{own}' of {record['id']}; change --out")
         try:
             records.need(record, viewer.needs)
             row = viewer.row(record)
@@ -279,6 +275,5 @@ def draw_sheet(
 def check_sheet(out: str, sources: Sequence[str]) -> None:
     """Raise ConfigurationError if a sheet would replace a stream or another picture."""
     files.check_targets([out], keep=sources)
-    if (maker := files.made_by(out)) not in (None, Viewer.name):
-        origin = f"wsss {maker}" if maker else "something else"
-        raise ConfigurationError(f"{out} was made by {origin}; move it away or change --out")
+    if foreign := files.foreign(out, Viewer.name):
+        raise ConfigurationError(foreign)

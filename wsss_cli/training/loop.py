@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wsss_cli import console, files
 from wsss_cli.datasets.samples import Sample, Samples, batches, shuffled
 from wsss_cli.errors import WsssError, describe
+from wsss_cli.interrupt import Interrupt, postponed
 from wsss_cli.models.base import Network
 from wsss_cli.models.batchnorm import freeze_batchnorm
 from wsss_cli.models.device import Compute
@@ -23,7 +24,6 @@ from wsss_cli.models.freezing import freeze_until
 from wsss_cli.training import resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
-from wsss_cli.training.interrupt import Interrupt, postponed
 from wsss_cli.training.log import Losses, MetricsLog, Speed
 from wsss_cli.training.plot import plot_metrics
 from wsss_cli.training.schedule import poly

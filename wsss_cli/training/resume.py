@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from wsss_cli import files, inputs
 from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.pool import in_threads
 from wsss_cli.records import Record
 
 _FORMAT = "wsss-resume-1"
-_BATCH = 256  # records handed to the threads at a time, so that memory stays constant
 
 
 class OtherRun(ConfigurationError):
@@ -55,18 +54,16 @@ def identity(
     """
     keys = list(dict.fromkeys(keys))
     whole = {key: hashlib.sha256() for key in ("id", *keys)}
-    with ThreadPoolExecutor(threads) as pool:
-        for some in _batches(records):
-            for record, known in zip(some, pool.map(partial(_known, keys), some), strict=True):
-                for key, value in {"id": record["id"], **known}.items():
-                    whole[key].update(json.dumps(value).encode() + b"\n")
+    for known in in_threads(partial(_known, keys), records, threads=threads):
+        for key, value in known.items():
+            whole[key].update(json.dumps(value).encode() + b"\n")
     data: dict[str, Any] = json.loads(json.dumps(settings))
     learnt_from = {key: value.hexdigest()[:16] for key, value in whole.items()}
     return {**data, "records": len(records), "inputs": learnt_from}
 
 
 def _known(keys: Sequence[str], record: Record) -> inputs.Inputs:
-    """The values of ``keys`` that count; None for one that the record lacks."""
+    """The id and the values of ``keys`` that count; None for one that the record lacks."""
     known = inputs.inputs(record, keys)
     for key in known:
         if isinstance(record[key], str):
@@ -75,12 +72,7 @@ def _known(keys: Sequence[str], record: Record) -> inputs.Inputs:
                 inputs.check_source(key, made_from, known, record)
             except WsssError as error:
                 raise WsssError(f"{record['id']}: {error}; nothing was trained") from error
-    return {key: known.get(key) for key in keys}
-
-
-def _batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    for start in range(0, len(records), _BATCH):
-        yield records[start : start + _BATCH]
+    return {"id": record["id"], **{key: known.get(key) for key in keys}}
 
 
 def save(path: Path, run: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -125,12 +117,11 @@ def check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], path: str) ->
     """
     if "inputs" in now and "inputs" not in earlier:
         raise OtherRun(f"{path} is of an early version of wsss, which stored no digests")
-    changed = [key for key in {**earlier, **now} if earlier.get(key) != now.get(key)]
+    changed = inputs.different(earlier, now)
     if not changed:
         return
     if changed == ["inputs"]:
-        before, after = earlier["inputs"], now["inputs"]
-        names = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+        names = inputs.different(earlier["inputs"], now["inputs"])
         what = "records" if "id" in names else ", ".join(names)
         raise OtherRun(f"{path} was trained on other {what}")
     shown = [

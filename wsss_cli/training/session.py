@@ -127,9 +127,8 @@ class Session:
                     keys.append(next((key for key in either if record.get(key)), either[0]))
                 if learn and "mask" in either:
                     strong.check_strength(read, keys[-1])
-                records.need(record, keys)
-                for key in keys:
-                    os.stat(records.path(record, key))
+                for path in records.paths(record, keys):
+                    os.stat(path)
                 check(record)
                 good.append(record)
             except (WsssError, OSError) as error:
@@ -228,9 +227,7 @@ class Session:
         if options.freeze_bn is None:
             plan["freeze_bn"] = weights != "none"
         plan["bn_affine"] = options.bn_affine or None  # runs of earlier versions have no such key
-        folder = Path(options.out).parent
-        for leftover in self.group.on_main(lambda: files.remove_leftovers(folder)):
-            console.detail(self.tool, f"removed {leftover}, left by a killed process")
+        self.group.on_main(lambda: files.remove_leftovers(Path(options.out).parent, self.tool))
         trainer = Trainer(
             self.tool,
             network=network,

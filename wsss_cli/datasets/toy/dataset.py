@@ -16,6 +16,7 @@ from wsss_cli.datasets.toy.animals import CLASSES
 from wsss_cli.datasets.toy.scene import SMALLEST, SPLITS, Scene, make_scene
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import atomic
+from wsss_cli.texts import read_text
 
 _MARK = "toy.json"  # marks a folder as a toy set and records its parameters
 _FILES = {
@@ -83,7 +84,7 @@ def _claim(root: Path, parameters: Mapping[str, int]) -> None:
     """Make the folders; refuse a ``root`` with any content but this same set."""
     mark = {"made_by": "wsss toy", "version": __version__, **parameters}
     try:
-        existing = json.loads((root / _MARK).read_text(encoding="utf-8"))
+        existing = json.loads(read_text(root / _MARK))
     except FileNotFoundError:
         # Temporary files are left behind by a run that was killed while it wrote its first file.
         if root.exists() and any(not e.name.startswith(".wsss-") for e in os.scandir(root)):

@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM (of a cluster), SIGHUP (a closed session): training ends, its state saved."""
+"""Ctrl-C, SIGTERM (of a cluster), SIGHUP (a closed session): tools end in order.
+
+All three raise KeyboardInterrupt in the main thread, so that files being written are finished or
+removed; training postpones them to the end of its step.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that ends the process was received.
+
+    Attributes:
+        number: the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def heed() -> None:
+    """Let SIGTERM and SIGHUP raise :class:`Stopped` from now on, as Ctrl-C raises its parent."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    for number in _ending():
+        if number != signal.SIGINT:
+            signal.signal(number, stop)
+
+
+def _ending() -> list[signal.Signals]:
+    """The signals that end the process; one that is ignored, as nohup does, stays so."""
+    # Windows knows no SIGHUP.
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    known = [getattr(signal, name) for name in names]
+    return [number for number in known if signal.getsignal(number) != signal.SIG_IGN]
+
+
+def exit_code(error: BaseException | None) -> int:
+    """That of the signal behind a KeyboardInterrupt: 130, 143 or 129."""
+    return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
 
 
 class Interrupt:
@@ -43,11 +83,7 @@ def postponed() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    caught = [signal.SIGINT, signal.SIGTERM]
-    # nohup ignores the end of a session, and so do we then; Windows knows no such signal.
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        caught.append(signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in caught}
+    before = {number: signal.signal(number, interrupt) for number in _ending()}
     try:
         yield interrupt
     finally:

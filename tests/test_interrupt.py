@@ -1,4 +1,4 @@
-"""The first signal is noted, the second obeyed at once."""
+"""Signals end tools in order; in training the first is noted, the second obeyed at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from wsss_cli.training.interrupt import postponed
+from wsss_cli.interrupt import Stopped, exit_code, heed, postponed
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,24 @@ def test_what_nohup_ignores_stays_ignored() -> None:
             assert interrupt.asked is None
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_are_heeded_as_ctrl_c_is(number: signal.Signals, code: int) -> None:
+    ending = (signal.SIGTERM, signal.SIGHUP)
+    before = {other: signal.signal(other, signal.SIG_DFL) for other in ending}
+    try:
+        heed()
+        with pytest.raises(Stopped) as raised:
+            signal.raise_signal(number)
+        assert exit_code(raised.value) == code
+        signal.signal(number, signal.SIG_IGN)
+        heed()
+        signal.raise_signal(number)  # nohup has the last word
+    finally:
+        for other, handler in before.items():
+            signal.signal(other, handler)
+
+
+def test_ctrl_c_gives_130() -> None:
+    assert exit_code(KeyboardInterrupt()) == exit_code(None) == 130

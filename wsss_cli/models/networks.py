@@ -14,7 +14,7 @@ from wsss_cli.models.backbones import build_backbone
 from wsss_cli.models.base import Backbone, Network
 from wsss_cli.models.cam import CamNetwork, ClassMaps, Reading
 from wsss_cli.models.deeplab import SegmentationNetwork
-from wsss_cli.models.eps import EpsNetwork, Probabilities
+from wsss_cli.models.eps import EpsNetwork, Probabilities, Relative
 from wsss_cli.models.psl import ProhibitiveNetwork
 from wsss_cli.models.sipe import General, ImageSpecific, SipeNetwork
 
@@ -42,7 +42,10 @@ def _segmentation(backbone: Backbone, classes: int, config: Config) -> Network:
 
 KINDS: dict[str, Kind] = {
     "cam": Kind(lambda backbone, classes, _: CamNetwork(backbone, classes), {"cam": ClassMaps}),
-    "eps": Kind(lambda backbone, classes, _: EpsNetwork(backbone, classes), {"eps": Probabilities}),
+    "eps": Kind(
+        lambda backbone, classes, _: EpsNetwork(backbone, classes),
+        {"probabilities": Probabilities, "relative": Relative},
+    ),
     "sipe": Kind(
         lambda backbone, classes, _: SipeNetwork(backbone, classes),
         {"is-cam": ImageSpecific, "cam": General},

@@ -80,7 +80,7 @@ def command(
     readings = KINDS[loaded.kind].readings
     for kind in ("sipe", "eps"):
         theirs = f"checkpoints of {kind}-train ({checkpoint} is of kind {loaded.kind})"
-        if map in KINDS[kind].readings and map not in readings:
+        if map in KINDS[kind].readings and loaded.kind != kind:
             raise click.UsageError(f"--map {map} is only for {theirs}")
         if kind == "sipe":
             _options.only_with(theirs, loaded.kind == kind, "seed_background")

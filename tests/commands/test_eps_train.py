@@ -109,6 +109,48 @@ def test_its_maps_have_a_background_that_the_tools_use(inside: Run, salient: Rec
     assert (start[key] == end[key]).all()
 
 
+def test_its_maps_as_the_authors_read_them(inside: Run, salient: Records) -> None:
+    """The probabilities of each class, divided by their maximum: from those of all classes."""
+    learnt = ("--weights", "imagenet", "--epochs", "4", "-o", "eps.pt")
+    inside("eps-train", *SMALL, *learnt, input=salient, check=0)
+    few = ("-c", "eps.pt", "--scales", "1", "--device", "cpu", "--precision", "fp32")
+    whole = inside("make-cam", *few, "--all", "-o", "all", input=salient, check=0).records
+    relative = (*few, "--map", "relative", "-o", "rel")
+    made = inside("make-cam", *relative, input=salient, check=0).records
+    for record, other in zip(made, whole, strict=True):
+        maps, every = files.read_maps(record["cam"]), files.read_maps(other["cam"])
+        assert list(maps.classes) == record["labels"]
+        for name, own in zip(maps.classes, maps.cam.astype(float), strict=True):
+            share = every.cam[every.classes.index(name)].astype(float)
+            np.testing.assert_allclose(own, share / share.max(), atol=2e-2)
+            assert own.min() < 0.95
+    for record in made:
+        labels = np.zeros(files.image_size(record["image"]), np.uint8)
+        files.write_label_map(record["id"] + ".mask.png", labels)
+        record["mask"] = record["id"] + ".mask.png"
+    some = [record for record in made if record["labels"]]
+    inside("eval", "--threshold", "0.2", input=some, check=0)
+    assert "reused" in inside("make-cam", *relative, "--skip-existing", input=salient, check=0).err
+    again = ("make-cam", *few, "-o", "rel", "--skip-existing")
+    assert "3 reused" not in inside(*again, input=salient, check=0).err  # another reading
+    refused = inside("make-cam", *few, "--map", "is-cam", input=salient, check=2)
+    told = "--map is-cam is only for checkpoints of sipe-train (eps.pt is of kind eps)"
+    assert told in refused.err
+
+
+def test_stretch_and_mean_change_what_is_learnt(inside: Run, salient: Records) -> None:
+    settings = (*SMALL, "--weights", "imagenet", "--steps", "2", "--precision", "fp32")
+    settings = (*settings, "--drop-above", "0.5")
+    choices = {"a": (), "b": ("--no-stretch",), "c": ("--mean-over", "pixels")}
+    for name, options in choices.items():
+        inside("eps-train", *settings, *options, "-o", f"{name}.pt", input=salient, check=0)
+        found = files.load_checkpoint(f"{name}.pt").config["training"]
+        assert found.get("stretch") == (False if name == "b" else None)
+        assert found.get("mean_over") == ("pixels" if name == "c" else None)
+    assert not same("a.pt", "b.pt")
+    assert not same("a.pt", "c.pt")
+
+
 def test_resume_goes_on_with_the_parts_of_the_loss(inside: Run, salient: Records) -> None:
     settings = (*SMALL, "--epochs", "2", "--precision", "fp32")
     inside("eps-train", *settings, "-o", "whole.pt", input=salient, check=0)
@@ -216,7 +258,11 @@ def test_a_saliency_map_that_cannot_be_read_is_left_out(inside: Run, salient: Re
 
 @pytest.mark.parametrize(
     ("variant", "option", "other"),
-    [("eps++", "--tau", "eps"), ("eps", "--drop-above", "eps++")],
+    [
+        ("eps++", "--tau", "eps"),
+        ("eps", "--drop-above", "eps++"),
+        ("eps", "--stretch", "eps++"),
+    ],
 )
 def test_settings_of_one_variant_have_no_meaning_with_the_other(
     inside: Run, variant: str, option: str, other: str

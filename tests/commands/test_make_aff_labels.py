@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.conftest import Run, as_lines
 from wsss_cli import files
+from wsss_cli.methods.crf import confident_regions
 
 Records = list[dict[str, Any]]
 
@@ -75,6 +76,29 @@ def test_alphas_move_both_borders(regions: Run, areas: Records) -> None:
     for low, high, unsure in ((10, 32, 3), (4, 10, 255), (2, 3, 0)):
         done = regions("--low-alpha", low, "--high-alpha", high, input=areas[:1], check=0)
         assert numbers(done.records[0])[2] == unsure
+
+
+def test_a_window_averages_before_the_label_is_chosen(regions: Run, areas: Records) -> None:
+    rng = np.random.default_rng(0)
+    cam = (0.8 * rng.random((1, *AREAS.shape))).astype(np.float16)
+    files.write_maps("one.npz", cam, ("cow",), AREAS.shape, PROVENANCE)
+    made = {}
+    for window in (1, 9):
+        options = ("--window", window, "--crf-steps", "0", "--low-alpha", "1", "--high-alpha", "3")
+        done = regions(*options, "-o", window, input=areas[1:2], check=0).records[0]
+        made[window] = files.read_label_map(done["aff_label"])
+        meta = files.read_meta(done["aff_label"])
+        assert meta is not None
+        assert meta["params"].get("window") == (9 if window == 9 else None)
+        again = regions(*options, "--skip-existing", "-o", window, input=areas[1:2], check=0)
+        assert "1 reused" in again.err
+    image = np.asarray(Image.open("one é.png"))
+    expected = confident_regions(image, cam, 1, 3, steps=0, window=9)
+    expected[expected == 1] = 2  # the number of cow
+    np.testing.assert_array_equal(made[9], expected)
+    assert (made[1] != made[9]).any()
+    changed = regions(*options, "--window", "8", "--skip-existing", "-o", 9, input=areas[1:2])
+    assert "reused" not in changed.err
 
 
 def test_maps_with_their_own_background(regions: Run, areas: Records) -> None:
@@ -152,6 +176,7 @@ def test_bad_input_fails_alone(regions: Run, areas: Records) -> None:
     [
         (["--low-alpha", "32", "--high-alpha", "4"], "--high-alpha: must be larger than"),
         (["--low-alpha", "0"], "0.0 is not in the range x>0"),
+        (["--window", "0"], "0 is not in the range x>=1"),
         (["--bilateral", "80,13,-1"], "--bilateral: bilateral_compat must be 0 or more"),
         (["--classes", "nowhere.txt"], "--classes nowhere.txt: not voc, coco or a readable text"),
     ],

@@ -55,6 +55,7 @@ ALIKE = {
     "--output-stride": "Stride of the last feature map",
     "--scores": "Store the ",
     "--seed": "Random seed",
+    "--steps": "Steps of ",
     "--workers": "Parallel ",
 }
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.methods import cam as cam_methods
 from wsss_cli.methods import crf
-from wsss_cli.methods.crf import confident_regions, dense_crf, label_probabilities
+from wsss_cli.methods.crf import confident_regions, dense_crf, label_probabilities, window_mean
 
 DEFAULTS: dict[str, float] = {
     "gaussian_sxy": 3,
@@ -326,6 +327,46 @@ def test_regions_are_those_of_two_separate_fields() -> None:
     result = confident_regions(image, cam, 3, 9, **given)
     np.testing.assert_array_equal(result, wanted)
     assert {1, 2} <= set(np.unique(result))
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 8, 100])
+def test_a_mean_over_a_window_is_that_of_its_pixels(window: int) -> None:
+    maps = np.random.default_rng(0).random((2, 9, 12)).astype(np.float32)
+    expected = np.zeros_like(maps)
+    for y in range(9):
+        for x in range(12):
+            rows = [r for r in range(y - window // 2, y - window // 2 + window) if 0 <= r < 9]
+            columns = [c for c in range(x - window // 2, x - window // 2 + window) if 0 <= c < 12]
+            expected[:, y, x] = maps[:, rows][:, :, columns].mean((1, 2))
+    result = window_mean(maps, window)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def test_a_cell_has_the_label_of_its_mean_posterior() -> None:
+    """Label maps read at every 8th pixel: the arg max of the mean over 8×8 pixels, as psa has it.
+
+    psa pools the crop from its corner, so that a cell is the square at its lower right; here the
+    cell is the middle of the square, which is 4 pixels further up and left.
+    """
+    image, _ = picture(0, 40, 48)
+    cam = np.random.default_rng(1).random((2, 40, 48)).astype(np.float32) * 0.7
+    given = {"steps": 2, **NARROW}
+
+    def winner(alpha: float) -> Any:
+        background = cam_methods.background_score(torch.from_numpy(cam), alpha).numpy()
+        posterior = dense_crf(image, np.concatenate([background[None], cam]), **given)
+        inner = torch.from_numpy(posterior)[None, :, 4:36, 4:44]
+        return functional.avg_pool2d(inner, 8)[0].argmax(0).numpy()
+
+    wanted = winner(1)
+    wanted[wanted == 0] = 255
+    wanted[winner(2) == 0] = 0
+    result = confident_regions(image, cam, 1, 2, window=8, **given)
+    np.testing.assert_array_equal(result[8:40:8, 8:48:8], wanted)
+    by_pixel = confident_regions(image, cam, 1, 2, **given)
+    assert (by_pixel[8:40:8, 8:48:8] != wanted).any()
+    assert len(np.unique(wanted)) > 1
 
 
 @pytest.mark.parametrize("height", [1, 0.05])

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from wsss_cli.datasets.toy.scene import Scene, make_scene
-from wsss_cli.methods.eps import eps_loss, eps_pp_loss, foreground_map, inconsistent, overlap
+from wsss_cli.methods.eps import (
+    MEANS,
+    eps_loss,
+    eps_pp_loss,
+    foreground_map,
+    inconsistent,
+    overlap,
+)
 from wsss_cli.methods.pamr import pamr
 
 NAN = math.nan
@@ -45,6 +52,62 @@ def slow_eps(logits: Tensor, saliency: Tensor, labels: Tensor, tau: float, lam: 
             total += (salient[place] - lam * m_fg - (1 - lam) * (1 - m_bg)) ** 2
         each.append(total / len(known))
     return sum(each) / len(each) if each else 0.0
+
+
+def slow_over_pixels(
+    logits: Tensor, saliency: Tensor, labels: Tensor, counts: Tensor, estimate: Tensor
+) -> float:
+    """Mean square over the pixels that count of all images together."""
+    total, number = 0.0, 0
+    for n in range(len(logits)):
+        for y in range(logits.shape[2]):
+            for x in range(logits.shape[3]):
+                if counts[n, 0, y, x]:
+                    total += (saliency[n, 0, y, x] - estimate[n, 0, y, x]).item() ** 2
+                    number += 1
+    return total / number
+
+
+@pytest.mark.parametrize("variant", ["eps", "eps++"])
+def test_the_mean_over_the_pixels_of_the_batch(variant: str) -> None:
+    """An image counts by its pixels: here the second has fewer than half of the first's."""
+    draw = torch.Generator().manual_seed(3)
+    logits, saliency = (
+        torch.randn(2, 3, 4, 5, generator=draw),
+        torch.rand(2, 1, 4, 5, generator=draw),
+    )
+    saliency[1, :, :, 2:] = NAN
+    labels = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+    maps = logits.softmax(1)
+    foreground = foreground_map(logits, labels)
+    counts = ~saliency.isnan()
+    if variant == "eps":
+        salient = labels * (overlap(logits, saliency) > 0.4)
+        chosen = (maps[:, :-1] * salient[:, :, None, None]).sum(1, keepdim=True)
+        rest = (maps[:, :-1] * (labels - salient)[:, :, None, None]).sum(1, keepdim=True)
+        estimate = 0.5 * chosen + 0.5 * (1 - rest - maps[:, -1:])
+        result = {over: eps_loss(logits, saliency, labels, mean_over=over) for over in MEANS}
+    else:
+        refined = torch.rand(2, 1, 4, 5, generator=draw)
+        counts &= (refined > 0.5) == (saliency > 0.5)
+        estimate = foreground
+        result = {
+            over: eps_pp_loss(logits, refined, saliency, labels, mean_over=over) for over in MEANS
+        }
+    expected = slow_over_pixels(logits, saliency, labels, counts, estimate)
+    assert result["pixels"].item() == pytest.approx(expected, rel=1e-5)
+    assert result["images"].item() != pytest.approx(expected, rel=1e-3)
+    each = [
+        slow_over_pixels(
+            *(part[n : n + 1] for part in (logits, saliency, labels, counts, estimate))
+        )
+        for n in range(2)
+    ]
+    assert result["images"].item() == pytest.approx(sum(each) / 2, rel=1e-5)
+    nothing = torch.full_like(saliency, NAN)
+    assert eps_loss(logits, nothing, labels, mean_over="pixels") == 0
+    with pytest.raises(ValueError, match="a mean over images or pixels, not over rows"):
+        eps_loss(logits, saliency, labels, mean_over="rows")
 
 
 def slow_eps_pp(

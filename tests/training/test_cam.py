@@ -25,7 +25,9 @@ from wsss_cli.training.cam import (
     needs_labels,
 )
 from wsss_cli.training.distributed import Group
-from wsss_cli.training.losses import multilabel_loss
+from wsss_cli.training.losses import multilabel_loss, squared_label_loss
+
+ONES = torch.ones(2)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,19 @@ def test_scores_are_means_over_the_photograph_without_its_padding(network: CamNe
     assert data.labels is not None
     loss = classification_loss(network)(lambda images: maps, data)
     torch.testing.assert_close(loss, multilabel_loss(result, data.labels, data.weights))
+
+
+@pytest.mark.parametrize("of_scores", ["soft-margin", "squared"])
+def test_padding_takes_part_where_asked_for(network: CamNetwork, of_scores: str) -> None:
+    maps, data = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)), batch()
+    result = class_scores(network, maps, data, padding=True)
+    torch.testing.assert_close(result, maps.sum((2, 3)) / 20)
+    assert data.labels is not None
+    measure = {"soft-margin": multilabel_loss, "squared": squared_label_loss}[of_scores]
+    for padding in (True, False):
+        expected = measure(class_scores(network, maps, data, padding=padding), data.labels, ONES)
+        made = classification_loss(network, padding=padding, of_scores=of_scores)
+        torch.testing.assert_close(made(lambda images: maps, data), expected)
 
 
 class Colours(nn.Module):
@@ -85,6 +100,34 @@ def test_held_out_photographs_are_scored_without_those_that_cannot_be_read(tmp_p
     assert classification_scores(network, samples, compute=compute, **settings)()["val_f1"] == 0
     samples = Samples(records[3:], view=whole_view, classes=("red", "green", "blue"))
     assert classification_scores(network, samples, compute=compute, **settings)() == {}
+
+
+def test_held_out_photographs_are_scored_like_those_to_train_on(
+    network: CamNetwork, tmp_path: Path
+) -> None:
+    """With their padding or without."""
+    seen: list[bool] = []
+
+    class Telling(Colours):
+        def scores(self, output: Tensor, inside: Tensor | None = None) -> Tensor:
+            seen.append(inside is None)
+            return super().scores(output, inside)
+
+    Image.new("RGB", (48, 32)).save(tmp_path / "a.png")
+    record = {"id": "a", "image": str(tmp_path / "a.png"), "labels": ["red"]}
+    samples = Samples([record], view=whole_view, classes=("red", "green", "blue"))
+    telling: Any = Telling()
+    for padding in (True, False):
+        classification_scores(
+            telling,
+            samples,
+            batch=1,
+            workers=1,
+            compute=Compute(torch.device("cpu"), "fp32"),
+            group=Group(),
+            padding=padding,
+        )()
+    assert seen == [True, False]
 
 
 def test_a_record_needs_labels_of_the_class_list() -> None:

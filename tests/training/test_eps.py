@@ -169,6 +169,40 @@ def test_the_foreground_is_refined_on_a_picture_of_a_quarter_of_the_size() -> No
     torch.testing.assert_close(refined_foreground(given, data, 16), expected)
 
 
+def test_not_stretched_it_is_what_pamr_gives(network: EpsNetwork) -> None:
+    data, given = batch(), maps()
+    assert data.labels is not None
+    assert data.grey is not None
+    smooth = functional.avg_pool2d(data.images, 5, 4, 2, count_include_pad=False)
+    foreground = foreground_map(given, data.labels)
+    expected = pamr(smooth[:, :, :13, :17], foreground, 10, (1, 2, 3, 6))[:, :, ::4, ::4]
+    torch.testing.assert_close(refined_foreground(given, data, 16, stretch=False), expected)
+    assert expected.amax((2, 3)).max() < 1
+    loss = saliency_loss(network, variant="eps++", lam=1, stretch=False, mean_over="pixels")
+    result = loss(lambda images: given, data)
+    assert isinstance(result, dict)
+    grey = data.grey[:, :, ::16, ::16]
+    wanted = eps_pp_loss(given, expected, grey, data.labels, mean_over="pixels")
+    torch.testing.assert_close(result["saliency"], wanted)
+
+
+def test_the_reach_of_the_refinement_in_pixels_is_the_same_at_any_stride(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As far as the picture, of a pixel for a quarter of a cell, can tell such distances apart."""
+    reached = {}
+
+    def telling(image: Tensor, maps: Tensor, *, dilations: list[int]) -> Tensor:
+        reached[stride] = [each * stride // 4 for each in dilations]
+        return pamr(image, maps, 1, dilations)
+
+    monkeypatch.setattr("wsss_cli.training.eps.pamr", telling)
+    for stride in (4, 8, 16, 32):
+        size = [-(-side // stride) for side in (64, 80)]
+        refined_foreground(torch.randn(2, 4, *size), batch(), stride)
+    assert reached == {4: [4, 8, 12, 24], 8: [4, 8, 12, 24], 16: [4, 8, 12, 24], 32: [8, 16, 24]}
+
+
 @pytest.mark.parametrize("stride", [8, 16, 32])
 def test_an_edge_of_the_photograph_becomes_one_of_the_foreground(stride: int) -> None:
     images = torch.zeros(1, 3, 20 * stride, 20 * stride)
@@ -216,6 +250,16 @@ def test_scores_are_means_over_the_photograph(network: EpsNetwork) -> None:
     torch.testing.assert_close(result[0], given[0, :-1].mean((1, 2)))
     torch.testing.assert_close(result[1], given[1, :-1, 1:, 2:].mean((1, 2)))
     torch.testing.assert_close(network.scores(given), given[:, :-1].mean((2, 3)))
+    assert data.labels is not None
+    loss = saliency_loss(network, variant="eps", lam=1, padding=True)
+    parts = loss(lambda images: given, data)
+    assert isinstance(parts, dict)
+    over_all = multilabel_loss(given[:, :-1].mean((2, 3)), data.labels, data.weights)
+    torch.testing.assert_close(parts["classes"], over_all)
+    without = saliency_loss(network, variant="eps", lam=1)(lambda images: given, data)
+    assert isinstance(without, dict)
+    assert without["classes"] != parts["classes"]
+    assert without["saliency"] == parts["saliency"]
 
 
 def test_what_must_be_known_of_some_record() -> None:

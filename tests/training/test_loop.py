@@ -20,6 +20,7 @@ from wsss_cli.datasets.augment import random_view
 from wsss_cli.datasets.samples import Samples
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.models.device import Compute
+from wsss_cli.training import resume
 from wsss_cli.training.batch import Batch
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Plan, Trainer
@@ -291,6 +292,156 @@ def test_frozen_statistics_stay(records: list[dict[str, Any]], tmp_path: Path) -
 def test_fewer_records_than_a_batch(records: list[dict[str, Any]], tmp_path: Path) -> None:
     trainer(records[:1], tmp_path / "net.pt").run()
     assert log(tmp_path / "net.log.jsonl")[-1]["step"] == 1
+
+
+# ---- the optimiser ----
+
+
+def moved(records: list[dict[str, Any]], out: Path, **plan: Any) -> tuple[Trainer, dict[str, Any]]:
+    """A trainer after a few steps in which every weight has the gradient 3, and what it began with.
+
+    So the result follows from the formula of the optimiser alone.
+    """
+    settings = {"epochs": None, "steps": 1, "lr": 0.01, "weight_decay": 0.0, "clip": 0.0, **plan}
+
+    def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        return torch.stack([3 * weight.sum() for weight in made.network.parameters()]).sum()
+
+    made = trainer(records, out, loss=loss, plan=settings)
+    before = {name: weight.clone() for name, weight in made.network.named_parameters()}
+    made.run()
+    return made, before
+
+
+@pytest.mark.parametrize("decay_biases", [None, False])
+@pytest.mark.parametrize("bias_lr", [None, 2.0])
+def test_four_rates_and_biases_that_do_not_decay(
+    records: list[dict[str, Any]], tmp_path: Path, bias_lr: float | None, decay_biases: bool | None
+) -> None:
+    """1 and 2 in the backbone, 10 and 20 in new layers: those of the public code of psa."""
+    plan = {"bias_lr": bias_lr, "decay_biases": decay_biases, "weight_decay": 0.1}
+    made, before = moved(records, tmp_path / "net.pt", new_lr=10.0, momentum=0.0, **plan)
+    for name, weight in made.network.named_parameters():
+        times = 10.0 if name.startswith("head") else 1.0
+        decay = 0.1
+        if name.endswith(".bias"):
+            times *= bias_lr or 1
+            decay = 0.1 if decay_biases is None else 0.0
+        expected = before[name] - 0.01 * times * (3 + decay * before[name])
+        torch.testing.assert_close(weight.data, expected.data)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_momentum_is_that_of_the_formula(
+    records: list[dict[str, Any]], tmp_path: Path, momentum: float
+) -> None:
+    made, before = moved(records, tmp_path / "net.pt", steps=3, new_lr=1.0, momentum=momentum)
+    speed = way = 0.0
+    for step in range(3):
+        speed = momentum * speed + 3
+        way += 0.01 * (1 - step / 3) ** 0.9 * speed
+    for name, weight in made.network.named_parameters():
+        torch.testing.assert_close(weight.data, before[name].data - way)
+
+
+@pytest.mark.parametrize(("clip", "share"), [(0.0, 1.0), (1e9, 1.0), (0.5, None)])
+def test_longer_gradients_are_scaled_down(
+    records: list[dict[str, Any]], tmp_path: Path, clip: float, share: float | None
+) -> None:
+    plan = {"new_lr": 1.0, "momentum": 0.0, "clip": clip}
+    made, before = moved(records, tmp_path / "net.pt", **plan)
+    weights_now = dict(made.network.named_parameters())
+    length = 3 * sum(weight.numel() for weight in weights_now.values()) ** 0.5
+    for name, weight in weights_now.items():
+        expected = before[name] - 0.01 * 3 * (share or clip / length)
+        torch.testing.assert_close(weight.data, expected.data, rtol=1e-5, atol=1e-7)
+
+
+def test_a_run_without_momentum_is_resumed(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Its optimiser has no state, which is no damage."""
+    plan = {"momentum": 0.0, "bias_lr": 2.0}
+    trainer(records, tmp_path / "whole.pt", plan=plan).run()
+    stopping_at(5, records, tmp_path / "net.pt", plan)
+    trainer(records, tmp_path / "net.pt", plan=plan).run(resume=True)
+    assert same(weights(tmp_path / "net.pt"), weights(tmp_path / "whole.pt"))
+
+
+def stopping_at(number: int, records: Any, out: Path, plan: dict[str, Any]) -> None:
+    """A run that is interrupted in a step."""
+    steps: list[int] = []
+
+    def interrupting(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        steps.append(1)
+        if len(steps) == number:
+            signal.raise_signal(signal.SIGINT)
+        return brightness_loss(forward, batch)
+
+    with pytest.raises(SystemExit):
+        trainer(records, out, loss=interrupting, plan=plan).run()
+    assert not out.exists()
+
+
+# ---- a number of steps ----
+
+
+def test_steps_instead_of_epochs(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seven steps of four are 2.8 passes over ten records; the rest of a pass counts as its end."""
+    plan = {"epochs": None, "steps": 7}
+    calls: list[int] = []
+
+    def validate() -> dict[str, float]:
+        calls.append(1)
+        return {"val_score": float(len(calls))}
+
+    out = tmp_path / "net.pt"
+    trainer(records, out, plan=plan, validate=validate).run()
+    lines = log(out.with_name("net.log.jsonl"))
+    scores = [(line["step"], line["epoch"]) for line in lines if "val_score" in line]
+    assert scores == [(3, 1.2), (5, 2.0), (7, 2.8)]
+    assert [line["lr"] for line in lines if "lr" in line] == pytest.approx(
+        [0.05 * (1 - step / 7) ** 0.9 for step in range(7)], rel=1e-5
+    )
+    told = [line for line in capsys.readouterr().err.splitlines() if "loss" in line]
+    assert [line.partition(": loss")[0] for line in told] == [
+        f"wsss train-test: step {step}/7" for step in (3, 5, 7)
+    ]
+    training = files.load_checkpoint(out).config["training"]
+    assert (training["epochs"], training["steps"]) == (None, 7)
+    stopping_at(4, records, tmp_path / "again.pt", plan)
+    trainer(records, tmp_path / "again.pt", plan=plan, validate=validate).run(resume=True)
+    assert same(weights(tmp_path / "again.pt"), weights(out))
+    with pytest.raises(ConfigurationError, match="steps 7, now 8"):
+        trainer(records, out, plan={**plan, "steps": 8}).run(resume=True)
+
+
+def test_as_many_steps_as_some_epochs_have_are_the_same_training(
+    records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    trainer(records, tmp_path / "epochs.pt").run()
+    trainer(records, tmp_path / "steps.pt", plan={"epochs": None, "steps": 10}).run()
+    assert same(weights(tmp_path / "epochs.pt"), weights(tmp_path / "steps.pt"))
+    logs = [log(tmp_path / f"{name}.log.jsonl") for name in ("epochs", "steps")]
+    assert logs[0] == logs[1]
+
+
+def test_steps_or_epochs() -> None:
+    for wrong in ({}, {"epochs": 1, "steps": 1}):
+        with pytest.raises(ValueError, match="either epochs or steps"):
+            Plan(batch_size=1, lr=1, **wrong)
+
+
+def test_a_run_from_before_an_option_existed_is_the_same_run(
+    records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Its identity does not name the option."""
+    made = trainer(records, tmp_path / "net.pt")
+    old = {key: value for key, value in made.run_identity.items() if value is not None}
+    assert {"steps", "bias_lr", "decay_biases"} & set(old) == set()
+    assert {"epochs", "momentum", "clip"} <= set(old)
+    resume.check_same(old, made.run_identity, "net.pt")
+    resume.check_same(made.run_identity, old, "net.pt")
 
 
 # ---- nothing to learn from ----

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from wsss_cli.training.losses import multilabel_loss, pixel_loss
+from wsss_cli.training.losses import multilabel_loss, pixel_loss, squared_label_loss
 
 
 def test_multilabel_soft_margin() -> None:
@@ -26,6 +26,26 @@ def test_multilabel_soft_margin() -> None:
     assert multilabel_loss(scores, labels, torch.zeros(3)) == 0
     light = multilabel_loss(scores, labels, torch.tensor([0.1, 0.1, 0.0]))
     assert light.item() == pytest.approx(result.item())
+
+
+def test_squared_label_prediction() -> None:
+    """Sample by sample and class by class; one that shows no class does not count."""
+    scores = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 0], [1, 1, 1]])
+    weights = torch.tensor([1.0, 0.5, 2.0, 0.25])
+    total = 0.0
+    for sample in (0, 1, 3):
+        powers = [math.exp(score) for score in scores[sample].tolist()]
+        number = labels[sample].sum().item()
+        for c in range(3):
+            wanted = labels[sample, c].item() / number
+            total += weights[sample].item() * (powers[c] / sum(powers) - wanted) ** 2
+    result = squared_label_loss(scores, labels, weights)
+    assert result.item() == pytest.approx(total / 1.75)
+    # Nothing but the labels' shares is asked for: there the loss is 0, whatever the level.
+    even = torch.tensor([[5.0, 5.0, -60.0]])
+    assert squared_label_loss(even, labels[1:2], torch.ones(1)).item() == pytest.approx(0, abs=1e-9)
+    assert squared_label_loss(scores[2:3], labels[2:3], torch.ones(1)) == 0
 
 
 def test_pixel_loss_is_the_mean_over_labelled_pixels() -> None:

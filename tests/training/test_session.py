@@ -24,11 +24,17 @@ from wsss_cli.training.session import Session, pretrained, session
 OPTIONS: dict[str, Any] = {
     "out": "net.pt",
     "epochs": 1,
+    "steps": None,
     "batch_size": 2,
     "crop": 64,
+    "jitter": True,
     "lr": 0.01,
     "new_lr": 10.0,
+    "bias_lr": 1.0,
+    "momentum": 0.9,
     "weight_decay": 0.0,
+    "decay_biases": True,
+    "clip": 10.0,
     "warmup": 0,
     "freeze_bn": None,
     "val": None,
@@ -124,6 +130,22 @@ def test_marks_that_a_record_cannot_keep(
         "wsss train-test: photo 2 é: marked \"strong\": false, so its 'mask' is only to measure "
         "with, and it has no other map to learn",
     ]
+
+
+@pytest.mark.parametrize("jitter", [True, False])
+def test_colours_change_in_training_alone_and_not_without_jitter(
+    workdir: Path, photographs: Records, jitter: bool
+) -> None:
+    def plain(size: tuple[int, int], rng: np.random.Generator) -> Any:
+        return whole_view(size, rng)
+
+    with session("train-test", **{**OPTIONS, "jitter": jitter}) as here:
+        backbone = build_backbone("efficientnet-lite0")
+        for augmented in (True, False):
+            samples = here.samples(photographs, backbone, view=plain, augmented=augmented)
+            seen = samples[Draw(0, 0)].image
+            original = np.asarray(Image.open(photographs[0]["image"]))
+            assert np.array_equal(seen, original) == (not (augmented and jitter))
 
 
 def test_many_problems_are_counted(

@@ -164,3 +164,17 @@ def test_both_sides_learn_from_the_consistency(network: SipeNetwork) -> None:
         assert layer.weight.grad is not None
         assert layer.weight.grad.abs().sum() > 0
     assert any(value.grad is not None for value in network.backbone.parameters())
+
+
+def test_padding_takes_part_in_the_class_scores_where_asked_for(network: SipeNetwork) -> None:
+    """And in nothing else."""
+    output, batch = given()
+    batch = replace(batch, valid=torch.tensor([[0, 0, 96, 96], [0, 32, 64, 96]]))
+    assert batch.labels is not None
+    without = losses(network, output, batch)
+    parts = sipe_loss(network, 1.0, padding=True)(lambda images: output, batch)
+    assert isinstance(parts, dict)
+    expected = multilabel_loss(output.maps.mean((2, 3)), batch.labels, batch.weights)
+    torch.testing.assert_close(parts["classes"], expected)
+    assert without["classes"] != parts["classes"]
+    assert without["gsc"] == parts["gsc"]

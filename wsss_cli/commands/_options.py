@@ -165,6 +165,27 @@ def only_with(need: str, holds: bool, *names: str, choice: str | None = None) ->
             raise click.UsageError(f"{param.opts[0]} is only for {need}", context)
 
 
+def either(one: str, other: str, params: dict[str, Any]) -> None:
+    """Of two options that exclude each other, keep the one from the stronger source.
+
+    Args:
+        one: a parameter of the command that is None unless it is given.
+        other: a parameter that may have a default.
+        params: their values; that of the one that is not in force becomes None.
+
+    Raises:
+        click.UsageError: both are given, in the same source.
+    """
+    if params[one] is None:
+        return
+    context = click.get_current_context()
+    ranks = _rank(context, one), _rank(context, other)
+    if ranks[0] == ranks[1]:
+        flags = (f"--{name.replace('_', '-')}" for name in (one, other))
+        raise click.UsageError(" and ".join(flags) + " exclude each other", context)
+    params[one if ranks[0] < ranks[1] else other] = None
+
+
 def _rank(context: click.Context, name: str) -> int:
     source = context.get_parameter_source(name)
     return 0 if source is None else _SOURCES.get(source, 0)

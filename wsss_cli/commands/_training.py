@@ -47,6 +47,13 @@ dropout_option = click.option(
     metavar="P",
     help="Share of the channels of the last feature map that are dropped before the classifier.",
 )
+pool_padding_option = click.option(
+    "--pool-padding/--no-pool-padding",
+    default=False,
+    show_default=True,
+    help="Class scores are means over the padding of a crop too, as in the public code of psa, "
+    "IRNet, EPS and SIPE.",
+)
 
 
 def _output_stride_option(default: str) -> Callable[[F], F]:
@@ -107,6 +114,12 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             type=click.IntRange(min=1),
             help="Passes over the records.",
         ),
+        click.option(
+            "--steps",
+            default=None,
+            type=click.IntRange(min=1),
+            help="Steps of gradient descent, instead of --epochs.",
+        ),
         _options.batch_size_option(batch_size, ", on each process"),
         click.option(
             "--crop",
@@ -114,6 +127,12 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             show_default=True,
             type=click.IntRange(min=32),
             help="Side of the square crops in pixels.",
+        ),
+        click.option(
+            "--jitter/--no-jitter",
+            default=True,
+            show_default=True,
+            help="Change the colours of the crops at random; IRNet and SIPE do not.",
         ),
         click.option(
             "--lr",
@@ -130,11 +149,43 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             help="Factor of the learning rate of new layers.",
         ),
         click.option(
+            "--bias-lr",
+            default=1.0,
+            show_default=True,
+            type=_options.positive,
+            help="Factor of the learning rate of biases, times --new-lr in new layers; 2 in psa "
+            "and EPS.",
+        ),
+        click.option(
+            "--momentum",
+            default=0.9,
+            show_default=True,
+            type=click.FloatRange(0, 1, max_open=True),
+            help="Momentum of stochastic gradient descent; 0 in the public code of psa, IRNet, EPS "
+            "and SIPE.",
+        ),
+        click.option(
             "--weight-decay",
             default=1e-4,
             show_default=True,
             type=click.FloatRange(min=0),
-            help="Weight decay of stochastic gradient descent.",
+            help="Weight decay of stochastic gradient descent; 5e-4 in psa and EPS, 1e-4 in IRNet "
+            "and SIPE.",
+        ),
+        click.option(
+            "--decay-biases/--no-decay-biases",
+            default=True,
+            show_default=True,
+            help="Decay biases too; psa and EPS do not.",
+        ),
+        click.option(
+            "--clip",
+            default=10.0,
+            show_default=True,
+            type=click.FloatRange(min=0),
+            metavar="NORM",
+            help="Scale gradients with a larger 2-norm down to this one; 0 turns it off. 1 in "
+            "SIPE, off in psa, IRNet and EPS.",
         ),
         click.option(
             "--warmup",
@@ -167,8 +218,8 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             default=None,
             metavar="FILE",
             type=_options.ReadableFile(stream=True),
-            help="Records to measure on after each epoch. The last weights are kept whatever the "
-            "result: choosing the best would train on these records.",
+            help="Records to measure on after each epoch and at the end. The last weights are kept "
+            "whatever the result: choosing the best would train on these records.",
         ),
         click.option(
             "--resume",
@@ -205,6 +256,7 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     def checked(*args: Any, training: dict[str, Any], **params: Any) -> Any:
         _options.only_with("--resume", training["resume"], "replace")
         _options.only_with("--freeze-bn", training["freeze_bn"] is not False, "bn_affine")
+        _options.either("steps", "epochs", training)
         return function(*args, training=training, **params)
 
     return checked
@@ -213,11 +265,17 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
 # The fields of `training.session.Options`, without torch; ``out`` has an option of its own.
 _SHARED = (
     "epochs",
+    "steps",
     "batch_size",
     "crop",
+    "jitter",
     "lr",
     "new_lr",
+    "bias_lr",
+    "momentum",
     "weight_decay",
+    "decay_biases",
+    "clip",
     "warmup",
     "freeze_bn",
     "bn_affine",

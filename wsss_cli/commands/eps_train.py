@@ -47,6 +47,21 @@ from wsss_cli.commands import _frame, _options, _training
     "saliency; 0.5 is the paper's, 1 leaves out nothing.",
 )
 @click.option(
+    "--stretch/--no-stretch",
+    default=True,
+    show_default=True,
+    help="With eps++, let the refined maps of each image reach from 0 to 1 before the comparison; "
+    "the paper does not.",
+)
+@click.option(
+    "--mean-over",
+    default="images",
+    show_default=True,
+    type=click.Choice(["images", "pixels"]),
+    help="Mean of the saliency loss over the pixels of each image and then the images, or over the "
+    "pixels of the whole batch, as in the public code of EPS.",
+)
+@click.option(
     "--strong-masks",
     is_flag=True,
     help="Learn from `mask` too where a record is marked `strong`: its foreground replaces the "
@@ -54,6 +69,7 @@ from wsss_cli.commands import _frame, _options, _training
 )
 @_training.resize_option
 @_training.dropout_option
+@_training.pool_padding_option
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
 def command(
     records: tuple[str, ...],
@@ -62,6 +78,8 @@ def command(
     tau: float,
     lam: float,
     drop_above: float,
+    stretch: bool,
+    mean_over: str,
     strong_masks: bool,
     **options: Any,
 ) -> None:
@@ -82,9 +100,14 @@ def command(
     from wsss_cli.training.eps import needs_labels_or_files, saliency_loss, select_supervised
 
     _options.only_with("--variant eps", variant == "eps", "tau")
-    _options.only_with("--variant eps++", variant == "eps++", "drop_above")
+    _options.only_with("--variant eps++", variant == "eps++", "drop_above", "stretch")
     own = {"tau": tau} if variant == "eps" else {"drop_above": drop_above}
     chosen: dict[str, Any] = {"variant": variant, "lam": lam, **own}
+    # Named only where they differ: runs of earlier versions do not have them.
+    if mean_over != "images":
+        chosen["mean_over"] = mean_over
+    if variant == "eps++" and not stretch:
+        chosen["stretch"] = False
     masks = ["mask"] if strong_masks else []
     train_classifier(
         "eps-train",

@@ -27,6 +27,15 @@ from wsss_cli.commands import _frame, _options
     metavar="A",
     help="Exponent of the weak background score; background despite it is confident.",
 )
+@click.option(
+    "--window",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Side of the square around a pixel over which the CRF's result is averaged before its "
+    "label is chosen; 8 in psa, the size of a cell of the affinity grid.",
+)
 @_options.crf_options()
 @_options.classes_option()
 @_options.max_side_option
@@ -36,6 +45,7 @@ def command(
     records: tuple[str, ...],
     low_alpha: float,
     high_alpha: float,
+    window: int,
     crf: dict[str, float],
     classes: tuple[str, ...] | None,
     max_side: int,
@@ -58,6 +68,11 @@ def command(
     if low_alpha >= high_alpha:
         raise click.BadParameter("must be larger than --low-alpha", param_hint="--high-alpha")
     finder = RegionFinder(
-        low_alpha=low_alpha, high_alpha=high_alpha, crf=crf, max_side=max_side, class_list=classes
+        low_alpha=low_alpha,
+        high_alpha=high_alpha,
+        crf=crf,
+        max_side=max_side,
+        class_list=classes,
+        window=window,
     )
     Stage(finder, **stage).run(records, workers=workers)

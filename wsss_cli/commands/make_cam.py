@@ -24,9 +24,11 @@ from wsss_cli.commands import _frame, _options
 @click.option(
     "--map",
     default=None,
-    show_default="is-cam",
-    type=click.Choice(["is-cam", "cam"]),
-    help="With a checkpoint of sipe-train: the image-specific CAM or the general one.",
+    show_default="is-cam; probabilities",
+    type=click.Choice(["is-cam", "cam", "probabilities", "relative"]),
+    help="With a checkpoint of sipe-train: is-cam, the image-specific CAM, or cam, the general "
+    "one. With one of eps-train: probabilities, or relative, those of each class divided by their "
+    "maximum, without a background, as in the public code of EPS (there with --threshold 0.2).",
 )
 @click.option(
     "--seed-background",
@@ -76,8 +78,12 @@ def command(
 
     loaded = load_checkpoint(checkpoint, *_options.CLASSIFIERS)
     readings = KINDS[loaded.kind].readings
-    sipe = f"checkpoints of sipe-train ({checkpoint} is of kind {loaded.kind})"
-    _options.only_with(sipe, loaded.kind == "sipe", "map", "seed_background")
+    for kind in ("sipe", "eps"):
+        theirs = f"checkpoints of {kind}-train ({checkpoint} is of kind {loaded.kind})"
+        if map in KINDS[kind].readings and loaded.kind != kind:
+            raise click.UsageError(f"--map {map} is only for {theirs}")
+        if kind == "sipe":
+            _options.only_with(theirs, loaded.kind == kind, "seed_background")
     _options.only_with("--map is-cam", map != "cam", "seed_background")
     weight = () if seed_background is None or map == "cam" else (seed_background,)
     reading = readings[map or next(iter(readings))](*weight)

@@ -17,6 +17,7 @@ from wsss_cli.commands import _frame, _options, _training
 @_training.start_options
 @_training.resize_option
 @_training.dropout_option
+@_training.pool_padding_option
 @click.option(
     "--gsc",
     default=0.1,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
+
+import click
 
 from wsss_cli.commands import _frame, _options, _training
 
@@ -12,10 +15,19 @@ from wsss_cli.commands import _frame, _options, _training
 @_options.model_out_option("cam.pt")
 @_options.classes_option("Class list", required=True)
 @_training.start_options
+@click.option(
+    "--loss",
+    default="soft-margin",
+    show_default=True,
+    type=click.Choice(["soft-margin", "squared"]),
+    help="Loss of the class scores: soft-margin asks for each class by itself; squared, of AE-PSL, "
+    "compares their softmax with the labels divided by their number.",
+)
 @_training.resize_option
 @_training.dropout_option
+@_training.pool_padding_option
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
-def command(records: tuple[str, ...], **options: Any) -> None:
+def command(records: tuple[str, ...], loss: str, **options: Any) -> None:
     """Train a classifier on image-level labels.
 
     Reads records with `image` and `labels`. Writes the checkpoint OUT, its metrics OUT.log.jsonl
@@ -25,6 +37,14 @@ def command(records: tuple[str, ...], **options: Any) -> None:
     Example:
       wsss index voc VOC2012 --split train_aug | wsss train-cam --classes voc -o cam.pt
     """
-    from wsss_cli.training.cam import classification_loss, train_classifier
+    from wsss_cli.training.cam import classification_loss, some_labelled, train_classifier
 
-    train_classifier("train-cam", "cam", records, loss=classification_loss, **options)
+    squared: dict[str, Any] = {"select": some_labelled, "settings": {"loss": loss}}
+    train_classifier(
+        "train-cam",
+        "cam",
+        records,
+        loss=partial(classification_loss, of_scores=loss),
+        **(squared if loss == "squared" else {}),
+        **options,
+    )

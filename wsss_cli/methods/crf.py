@@ -272,6 +272,7 @@ def confident_regions(
     high_alpha: float = 32,
     *,
     background: npt.NDArray[Any] | None = None,
+    window: int = 1,
     steps: int = 10,
     **kernels: float,
 ) -> npt.NDArray[np.uint8]:
@@ -290,6 +291,10 @@ def confident_regions(
             own. At each pixel the scores are divided by their sum, which leaves the background a
             share b, and b ** r and b ** (1 / r) with r² = low_alpha / high_alpha take the place of
             (1 - max_c M_c) ** alpha: the exponents keep their ratio, but lie around 1.
+        window: side of the square of pixels around each, over which the posterior of the CRF is
+            averaged first (:func:`window_mean`). The public code of AffinityNet takes the mean over
+            the 8×8 pixels of each cell of the affinity grid; here each pixel gets the label that
+            a cell there would have.
         steps: mean-field iterations, at least 0.
         kernels: fields of :class:`Kernels`.
 
@@ -325,7 +330,8 @@ def confident_regions(
         else:
             score = background ** np.float32(alpha / middle)
         scores = np.concatenate([score[None], cam])
-        labels: npt.NDArray[np.uint8] = field.posterior(scores, steps).argmax(0).astype(np.uint8)
+        posterior = window_mean(field.posterior(scores, steps), window)
+        labels: npt.NDArray[np.uint8] = posterior.argmax(0).astype(np.uint8)
         return labels
 
     regions = winner(low_alpha)
@@ -333,3 +339,31 @@ def confident_regions(
     # Last, so that background wins where the two runs contradict each other.
     regions[winner(high_alpha) == 0] = 0
     return regions
+
+
+def window_mean(maps: Scores, window: int) -> Scores:
+    """Mean of maps over a square of pixels around each pixel.
+
+    Args:
+        maps: (C, H, W).
+        window: side n of the square, at least 1: the rows y - n // 2 to y - n // 2 + n - 1 of pixel
+            (y, x), and likewise the columns; those outside the maps do not count.
+
+    Returns:
+        float32 (C, H, W).
+
+    Raises:
+        ValueError: window is below 1.
+    """
+    if window < 1:
+        raise ValueError(f"window must be at least 1, not {window}")
+    if window == 1:
+        return maps
+    for axis in (1, 2):
+        size = maps.shape[axis]
+        first = np.clip(np.arange(size) - window // 2, 0, size)
+        end = np.clip(np.arange(size) - window // 2 + window, 0, size)
+        sums = np.insert(np.cumsum(maps, axis, dtype=np.float64), 0, 0, axis)
+        total = sums.take(end, axis) - sums.take(first, axis)
+        maps = total / (end - first).reshape(-1, *[1] * (2 - axis))
+    return maps.astype(np.float32)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+MEANS = ("images", "pixels")  # that :func:`eps_loss` takes over
+
 
 def foreground_map(cam_logits: Tensor, labels: Tensor) -> Tensor:
     """M_fg = sum_c y_c M_c, the sum of the softmax maps of the labelled classes.
@@ -54,7 +56,13 @@ def overlap(cam_logits: Tensor, saliency: Tensor) -> Tensor:
 
 
 def eps_loss(
-    cam_logits: Tensor, saliency: Tensor, labels: Tensor, tau: float = 0.4, lam: float = 0.5
+    cam_logits: Tensor,
+    saliency: Tensor,
+    labels: Tensor,
+    tau: float = 0.4,
+    lam: float = 0.5,
+    *,
+    mean_over: str = "images",
 ) -> Tensor:
     """The saliency loss of EPS (CVPR 2021, eq. 2 to 5), to be added to the classification loss.
 
@@ -69,12 +77,15 @@ def eps_loss(
         labels: shape (N, C): 1, 0, or NaN where unknown.
         tau: τ, from 0 to 1.
         lam: λ, from 0 to 1.
+        mean_over: ``images``, the mean over the pixels of each image and then over the images with
+            a saliency map; or ``pixels``, that over the pixels of all images, so that an image with
+            much padding counts less. The authors' public code has the latter.
 
     Returns:
-        A scalar, the mean over the images with a saliency map; 0 if there is none.
+        A scalar; 0 if no image has a saliency map.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit, or another ``mean_over``.
     """
     _check(cam_logits, labels, saliency)
     saliency = _resized(saliency, cam_logits)
@@ -86,7 +97,7 @@ def eps_loss(
     foreground = _sum(maps[:, :-1], salient)
     background = _sum(maps[:, :-1], labelled - salient) + maps[:, -1:]
     estimate = lam * foreground + (1 - lam) * (1 - background)
-    return _mean_square(estimate, saliency, ~saliency.isnan())
+    return _mean_square(estimate, saliency, ~saliency.isnan(), mean_over)
 
 
 def eps_pp_loss(
@@ -98,6 +109,7 @@ def eps_pp_loss(
     sure: Tensor | None = None,
     above: float = 0.5,
     lam: float = 1.0,
+    mean_over: str = "images",
 ) -> Tensor:
     """The saliency loss of EPS++ with inconsistent region drop (PAMI 2023).
 
@@ -118,12 +130,15 @@ def eps_pp_loss(
         above: distance of M_r from B(M_s) above which a pixel is left out; see
             :func:`inconsistent`.
         lam: λ, from 0 to 1; 1 makes M̂_s the foreground map alone.
+        mean_over: ``images``, with |1 - N| of each image and the mean over those with a pixel left;
+            or ``pixels``, with |1 - N| of all images together. The paper does not say which, and
+            its authors' code of EPS has the latter.
 
     Returns:
-        A scalar, the mean over the images with a pixel left; 0 if there is none.
+        A scalar; 0 if no pixel is left.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit, or another ``mean_over``.
     """
     _check(cam_logits, labels, saliency)
     grid = (len(cam_logits), cam_logits.shape[1], *cam_logits.shape[2:])
@@ -135,7 +150,7 @@ def eps_pp_loss(
     counts = ~saliency.isnan() & ~inconsistent(refined, saliency, sure, above)
     maps = cam_logits.softmax(1)
     estimate = lam * _sum(maps[:, :-1], labels) + (1 - lam) * (1 - maps[:, -1:])
-    return _mean_square(estimate, saliency, counts)
+    return _mean_square(estimate, saliency, counts, mean_over)
 
 
 def inconsistent(
@@ -173,10 +188,14 @@ def _resized(saliency: Tensor, cam_logits: Tensor) -> Tensor:
     return functional.interpolate(saliency, (size[0], size[1]), mode="nearest")
 
 
-def _mean_square(estimate: Tensor, saliency: Tensor, counts: Tensor) -> Tensor:
-    """Mean squared difference over the pixels in ``counts`` of each image, then over the images."""
+def _mean_square(estimate: Tensor, saliency: Tensor, counts: Tensor, mean_over: str) -> Tensor:
+    """Mean squared difference over the pixels in ``counts``, of each image first or of all."""
+    if mean_over not in MEANS:
+        raise ValueError(f"a mean over {' or '.join(MEANS)}, not over {mean_over}")
     # NaN is taken out before the square: 0 times NaN would be NaN in the gradient.
     square = torch.where(counts, estimate - saliency.nan_to_num(), 0) ** 2
+    if mean_over == "pixels":
+        return square.sum() / counts.sum().clamp(min=1)
     pixels = counts.sum((1, 2, 3))
     losses = square.sum((1, 2, 3)) / pixels.clamp(min=1)
     return losses.sum() / (pixels > 0).sum().clamp(min=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from wsss_cli.classes import BACKGROUND
+from wsss_cli.methods.cam import normalise
 from wsss_cli.models.base import Backbone
 from wsss_cli.models.cam import CamNetwork, ClassMaps
 
@@ -37,3 +38,23 @@ class Probabilities(ClassMaps):
 
     def maps(self, mean: Tensor) -> Tensor:
         return mean / mean.sum(0)
+
+
+class Relative(Probabilities):
+    """Maps of the kind eps as in the authors' public code: no background, each of maximum 1.
+
+    The probabilities of the classes asked for, in the softmax over all C + 1 maps, are added over
+    the views and each class is divided by its maximum, like CAMs. The authors take a constant
+    background of 0.2.
+    """
+
+    first: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.params = {"map": "relative"}
+
+    def evidence(self, kept: Tensor, wanted: list[int]) -> Tensor:
+        return kept.softmax(0)[wanted]
+
+    def maps(self, mean: Tensor) -> Tensor:
+        return normalise(mean)

@@ -14,7 +14,7 @@ from wsss_cli.models.backbones import BACKBONES, build_backbone
 from wsss_cli.models.base import Backbone, Colours, Network, colours_of
 from wsss_cli.models.cam import CamNetwork, ClassMaps, Reading
 from wsss_cli.models.deeplab import SegmentationNetwork
-from wsss_cli.models.eps import EpsNetwork, Probabilities
+from wsss_cli.models.eps import EpsNetwork, Probabilities, Relative
 from wsss_cli.models.psl import ProhibitiveNetwork
 from wsss_cli.models.sipe import General, ImageSpecific, SipeNetwork
 
@@ -66,7 +66,7 @@ def _affinity(backbone: Backbone, _: int, config: Config) -> Network:
 
 KINDS: dict[str, Kind] = {
     "cam": Kind(_classifier(CamNetwork), {"cam": ClassMaps}),
-    "eps": Kind(_classifier(EpsNetwork), {"eps": Probabilities}),
+    "eps": Kind(_classifier(EpsNetwork), {"probabilities": Probabilities, "relative": Relative}),
     "sipe": Kind(_classifier(SipeNetwork), {"is-cam": ImageSpecific, "cam": General}),
     "affinity": Kind(_affinity),
     "segmentation": Kind(_segmentation),

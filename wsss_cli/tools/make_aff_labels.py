@@ -22,6 +22,7 @@ class RegionFinder(RecordTool):
     Attributes:
         low_alpha, high_alpha: exponents of the strong and the weak background score.
         crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`.
+        window: side of the square that the posterior of the CRF is averaged over, in pixels.
         max_side: photographs with a longer side are processed at this size; 0 is no limit.
         class_list: class list given by the user, or None for that of the maps.
     """
@@ -31,6 +32,7 @@ class RegionFinder(RecordTool):
     crf: Mapping[str, Any]
     max_side: int
     class_list: Sequence[str] | None = None
+    window: int = 1
 
     name = "make-aff-labels"
     outputs: ClassVar = {"aff_label": ".png"}
@@ -44,6 +46,8 @@ class RegionFinder(RecordTool):
             "crf": dict(self.crf),
             "max_side": self.max_side,
             "classes": self.class_list,
+            # Not named where it changes nothing, as in files of earlier versions.
+            **({"window": self.window} if self.window > 1 else {}),
         }
 
     def work(self, job: Job) -> None:
@@ -57,6 +61,7 @@ class RegionFinder(RecordTool):
             self.low_alpha,
             self.high_alpha,
             background=None if own is None else label_maps.resize(own[None], size)[0],
+            window=self.window,
             **self.crf,
         )
         table = np.full(256, IGNORE, np.uint8)

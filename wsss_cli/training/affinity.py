@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from wsss_cli.datasets.augment import Jitter, random_view
+from wsss_cli.datasets.augment import random_view
 from wsss_cli.files import load_checkpoint
 from wsss_cli.methods.affinity import affinity_loss, affinity_targets, pairwise_affinity
 from wsss_cli.models.backbones import BACKBONES
@@ -94,7 +94,7 @@ def train_affinity(
                 view=partial(random_view, crop=here.options.crop, scale=scale),
                 label_map_keys=[key],
                 highest_label=len(start.classes),
-                jitter=Jitter(),
+                augmented=True,
             ),
             keys=[key],
             loss=region_loss(radius),

@@ -14,8 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from wsss_cli.classes import numbers
-from wsss_cli.datasets.augment import Jitter, random_view, whole_view
+from wsss_cli.datasets.augment import random_view, whole_view
 from wsss_cli.datasets.samples import Samples, batches, in_order
+from wsss_cli.errors import ConfigurationError
 from wsss_cli.metrics import f1, mean_average_precision
 from wsss_cli.models.cam import CamNetwork
 from wsss_cli.models.device import Compute
@@ -23,30 +24,41 @@ from wsss_cli.records import Record, need
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Loss, Validate
-from wsss_cli.training.losses import multilabel_loss
+from wsss_cli.training.losses import CLASS_LOSSES
 from wsss_cli.training.session import pretrained, session
 
 
-def class_scores(network: CamNetwork, output: Any, batch: Batch) -> Tensor:
+def class_scores(
+    network: CamNetwork, output: Any, batch: Batch, *, padding: bool = False
+) -> Tensor:
     """Class scores (logits), shape (N, C): the means of the class maps over each photograph.
-
-    Cells that look at padding are left out, where the public code of psa averages over them too.
 
     Args:
         network: the network.
         output: its result for the images of the batch.
         batch: N images with the boxes that are no padding.
+        padding: average over the cells that look at padding too, as the public code of psa, IRNet,
+            EPS and SIPE does.
     """
-    return network.scores(output, batch.cells(network.stride))
+    return network.scores(output, None if padding else batch.cells(network.stride))
 
 
-def classification_loss(network: CamNetwork) -> Loss:
-    """The multi-label loss of a batch with labels."""
+def classification_loss(
+    network: CamNetwork, *, padding: bool = False, of_scores: str = "soft-margin"
+) -> Loss:
+    """The multi-label loss of a batch with labels.
+
+    Args:
+        network: the network.
+        padding: whether padding takes part in the class scores.
+        of_scores: a key of :data:`wsss_cli.training.losses.CLASS_LOSSES`.
+    """
+    measure = CLASS_LOSSES[of_scores]
 
     def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         assert batch.labels is not None
-        scores = class_scores(network, forward(batch.images), batch)
-        return multilabel_loss(scores, batch.labels, batch.weights)
+        scores = class_scores(network, forward(batch.images), batch, padding=padding)
+        return measure(scores, batch.labels, batch.weights)
 
     return loss
 
@@ -61,8 +73,9 @@ def train_classifier(
     start: Mapping[str, Any],
     resize: tuple[int, int],
     dropout: float | None,
+    pool_padding: bool,
     training: Mapping[str, Any],
-    loss: Callable[[Any], Loss],
+    loss: Callable[..., Loss],
     check: Callable[[Record], object] | None = None,
     select: Callable[[list[Record]], list[Record]] | None = None,
     grey_key: str | None = None,
@@ -80,8 +93,9 @@ def train_classifier(
         start: backbone, output stride and weights to begin with (:func:`pretrained`).
         resize: range of the long side that images are scaled to at random, in pixels.
         dropout: share of channels dropped before the classifier; None for none.
+        pool_padding: whether padding takes part in the class scores (:func:`class_scores`).
         training: the options that all trainers share (:class:`wsss_cli.training.session.Options`).
-        loss: makes the loss for the network.
+        loss: makes the loss for the network and ``padding``, the same.
         check: raises WsssError for a record that cannot be trained on; by default, one without
             labels of the class list.
         select: the records to train on, of all those read.
@@ -109,7 +123,9 @@ def train_classifier(
                 workers=here.options.workers,
                 compute=here.compute,
                 group=here.group,
+                padding=pool_padding,
             )
+        padded = {"pool_padding": True} if pool_padding else {}
         here.train(
             kind=kind,
             network=network,
@@ -123,11 +139,11 @@ def train_classifier(
                 grey_key=grey_key,
                 label_map_keys=label_map_keys,
                 highest_label=len(classes),
-                jitter=Jitter(),
+                augmented=True,
             ),
             keys=["labels", *([grey_key] if grey_key else []), *label_map_keys],
-            loss=loss(network),
-            settings={"resize": resize, **(settings or {})},
+            loss=loss(network, padding=pool_padding),
+            settings={"resize": resize, **padded, **(settings or {})},
             weights=start["weights"],
             validate=validate,
         )
@@ -141,6 +157,7 @@ def classification_scores(
     workers: int,
     compute: Compute,
     group: Group,
+    padding: bool = False,
 ) -> Validate:
     """Measures ``network`` on samples with labels: mean average precision and F1.
 
@@ -151,6 +168,7 @@ def classification_scores(
         workers: threads that load.
         compute: device and precision.
         group: the processes that share the work.
+        padding: whether padding takes part in the class scores.
     """
 
     def measure() -> dict[str, float]:
@@ -163,7 +181,7 @@ def classification_scores(
                 data = collate(readable, backbone=network.backbone, device=compute.device)
                 assert data.labels is not None
                 output = network(data.images)
-                predicted = class_scores(network, output, data)
+                predicted = class_scores(network, output, data, padding=padding)
                 scores.append(predicted.float().cpu().numpy())
                 truth.append(data.labels.cpu().numpy() > 0)
         rows = [row for part in group.gather((scores, truth)) for row in zip(*part, strict=True)]
@@ -176,6 +194,15 @@ def classification_scores(
         }
 
     return measure
+
+
+def some_labelled(given: list[Record]) -> list[Record]:
+    """The records, all of them; ConfigurationError if not one of them shows a class."""
+    if not any(record["labels"] for record in given):
+        raise ConfigurationError(
+            "no record shows a class, and --loss squared learns from those that do"
+        )
+    return given
 
 
 def needs_labels(classes: Sequence[str]) -> Callable[[Record], None]:

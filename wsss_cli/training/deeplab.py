@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wsss_cli import console, files
 from wsss_cli.classes import IGNORE, check_classes, numbers
-from wsss_cli.datasets.augment import Jitter, random_view, whole_view
+from wsss_cli.datasets.augment import random_view, whole_view
 from wsss_cli.datasets.samples import Samples, batches, in_order
 from wsss_cli.datasets.strong import by_strength
 from wsss_cli.errors import ConfigurationError, WsssError
@@ -156,7 +156,7 @@ def train_segmentation(
                 classes=names if psl else None,
                 label_map_keys=keys,
                 highest_label=len(names),
-                jitter=Jitter(),
+                augmented=True,
                 groups=groups,
                 weights=image_weights,
             ),

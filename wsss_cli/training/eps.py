@@ -22,12 +22,20 @@ from wsss_cli.training.loop import Loss
 from wsss_cli.training.losses import multilabel_loss, pixel_loss
 
 _FINER = 4  # maps are refined on an image reduced to this many pixels per cell, each way
-_REACH = (1, 2, 3, 6)  # dilations there: a quarter of the paper's, which go up to 24
+_REACH = (4, 8, 12, 24)  # dilations in pixels of the photograph, the larger ones of PAMR's six
 _MASK_EVERY = 4  # true masks are compared at every 4th row and column
 
 
 def saliency_loss(
-    network: EpsNetwork, *, variant: str, lam: float, tau: float = 0.4, drop_above: float = 0.5
+    network: EpsNetwork,
+    *,
+    variant: str,
+    lam: float,
+    tau: float = 0.4,
+    drop_above: float = 0.5,
+    stretch: bool = True,
+    mean_over: str = "images",
+    padding: bool = False,
 ) -> Loss:
     """The losses of a batch with labels and saliency maps, NaN where either is not known.
 
@@ -43,13 +51,16 @@ def saliency_loss(
         tau: of EPS, the overlap with the saliency map from which a class is salient.
         drop_above: of EPS++, leave out a pixel where the refined foreground differs by more than
             this from the rounded saliency map; 0.5 is the paper's.
+        stretch: of EPS++, let the refined foreground of each image reach from 0 to 1.
+        mean_over: ``images`` or ``pixels``, see :func:`wsss_cli.methods.eps.eps_loss`.
+        padding: whether padding takes part in the class scores. It is in no other loss.
     """
 
     def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         assert batch.labels is not None
         assert batch.grey is not None
         maps = forward(batch.images).float()
-        parts = {"classes": class_loss(network, maps, batch)}
+        parts = {"classes": class_loss(network, maps, batch, padding=padding)}
         grey, sure = batch.grey, None
         if batch.label_maps is not None:
             sure = (batch.label_maps != IGNORE).any((1, 2))
@@ -59,41 +70,52 @@ def saliency_loss(
         # Cell (y, x) looks at pixel (stride y, stride x).
         grey = grey[:, :, :: network.stride, :: network.stride]
         if variant == "eps":
-            parts["saliency"] = eps_loss(maps, grey, batch.labels, tau, lam)
+            parts["saliency"] = eps_loss(maps, grey, batch.labels, tau, lam, mean_over=mean_over)
         else:
-            refined = refined_foreground(maps, batch, network.stride)
+            refined = refined_foreground(maps, batch, network.stride, stretch=stretch)
             parts["saliency"] = eps_pp_loss(
-                maps, refined, grey, batch.labels, sure=sure, above=drop_above, lam=lam
+                maps,
+                refined,
+                grey,
+                batch.labels,
+                sure=sure,
+                above=drop_above,
+                lam=lam,
+                mean_over=mean_over,
             )
         return parts
 
     return loss
 
 
-def class_loss(network: EpsNetwork, maps: Tensor, batch: Batch) -> Tensor:
+def class_loss(network: EpsNetwork, maps: Tensor, batch: Batch, *, padding: bool = False) -> Tensor:
     """The multi-label loss over the images whose labels are known."""
     assert batch.labels is not None
     known = batch.labels.isfinite().all(1)
-    scores = class_scores(network, maps, batch)
+    scores = class_scores(network, maps, batch, padding=padding)
     return multilabel_loss(scores, batch.labels.nan_to_num(), batch.weights * known)
 
 
 @torch.no_grad()
-def refined_foreground(maps: Tensor, batch: Batch, stride: int) -> Tensor:
+def refined_foreground(maps: Tensor, batch: Batch, stride: int, *, stretch: bool = True) -> Tensor:
     """The foreground of class maps, refined by the colours of the photographs (PAMR).
 
     The photographs are reduced to four pixels per cell, a quarter of their size at stride 16: at
     full size the refinement would take longer than the rest of the step, and its result is only
-    needed in the cells of the maps. Padding is filled with the values at the photograph's edge.
+    needed in the cells of the maps. The neighbours are at 4, 8, 12 and 24 pixels of the photograph,
+    whatever the stride, but for distances of less than a pixel of the picture. Padding is filled
+    with the values at the photograph's edge.
 
-    The result is scaled to reach from 0 to 1 in each image, as it nearly does in a trained network.
-    In a new network no foreground reaches 0.5: rounded without scaling, it would contradict every
-    salient pixel, these would be left out, and the network would learn background only.
+    Stretched, it reaches from 0 to 1 in each image, as it nearly does in a trained network. In a
+    new network no foreground reaches 0.5: rounded without scaling, it would contradict every
+    salient pixel, these would be left out, and the network would learn background only. Not
+    stretched, rounded it gives N as the paper of EPS++ has it.
 
     Args:
         maps: class maps, background last, shape (N, C + 1, h, w).
         batch: the N photographs.
         stride: of the maps on the photographs.
+        stretch: whether to.
 
     Returns:
         M_r in [0, 1], shape (N, 1, h, w).
@@ -106,8 +128,11 @@ def refined_foreground(maps: Tensor, batch: Batch, stride: int) -> Tensor:
     picture = functional.avg_pool2d(photographs, 2 * half + 1, step, half, count_include_pad=False)
     # Its corners are the centres of the corner cells.
     last = [(extent - 1) * (stride // step) + 1 for extent in maps.shape[2:]]
-    fine = pamr(picture[:, :, : last[0], : last[1]], foreground, dilations=_REACH)
+    dilations = sorted({-(-pixels // step) for pixels in _REACH})
+    fine = pamr(picture[:, :, : last[0], : last[1]], foreground, dilations=dilations)
     fine = fine[:, :, :: stride // step, :: stride // step]
+    if not stretch:
+        return fine
     low, high = fine.amin((2, 3), keepdim=True), fine.amax((2, 3), keepdim=True)
     return (fine - low) / (high - low).clamp(min=1e-4)
 

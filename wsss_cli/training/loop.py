@@ -25,6 +25,7 @@ from wsss_cli.training import resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.log import Losses, MetricsLog, Speed
+from wsss_cli.training.optimizer import descent
 from wsss_cli.training.plot import plot_metrics
 from wsss_cli.training.schedule import poly
 
@@ -40,28 +41,38 @@ _FEW = 32  # samples that may by chance have nothing to learn from
 class Plan:
     """The settings of the loop. Each of them changes the result.
 
+    Those that were added later are None where they change nothing: an earlier run, which does not
+    name them, is then still the same run.
+
     Attributes:
-        epochs: passes over the records.
+        epochs: passes over the records; None where the number of steps is given.
+        steps: steps of gradient descent; None where the number of epochs is given.
         batch_size: samples a step, on each process.
         lr: learning rate of the backbone at the start.
         new_lr: how many times as large that of new layers is.
+        bias_lr: how many times as large that of biases is, in either; None is 1.
         momentum: momentum of stochastic gradient descent.
         weight_decay: weight decay, of all weights.
+        decay_biases: False leaves biases out of it; None is True.
         power: exponent of the poly schedule.
         warmup: steps over which the learning rate grows at the start.
-        clip: gradients with a larger 2-norm (over all weights) are scaled down to it.
+        clip: gradients with a larger 2-norm (over all weights) are scaled down to it; 0 leaves
+            them.
         freeze_bn: freeze the batch normalisation of the backbone.
         bn_affine: with it, freeze the statistics only: scale and shift are learned.
         freeze_until: last stage of the backbone that is frozen (:func:`freeze_until`), if any.
         seed: random seed.
     """
 
-    epochs: int
+    epochs: int | None = None
+    steps: int | None = None
     batch_size: int
     lr: float
     new_lr: float = 10.0
+    bias_lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    decay_biases: bool | None = None
     power: float = 0.9
     warmup: int = 0
     clip: float = 10.0
@@ -70,6 +81,10 @@ class Plan:
     freeze_until: str | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("either epochs or steps are needed")
+
 
 @dataclass
 class _State(Losses):
@@ -77,7 +92,7 @@ class _State(Losses):
 
     Attributes:
         step: steps done.
-        validated: epochs that have ended and been measured.
+        validated: epochs that have ended and been measured; the last may be a part of one.
         log_position: size of the log in bytes.
         unreadable: ids of the records that could not be read.
         taught: samples that there was something to learn from.
@@ -106,7 +121,7 @@ class Trainer:
             config.
         run: the identity of this run (:func:`resume.identity`).
         workers: threads that load samples.
-        validate: measures the network at the end of each epoch, or None.
+        validate: measures the network at the end of each epoch and of the run, or None.
         save_every: steps between states saved within an epoch; 0 saves at its end only.
         strict: stop at the first sample that cannot be read.
     """
@@ -152,12 +167,26 @@ class Trainer:
         self.state_path = resume.state_path(out)
         self.log_path = out.with_name(out.stem + ".log.jsonl")
         self.step_size = plan.batch_size * group.world
-        self.steps = math.ceil(plan.epochs * samples.epoch / self.step_size)
+        if plan.epochs is not None:
+            self.epochs = plan.epochs
+            self.steps = math.ceil(plan.epochs * samples.epoch / self.step_size)
+        else:
+            assert plan.steps is not None
+            self.epochs = math.ceil(plan.steps * self.step_size / samples.epoch)
+            self.steps = plan.steps
         # At least one line per epoch, and no more than a plot can show.
         self.log_every = max(1, min(50, self.steps // 100, samples.epoch // self.step_size))
         self.state = _State()
         self.remark_shown = False
-        self.optimizer = self._optimizer()
+        self.optimizer = descent(
+            network,
+            lr=plan.lr,
+            new_lr=plan.new_lr,
+            bias_lr=1.0 if plan.bias_lr is None else plan.bias_lr,
+            momentum=plan.momentum,
+            weight_decay=plan.weight_decay,
+            decay_biases=plan.decay_biases is not False,
+        )
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.needs_scaler)
 
     def run(self, *, resume: bool = False, replace: bool = False) -> list[str]:
@@ -268,7 +297,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
-        length = nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip)
+        longest = self.plan.clip or math.inf
+        length = nn.utils.clip_grad_norm_(self.network.parameters(), longest)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         # The scaler itself leaves out steps whose gradient overflows.
@@ -277,8 +307,10 @@ class Trainer:
         return loss.item() if finite else math.nan, values
 
     def _end_epochs(self, log: MetricsLog, interrupt: Interrupt) -> bool:
-        """Measure the network if an epoch has ended, and return whether one has."""
-        ended = min(self.state.step * self.step_size // self.samples.epoch, self.plan.epochs)
+        """Measure the network if an epoch or the run has ended, and return whether one has."""
+        done = self.state.step == self.steps
+        whole = self.state.step * self.step_size // self.samples.epoch
+        ended = self.epochs if done else min(whole, self.epochs)
         if ended <= self.state.validated:
             return False
         self._check_taught()
@@ -293,7 +325,12 @@ class Trainer:
             self._log(log, **measured)
             scores |= measured
         shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-        console.note(self.tool, f"epoch {ended}/{self.plan.epochs}: {shown}")
+        place = (
+            f"step {self.state.step}/{self.steps}"
+            if self.plan.epochs is None
+            else f"epoch {ended}/{self.epochs}"
+        )
+        console.note(self.tool, f"{place}: {shown}")
         self.state.validated = ended
         return True
 
@@ -316,16 +353,6 @@ class Trainer:
         epoch = self.state.step * self.step_size / self.samples.epoch
         log.write(step=self.state.step, epoch=epoch, **measured)
         self.state.log_position = log.position
-
-    def _optimizer(self) -> torch.optim.SGD:
-        groups = self.network.parameter_groups()
-        times = {"backbone": 1.0, "new": self.plan.new_lr}
-        return torch.optim.SGD(
-            [{"params": groups[name], "times": times[name]} for name in times],
-            lr=self.plan.lr,
-            momentum=self.plan.momentum,
-            weight_decay=self.plan.weight_decay,
-        )
 
     def _wrapped(self) -> nn.Module:
         if self.group.world == 1:

@@ -24,6 +24,30 @@ def multilabel_loss(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return (each * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
+def squared_label_loss(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Squared label prediction loss, the mean over weighted samples (AE-PSL, Wei et al. 2017).
+
+    J = sum_c (p_c - y_c / |y|_1)², with p the softmax of the scores over the classes: the labels,
+    divided by their number, are a distribution over the classes that the scores are to meet. It is
+    that of HCP (Wei et al., PAMI 2016, "CNN: Single-label to Multi-label"), which AE-PSL cites.
+
+    A sample without a label has no such distribution, so it does not count.
+
+    Args:
+        scores: logits, shape (N, C).
+        labels: y, 0 or 1, shape (N, C).
+        weights: at least 0, shape (N,); if all that count are 0, so is the loss.
+    """
+    number = labels.sum(1, keepdim=True)
+    each = (scores.float().softmax(1) - labels / number.clamp(min=1)).square().sum(1)
+    weights = weights * (number[:, 0] > 0)
+    return (each * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+# Losses of class scores, by name: (scores, labels, weights) -> scalar.
+CLASS_LOSSES = {"soft-margin": multilabel_loss, "squared": squared_label_loss}
+
+
 def pixel_loss(
     logits: Tensor,
     labels: Tensor,

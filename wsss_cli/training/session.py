@@ -40,12 +40,18 @@ class Options:
     """The options that all trainers share; see `commands/_training.py`."""
 
     out: str
-    epochs: int
+    epochs: int | None
+    steps: int | None
     batch_size: int
     crop: int
+    jitter: bool
     lr: float
     new_lr: float
+    bias_lr: float
+    momentum: float
     weight_decay: float
+    decay_biases: bool
+    clip: float
     warmup: int
     freeze_bn: bool | None
     val: str | None
@@ -153,14 +159,15 @@ class Session:
         label_map_keys: Sequence[str] = (),
         highest_label: int = IGNORE,
         grey_key: str | None = None,
-        jitter: Jitter | None = None,
+        augmented: bool = False,
         groups: Sequence[Sequence[int]] | None = None,
         weights: Sequence[float] | None = None,
     ) -> Samples:
         """Samples of records, padded with the mean colour of the backbone.
 
-        The image key and the random seed are those of the options; the other arguments are those of
-        :class:`wsss_cli.datasets.samples.Samples`.
+        The image key and the random seed are those of the options, and so is whether the colours
+        of ``augmented`` samples, those to train on, change at random. The other arguments are those
+        of :class:`wsss_cli.datasets.samples.Samples`.
         """
         return Samples(
             given,
@@ -170,7 +177,7 @@ class Session:
             label_map_keys=label_map_keys,
             highest_label=highest_label,
             grey_key=grey_key,
-            jitter=jitter,
+            jitter=Jitter() if augmented and self.options.jitter else None,
             fill=[round(255 * value) for value in backbone.mean],
             groups=groups,
             weights=weights,
@@ -220,13 +227,17 @@ class Session:
                 **({"weights_digest": inputs.digest(str(weights))} if own_weights else {}),
                 classes=list(classes),
                 crop=options.crop,
+                **({} if options.jitter else {"jitter": False}),
                 precision=self.compute.precision,
             )
         )
         plan = {key: value for key, value in asdict(options).items() if key in _PLAN}
         if options.freeze_bn is None:
             plan["freeze_bn"] = weights != "none"
-        plan["bn_affine"] = options.bn_affine or None  # runs of earlier versions have no such key
+        # None where runs of earlier versions have no such key.
+        plan["bn_affine"] = options.bn_affine or None
+        plan["bias_lr"] = options.bias_lr if options.bias_lr != 1 else None
+        plan["decay_biases"] = None if options.decay_biases else False
         self.group.on_main(lambda: files.remove_leftovers(Path(options.out).parent, self.tool))
         trainer = Trainer(
             self.tool,

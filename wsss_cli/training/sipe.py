@@ -18,13 +18,14 @@ from wsss_cli.training.loop import Loss
 from wsss_cli.training.losses import multilabel_loss
 
 
-def sipe_loss(network: SipeNetwork, gsc: float, *, after: float = 0.0) -> Loss:
+def sipe_loss(
+    network: SipeNetwork, gsc: float, *, after: float = 0.0, padding: bool = False
+) -> Loss:
     """The losses of a batch with labels (sec. 3.3).
 
     ``classes``: the multi-label loss. ``gsc``: the consistency of CAM and image-specific CAM, times
-    its weight. Cells that look at padding are left out of both, also of the means that are the
-    class scores. A photograph that shows none of the classes has no regions to separate: it takes
-    part in the first loss alone.
+    its weight. Cells that look at padding are left out of both. A photograph that shows none of the
+    classes has no regions to separate: it takes part in the first loss alone.
 
     Before the share ``after`` of the training, the consistency trains only the features, not the
     CAM. An untrained CAM may be high beside the objects; trained to agree with everything similar
@@ -38,6 +39,7 @@ def sipe_loss(network: SipeNetwork, gsc: float, *, after: float = 0.0) -> Loss:
         network: the network.
         gsc: weight of the consistency, at least 0.
         after: share of the training, in [0, 1].
+        padding: cells that look at padding take part in the means that are the class scores.
     """
 
     def loss(forward: Callable[[Tensor], Any], batch: Batch) -> dict[str, Tensor]:
@@ -45,7 +47,7 @@ def sipe_loss(network: SipeNetwork, gsc: float, *, after: float = 0.0) -> Loss:
         # Seeds are an arg max of nearly equal numbers, many of them equal in bfloat16.
         output = Explored(*(part.float() for part in forward(batch.images)))
         with torch.autocast(batch.images.device.type, enabled=False):
-            scores = class_scores(network, output, batch)
+            scores = class_scores(network, output, batch, padding=padding)
             cells = batch.cells(network.stride).float()
             fine_cells = batch.cells(network.fine_stride).float()
             some = (batch.labels.amax(1) * batch.weights)[:, None]

@@ -270,6 +270,13 @@ def test_a_checkpoint_of_ours_is_told() -> None:
         published({"format": "wsss-checkpoint-1", "state_dict": {}})
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (1 << 40, 0), (300, 4096, 1, 1), (0, 4096, 1, 1)])
+def test_a_classifier_of_impossible_shape_is_refused(shape: tuple[int, ...]) -> None:
+    tensors = changed("psa-cam", **{"fc8.weight": torch.empty(shape, device="meta")})
+    with pytest.raises(ConfigurationError, match=r"of another shape: fc8.weight \("):
+        recognise(tensors)
+
+
 def test_what_irn_stores_twice_is_passed_over_if_it_is_the_same() -> None:
     tensors = {name: weight(name, shape) for name, shape in names_and_shapes("irn").items()}
     own = tensors["resnet50.layer4.0.conv1.weight"]
@@ -280,6 +287,9 @@ def test_what_irn_stores_twice_is_passed_over_if_it_is_the_same() -> None:
         "resnet50.bn1.num_batches_tracked": torch.tensor(0),
         "stage1.1.num_batches_tracked": torch.tensor(0),
     }
+    sparse = {"stage4.1.0.weight": own.to_sparse()}
+    with pytest.raises(ConfigurationError, match=r"unknown there: stage4.1.0.weight"):
+        published({**tensors, **sparse})
     found = published({**tensors, **twice})
     assert found.network.backbone.layer4[0].conv1.weight.equal(own)
     assert found.network.backbone.bn1.num_batches_tracked == 0

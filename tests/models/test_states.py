@@ -68,6 +68,14 @@ def test_wrappers_and_prefixes_are_taken_off(
     torch.testing.assert_close(loaded(tmp_path / "a.pth", content), wanted)
 
 
+def test_what_holds_itself_or_has_endless_prefixes_is_no_trap() -> None:
+    data: dict[str, Any] = state()
+    data["model"] = data
+    assert list(state_of(data).tensors) == list(state())
+    deep = {"a." * 200_000 + "conv1.weight": torch.zeros(2, 3, 1, 1)}
+    assert under_prefix(deep, Small().state_dict())[0] == ""
+
+
 def test_a_prefix_is_only_taken_off_where_that_makes_the_keys_fit() -> None:
     """A part of the network that is called like a prefix keeps its name."""
 
@@ -227,6 +235,8 @@ def test_fully_connected_layers_of_caffe_are_left_out_and_convolutions_taken() -
     base, _ = vgg_in_caffe()
     matrices = {"fc6.weight": torch.zeros(4, 9), "fc6.bias": torch.zeros(4)}
     assert not any(key.startswith("fc") for key in state_of({**base, **matrices}).tensors)
+    bias = {"fc6.bias": torch.zeros(4)}
+    assert "fc6.bias" not in state_of({**base, **bias}).tensors
     layers = {"fc6.weight": torch.zeros(4, 1, 3, 3), "fc6.bias": torch.zeros(4)}
     assert layers.items() <= state_of({**base, **layers}).tensors.items()
 

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wsss_cli.classes import COCO, VOC
+from wsss_cli.classes import COCO, MAX_CLASSES, VOC
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import load_checkpoint
 from wsss_cli.models.backbones import BACKBONES
 from wsss_cli.models.formats import read_weights
 from wsss_cli.models.networks import build_network, colours_to_state
-from wsss_cli.models.states import described, shown, state_of, under_prefix
+from wsss_cli.models.states import described, equal, shown, state_of, under_prefix
 from wsss_cli.models.weights import fill
 
 _LISTS = {len(VOC): ("voc", VOC), len(COCO): ("coco", COCO)}  # all that is published is for these
@@ -251,7 +251,8 @@ def _matches(
         if not keys:
             continue
         outer = min(keys, key=len).removesuffix(first)
-        maps = len(tensors[outer + first]) if "classify" in layout.heads.values() else None
+        sides = tensors[outer + first].shape
+        maps = sides[0] if sides and "classify" in layout.heads.values() else None
         chosen, names, unnamed = _kind_and_classes(layout, maps, kind, classes)
         body = backbone or layout.backbone
         stride = BACKBONES[body].output_strides[0]
@@ -299,11 +300,7 @@ def _matched(
 
 def _repeats(value: Tensor, others: Iterator[Tensor]) -> bool:
     """Whether a tensor is another one under a second name, as irn and SIPE store each of theirs."""
-    return any(
-        value.data_ptr() == other.data_ptr() or bool(torch.equal(value, other))
-        for other in others
-        if value.shape == other.shape
-    )
+    return any(equal(value, other) for other in others if value.shape == other.shape)
 
 
 def _kind_and_classes(
@@ -324,5 +321,6 @@ def _kind_and_classes(
             return each, classes, ""
     needed = " or ".join(f"{number} classes (kind {each})" for each, number in numbers.items())
     given = f"the class list has {len(classes)}" if classes else "name them with --classes"
-    names = [str(number) for number in range(numbers[kinds[0]])]
+    number = min(max(numbers[kinds[0]], 1), MAX_CLASSES)  # more cannot be named
+    names = [str(place) for place in range(number)]
     return kinds[0], names, f"{maps} maps, so {needed}; {given}"

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ _PREFIXES = {
     "backbone",
     *BACKBONES,
 }
+_DEPTH = 8  # of wrappers, and of prefixes
 _SHOWN = 3  # keys in a message
 
 # Chen et al. subtract this mean colour, RGB, from pixels of 0 to 255 and do not divide.
@@ -60,8 +62,8 @@ def state_of(data: Mapping[Any, Any]) -> State:
         ConfigurationError: a checkpoint of wsss with statistics that cannot be.
     """
     inner: Mapping[Any, Any] = data
-    while wrapped := next((w for w in _WRAPPERS if isinstance(inner.get(w), dict)), None):
-        inner = inner[wrapped]
+    for _ in range(_DEPTH):  # a dict may hold itself
+        inner = next((inner[w] for w in _WRAPPERS if isinstance(inner.get(w), dict)), inner)
     tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
     if any(key.startswith(("arg:", "aux:")) for key in tensors):
         return State({_of_mxnet(key): value for key, value in tensors.items()})
@@ -110,6 +112,11 @@ def _of_caffe(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     prefix = next(k for k in tensors if k.endswith("conv1_1.weight"))[: -len("conv1_1.weight")]
     found = {}
+
+    def is_convolution(layer: str) -> bool:
+        weight = tensors.get(f"{prefix}{layer}.weight")
+        return weight is not None and weight.ndim == 4
+
     for key, value in tensors.items():
         layer, _, part = key.removeprefix(prefix).rpartition(".")
         if layer in _CAFFE_NAMES:
@@ -118,7 +125,7 @@ def _of_caffe(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if number == 0 and part == "weight" and value.ndim == 4:
                 value = value.flip(1)
             found[f"features.{2 * number + pooled}.{part}"] = value
-        elif not (layer in ("fc6", "fc7") and tensors[f"{prefix}{layer}.weight"].ndim != 4):
+        elif layer not in ("fc6", "fc7") or is_convolution(layer):
             found[key.removeprefix(prefix)] = value
     return found
 
@@ -143,8 +150,8 @@ def under_prefix(
     """
     fits: Counter[str] = Counter({"": 0})
     for key, value in tensors.items():
-        starts = (0, *(match.end() for match in re.finditer(r"\.", key)))
-        for start in starts:
+        dots = islice(re.finditer(r"\.", key), _DEPTH)
+        for start in (0, *(dot.end() for dot in dots)):
             if (same := own.get(key[start:])) is not None and same.shape == value.shape:
                 fits[key[:start]] += 1
     most = max(fits.values())
@@ -153,7 +160,7 @@ def under_prefix(
     prefix, *others = usual or best
     for other in others:
         if any(
-            not _same(tensors[prefix + key], tensors[other + key])
+            not equal(tensors[prefix + key], tensors[other + key])
             for key in own
             if prefix + key in tensors and other + key in tensors
         ):
@@ -165,7 +172,8 @@ def under_prefix(
     return prefix, {key[start:]: each for key, each in tensors.items() if key.startswith(prefix)}
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape hold the same values."""
     if one is other:
         return True
     dense = all(each.layout is torch.strided and not each.is_meta for each in (one, other))

@@ -161,8 +161,8 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             default=0.9,
             show_default=True,
             type=click.FloatRange(0, 1, max_open=True),
-            help="Momentum of stochastic gradient descent; 0 in the public code of psa, IRNet, EPS "
-            "and SIPE.",
+            help="Momentum of stochastic gradient descent; 5e-4 in psa and EPS, 1e-4 in IRNet and "
+            "SIPE, whose public code passes the weight decay in its place.",
         ),
         click.option(
             "--weight-decay",

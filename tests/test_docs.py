@@ -22,6 +22,7 @@ from PIL import Image
 
 from tests.models.test_published import names_and_shapes, weight
 from wsss_cli.cli import COMMANDS, cli
+from wsss_cli.commands._options import ReadableFile
 from wsss_cli.files import read_label_map, write_label_map
 from wsss_cli.records import KEYS, parse
 
@@ -126,7 +127,8 @@ def parsed(words: list[str]) -> None:
 @pytest.fixture
 def no_files(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file and folder passes for one that is there."""
-    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, context: value)
+    for each in (click.Path, ReadableFile):
+        monkeypatch.setattr(each, "convert", lambda self, value, param, context: value)
 
 
 def commands_of(name: str) -> list[click.Command]:

@@ -12,6 +12,8 @@ from PIL import Image
 
 from tests.conftest import Run, as_lines
 from wsss_cli import files
+from wsss_cli.methods.grids import average_views
+from wsss_cli.models.inference import Runner
 from wsss_cli.models.networks import build_network
 
 Records = list[dict[str, Any]]
@@ -194,3 +196,25 @@ def test_in_a_pipe_with_head(shell: Run, photographs: Records, network: Path) ->
     )
     assert [record["id"] for record in done.records] == ["photo 0 é"]
     assert done.err == ""
+
+
+def test_roots_are_read_as_psa_does(inside: Run, ready: Records) -> None:
+    """Square roots of the positive logits before the mean over the views, divided by their
+    maximum."""
+    plain = inside("make-cam", "-c", "cam.pt", *FAST, "-o", "p", input=ready, check=0).records
+    rooted = inside(
+        "make-cam", "-c", "cam.pt", *FAST, "--map", "root", "-o", "r", input=ready, check=0
+    ).records
+    runner = Runner(files.load_checkpoint("cam.pt"), device="cpu", precision="fp32")
+    for one, other in zip(plain, rooted, strict=True):
+        maps = files.read_maps(other["cam"])
+        assert maps.meta["params"]["map"] == "root"
+        assert "map" not in files.read_maps(one["cam"]).meta["params"]
+        logits = runner(np.asarray(Image.open(one["image"]).convert("RGB")))
+        for name, own in zip(maps.classes, maps.cam.astype(float), strict=True):
+            root = logits[runner.classes.index(name)][None].relu().sqrt()
+            size = (own.shape[0], own.shape[1])
+            (large,) = average_views([root], size, [False], seen=[maps.size], stride=16)
+            np.testing.assert_allclose(own, large / max(large.max(), 1e-9), atol=5e-3)
+    told = inside("make-cam", "-c", "eps.pt", "--map", "root", input=ready, check=2).err
+    assert "--map root is only for checkpoints of train-cam (eps.pt is of kind eps)" in told

@@ -13,7 +13,7 @@ from wsss_cli.models.backbones import BACKBONES
 
 
 @_frame.command(name="import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("file", type=_options.ReadableFile())
 @click.option(
     "-o",
     "--out",

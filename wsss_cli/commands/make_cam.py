@@ -25,10 +25,11 @@ from wsss_cli.commands import _frame, _options
     "--map",
     default=None,
     show_default="is-cam; probabilities",
-    type=click.Choice(["is-cam", "cam", "probabilities", "relative"]),
+    type=click.Choice(["is-cam", "cam", "probabilities", "relative", "root"]),
     help="With a checkpoint of sipe-train: is-cam, the image-specific CAM, or cam, the general "
     "one. With one of eps-train: probabilities, or relative, those of each class divided by their "
-    "maximum, without a background, as in the public code of EPS (there with --threshold 0.2).",
+    "maximum, without a background, as in the public code of EPS (there with --threshold 0.2). "
+    "With one of train-cam: root, square roots, as in psa's public code on VGG-16.",
 )
 @click.option(
     "--seed-background",
@@ -84,6 +85,9 @@ def command(
             raise click.UsageError(f"--map {map} is only for {theirs}")
         if kind == "sipe":
             _options.only_with(theirs, loaded.kind == kind, "seed_background")
+    if map == "root" and loaded.kind != "cam":
+        theirs = f"checkpoints of train-cam ({checkpoint} is of kind {loaded.kind})"
+        raise click.UsageError(f"--map root is only for {theirs}")
     _options.only_with("--map is-cam", map != "cam", "seed_background")
     weight = () if seed_background is None or map == "cam" else (seed_background,)
     reading = readings[map or next(iter(readings))](*weight)

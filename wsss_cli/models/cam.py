@@ -112,3 +112,16 @@ class ClassMaps:
 
     def maps(self, mean: Tensor) -> Tensor:
         return normalise(mean)
+
+
+class Roots(ClassMaps):
+    """Maps as in the public code of Ahn & Kwak 2018 on VGG-16: square roots of positive logits.
+
+    The root comes before the mean over the views, and makes weak parts of an object stronger.
+    """
+
+    def __init__(self) -> None:
+        self.params = {"map": "root"}
+
+    def evidence(self, kept: Tensor, wanted: list[int]) -> Tensor:
+        return super().evidence(kept, wanted).sqrt()

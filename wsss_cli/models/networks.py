@@ -12,7 +12,7 @@ from wsss_cli.files import Checkpoint
 from wsss_cli.models.affinity import AffinityNetwork
 from wsss_cli.models.backbones import BACKBONES, build_backbone
 from wsss_cli.models.base import Backbone, Colours, Network, colours_of
-from wsss_cli.models.cam import CamNetwork, ClassMaps, Reading
+from wsss_cli.models.cam import CamNetwork, ClassMaps, Reading, Roots
 from wsss_cli.models.deeplab import SegmentationNetwork
 from wsss_cli.models.eps import EpsNetwork, Probabilities, Relative
 from wsss_cli.models.psl import ProhibitiveNetwork
@@ -65,7 +65,7 @@ def _affinity(backbone: Backbone, _: int, config: Config) -> Network:
 
 
 KINDS: dict[str, Kind] = {
-    "cam": Kind(_classifier(CamNetwork), {"cam": ClassMaps}),
+    "cam": Kind(_classifier(CamNetwork), {"cam": ClassMaps, "root": Roots}),
     "eps": Kind(_classifier(EpsNetwork), {"probabilities": Probabilities, "relative": Relative}),
     "sipe": Kind(_classifier(SipeNetwork), {"is-cam": ImageSpecific, "cam": General}),
     "affinity": Kind(_affinity),

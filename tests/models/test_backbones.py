@@ -106,8 +106,10 @@ PARAMETERS = {
     "efficientnet-lite0": 4_652_008 - 1_281_000,
     "resnet38": 105_070_912,
 }
+PARAMETERS["resnet50-undilated"] = PARAMETERS["resnet50"]
 ENTRIES = {
     "resnet50": 318,
+    "resnet50-undilated": 318,
     "resnet101": 624,
     "vgg16": 30,
     "efficientnet-lite0": 294,
@@ -158,6 +160,8 @@ SHAPES = {
     },
 }
 
+SHAPES["resnet50-undilated"] = SHAPES["resnet50"]
+
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_keys_and_counts_are_those_of_published_weights(name: str) -> None:
@@ -192,6 +196,15 @@ def test_resnet_strides_where_torchvision_does() -> None:
         "layer4.0.conv2",
         "layer4.0.downsample.0",
     ]
+
+
+def test_undilated_resnet_neither_strides_nor_dilates_in_its_last_stage() -> None:
+    """As irn and SIPE build it: strides 2, 2, 2, 1 and no dilation anywhere."""
+    backbone = on_meta("resnet50-undilated")
+    assert dilations(backbone) == {}
+    assert strided(backbone) == strided(on_meta("resnet50", 32))[:-2]
+    assert dilations(on_meta("resnet50")) == {"layer4.1.conv2": 2, "layer4.2.conv2": 2}
+    assert list(backbone.state_dict()) == list(on_meta("resnet50").state_dict())
 
 
 def test_resnet38_is_dilated_as_in_affinitynet() -> None:

@@ -232,6 +232,7 @@ def test_downloads_are_torchvisions() -> None:
     named = {name: weights.published(value) for name, value in listed.items()}
     assert {name: each.name for name, each in named.items() if isinstance(each, Download)} == {
         "resnet50": "resnet50-0676ba61.pth",
+        "resnet50-undilated": "resnet50-0676ba61.pth",
         "resnet101": "resnet101-63fe2227.pth",
         "vgg16": "vgg16-397923af.pth",
     }

@@ -53,6 +53,13 @@ BACKBONES: dict[str, Spec] = {
     "resnet50": Spec(
         "resnet.resnet50", (16, 8, 32), "resnet50-0676ba61.pth", "BSD-3-Clause, torchvision"
     ),
+    # A row of its own, not a setting: a checkpoint names it, so nothing can run it dilated.
+    "resnet50-undilated": Spec(
+        "resnet.resnet50_undilated",
+        (16, 8),
+        "resnet50-0676ba61.pth",
+        "BSD-3-Clause, torchvision",
+    ),
     "resnet101": Spec(
         "resnet.resnet101", (16, 8, 32), "resnet101-63fe2227.pth", "BSD-3-Clause, torchvision"
     ),

@@ -51,11 +51,15 @@ class ResNet(Backbone):
         depths: blocks in each of the four layers.
         output_stride: 8, 16 or 32; strides beyond are replaced by dilation, as torchvision's
             ``replace_stride_with_dilation`` does.
+        dilated: False leaves out the dilation: the layers then see less of the image than those
+            that the weights were trained for.
     """
 
     channels = (256, 512, 1024, 2048)
 
-    def __init__(self, depths: tuple[int, int, int, int], output_stride: int) -> None:
+    def __init__(
+        self, depths: tuple[int, int, int, int], output_stride: int, *, dilated: bool = True
+    ) -> None:
         super().__init__()
         self.strides = (4, 8, min(16, output_stride), output_stride)
         self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
@@ -66,7 +70,7 @@ class ResNet(Backbone):
             planes, stride = 32 * 2**number, 1 if number == 1 else 2
             first = dilation
             if reached * stride > output_stride:
-                dilation, stride = dilation * stride, 1
+                dilation, stride = dilation * stride if dilated else 1, 1
             reached *= stride
             blocks = []
             for index in range(depth):
@@ -94,6 +98,14 @@ class ResNet(Backbone):
 def resnet50(output_stride: int) -> ResNet:
     """ResNet-50."""
     return ResNet((3, 4, 6, 3), output_stride)
+
+
+def resnet50_undilated(output_stride: int) -> ResNet:
+    """ResNet-50 of IRNet (Ahn et al. 2019) and SIPE (Chen et al. 2022), by their public code.
+
+    The last stage keeps stride 16 and is not dilated. Its keys are those of ResNet-50.
+    """
+    return ResNet((3, 4, 6, 3), output_stride, dilated=False)
 
 
 def resnet101(output_stride: int) -> ResNet:

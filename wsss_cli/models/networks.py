@@ -44,7 +44,7 @@ KINDS: dict[str, Kind] = {
     "cam": Kind(lambda backbone, classes, _: CamNetwork(backbone, classes), {"cam": ClassMaps}),
     "eps": Kind(lambda backbone, classes, _: EpsNetwork(backbone, classes), {"eps": Probabilities}),
     "sipe": Kind(
-        lambda backbone, classes, _: SipeNetwork(backbone, classes),
+        lambda backbone, classes, config: SipeNetwork(backbone, classes, config.get("fine_stride")),
         {"is-cam": ImageSpecific, "cam": General},
     ),
     "affinity": Kind(lambda backbone, *_: AffinityNetwork(backbone)),
@@ -96,7 +96,8 @@ def build_network(kind: str, backbone: str, classes: Sequence[str], config: Conf
         backbone: a key of ``BACKBONES``.
         classes: class names without background.
         config: plain data: ``output_stride``, and of a segmentation network ``head`` and, if it has
-            the classification branch of prohibitive segmentation learning, ``psl``.
+            the classification branch of prohibitive segmentation learning, ``psl``; of a network of
+            SIPE ``fine_stride``.
 
     Raises:
         ConfigurationError: there is no such kind, backbone, stride or head.

@@ -18,7 +18,9 @@ from wsss_cli.training.loop import Loss
 from wsss_cli.training.losses import multilabel_loss
 
 
-def sipe_loss(network: SipeNetwork, gsc: float, *, after: float = 0.0) -> Loss:
+def sipe_loss(
+    network: SipeNetwork, gsc: float, *, after: float = 0.0, over_all: bool = False
+) -> Loss:
     """The losses of a batch with labels (sec. 3.3).
 
     ``classes``: the multi-label loss. ``gsc``: the consistency of CAM and image-specific CAM, times
@@ -38,6 +40,7 @@ def sipe_loss(network: SipeNetwork, gsc: float, *, after: float = 0.0) -> Loss:
         network: the network.
         gsc: weight of the consistency, at least 0.
         after: share of the training, in [0, 1].
+        over_all: as of :func:`wsss_cli.methods.sipe.general_cam`.
     """
 
     def loss(forward: Callable[[Tensor], Any], batch: Batch) -> dict[str, Tensor]:
@@ -50,7 +53,9 @@ def sipe_loss(network: SipeNetwork, gsc: float, *, after: float = 0.0) -> Loss:
             fine_cells = batch.cells(network.fine_stride).float()
             some = (batch.labels.amax(1) * batch.weights)[:, None]
             present = torch.cat([some, some * batch.labels], 1)[:, :, None, None]
-            cam, specific = explore(*output, present * cells, present * fine_cells)
+            cam, specific = explore(
+                *output, present * cells, present * fine_cells, over_all=over_all
+            )
             # The CAM on the fine grid, interpolated between cells that are no padding.
             grid = (specific.shape[2], specific.shape[3])
             ratio = network.stride / network.fine_stride

@@ -151,6 +151,23 @@ def test_the_tools_after_it_use_its_maps_and_their_background(
     assert wrong.code == 2
     assert "--seed-background is only for --map is-cam" in wrong.err
 
+    wrong = inside("make-cam", "-c", "sipe.pt", *SEEN, "--map", "cam", "--divide")
+    assert "--divide is only for --map is-cam" in wrong.err
+    public = (
+        *("--seed-background", "0.5", "--seed-features", "hierarchical"),
+        *("--background-over", "all", "--divide", "--flip", "--join-mirrored", "--cells", "parts"),
+        *("--resize-filter", "bicubic", "--scales", "0.5,1"),
+    )
+    settings = (*SEEN, *public, "-o", "public")
+    made_so = inside("make-cam", "-c", "sipe.pt", *settings, input=photographs, check=0)
+    for record in made_so.records:
+        maps = files.read_maps(record["cam"])
+        if record["labels"]:
+            assert {"hierarchical", "all", "parts", "bicubic"} <= set(
+                map(str, maps.meta["params"].values())
+            )
+            assert set(maps.cam.max((1, 2)).tolist()) <= {0, 1}
+
     shown = ("make-aff-labels", "--workers", "0", "--crf-steps", "1")
     regions = inside(*shown, input=own.records, check=0).records
     inside(
@@ -176,6 +193,20 @@ def test_the_tools_after_it_use_its_maps_and_their_background(
     done = inside("random-walk", "-c", "aff.pt", "--device", "cpu", input=regions, check=0).records
     assert all(Path(record["pseudo"]).exists() for record in done)
     inside("crf", "--workers", "0", "--crf-steps", "1", "-o", "crf", input=own.records, check=0)
+
+
+def test_the_grid_of_the_hierarchical_features_is_in_the_checkpoint(
+    inside: Run, photographs: Records
+) -> None:
+    settings = (*SMALL, "--epochs", "1", "--fine-stride", "16", "--background-over", "all")
+    inside("sipe-train", *settings, input=photographs, check=0)
+    checkpoint = files.load_checkpoint("sipe.pt", "sipe")
+    assert checkpoint.config["fine_stride"] == 16
+    assert checkpoint.config["training"]["background_over"] == "all"
+    made = inside("make-cam", "-c", "sipe.pt", *SEEN, input=photographs, check=0)
+    assert len(made.records) == len(photographs)
+    wrong = inside("sipe-train", *SMALL, "--fine-stride", "5", input=photographs, check=2)
+    assert "no level of efficientnet-lite0 has stride 5; there are 8, 16" in wrong.err
 
 
 def test_map_is_for_its_checkpoints_alone(inside: Run, photographs: Records) -> None:

@@ -66,6 +66,36 @@ def test_the_general_cam_is_that_of_a_loop(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(general_cam(maps, valid), general_by_loop(maps, valid))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_background_over_all_classes_is_that_of_a_loop(shape: tuple[int, ...]) -> None:
+    """As if all classes were labelled, then nothing is left but the labelled ones."""
+    _, _, valid = scene(shape)
+    n, k, _, h, w = shape
+    maps = torch.randn(n, k - 1, h, w)
+    everywhere = valid[:, :1].expand_as(valid)
+    expected = general_by_loop(maps, everywhere) * valid
+    torch.testing.assert_close(general_cam(maps, valid, over_all=True), expected)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (7, 11), (8, 12)])
+def test_seeds_from_the_hierarchical_features_at_the_cells_of_the_cam(
+    size: tuple[int, int],
+) -> None:
+    """A cell of either grid looks at the pixel at stride times its number."""
+    torch.manual_seed(0)
+    coarse = (4, 6)
+    maps, features = torch.randn(2, 3, *coarse), torch.randn(2, 5, *coarse)
+    fine = torch.randn(2, 7, *size)
+    valid = torch.tensor([[1.0, 1, 1, 0], [1, 1, 0, 1]])[:, :, None, None]
+    cam, specific = explore(maps, features, fine, valid, valid, seeds_from="hierarchical")
+    there = fine if size == coarse else fine[:, :, ::2, ::2]
+    seeds = seed_regions(cam, there, valid)
+    expected = image_specific_cam(prototypes(seeds, fine), fine) * valid
+    torch.testing.assert_close(specific, expected)
+    other = explore(maps, features, fine, valid, valid)[1]
+    assert not torch.allclose(specific, other)
+
+
 def seeds_by_loop(cam: Tensor, features: Tensor, valid: Tensor, weight: float) -> Tensor:
     n, k, h, w = cam.shape
     result = torch.zeros(n, k, h, w)

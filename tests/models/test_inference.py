@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
@@ -62,6 +63,35 @@ def test_scales_come_in_order_each_with_its_mirror(looking: Looking) -> None:
     for plain, mirrored in zip(views[::2], views[1::2], strict=True):
         torch.testing.assert_close(mirrored.output.flip(-1), plain.output)
     assert len(looking(1).views(photographs(1, 60, 81), [0.5, 1.0, 2.0], False)) == 3
+
+
+def test_joined_views_are_the_mean_with_the_mirror_image_before_anything_is_kept(
+    cam_checkpoint: Checkpoint,
+) -> None:
+    runner = Runner(cam_checkpoint, device="cpu", precision="fp32")
+    images = photographs(2, 48, 65)
+    separate = runner.views(images, [0.75, 1.0], True)
+    joined = runner.views(images, [0.75, 1.0], True, joined=True)
+    assert [(view.seen, view.mirrored) for view in joined] == [((36, 49), False), ((48, 65), False)]
+    for view, plain, mirrored in zip(joined, separate[::2], separate[1::2], strict=True):
+        expected = (plain.output + mirrored.output.flip(-1)) / 2
+        torch.testing.assert_close(view.output, expected, rtol=1e-3, atol=1e-4)
+    kept = runner.views(images, [1.0], True, lambda output, part: output.relu(), joined=True)
+    torch.testing.assert_close(kept[0].output, joined[1].output.relu(), rtol=1e-3, atol=1e-4)
+    alone = runner.views(images, [1.0], False, joined=True)  # nothing to join
+    torch.testing.assert_close(alone[0].output, separate[2].output, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5])
+def test_bicubic_is_that_of_pillow(looking: Looking, scale: float) -> None:
+    image = photographs(1, 80, 100)[0] // 2 + 64  # Pillow clips after each direction
+    runner = looking(1)
+    runner.resize = "bicubic"
+    (view,) = runner.views([image], [scale], False)
+    size = (round(100 * scale), round(80 * scale))
+    expected = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    seen = (view.output[0].permute(1, 2, 0).numpy() * 255).clip(0, 255)
+    assert np.abs(seen - expected).max() < 1.5  # and rounds
 
 
 def test_smaller_views_are_means_and_not_every_other_pixel(looking: Looking) -> None:

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from tests.models.conftest import EVERY, build, images
+from wsss_cli.errors import ConfigurationError
 from wsss_cli.methods.sipe import explore
 from wsss_cli.models.backbones import build_backbone
+from wsss_cli.models.networks import build_network
 from wsss_cli.models.sipe import Explored, General, ImageSpecific, SipeNetwork
 
 
@@ -28,6 +30,23 @@ def test_hierarchical_features_of_every_backbone(name: str, stride: int) -> None
     assert [key for key, value in network.named_parameters() if value.grad is None] == []
     new = network.parameter_groups()["new"]
     assert sum(value is layer.weight for value in new for layer in network.side) == 4
+
+
+def test_hierarchical_features_on_the_grid_of_another_level() -> None:
+    fine, coarse = (
+        build_network("sipe", "efficientnet-lite0", ("cat",), {"fine_stride": stride}).eval()
+        for stride in (None, 16)
+    )
+    assert (fine.fine_stride, coarse.fine_stride) == (8, 16)
+    coarse.load_state_dict(fine.state_dict())
+    image = images(1, 65, 50)
+    with torch.inference_mode():
+        both = [network(image) for network in (fine, coarse)]
+    assert both[1].hierarchical.shape == (1, 768, 5, 4)
+    # Where both have a cell they say the same: nothing is smoothed.
+    torch.testing.assert_close(both[1].hierarchical, both[0].hierarchical[:, :, ::2, ::2])
+    with pytest.raises(ConfigurationError, match="resnet50 has stride 4; there are 8, 16"):
+        build_network("sipe", "resnet50", ("cat",), {"fine_stride": 4})
 
 
 def test_hierarchical_features_are_levels_of_unit_length_at_stride_8() -> None:
@@ -87,4 +106,22 @@ def test_image_specific_maps_depend_on_the_classes_asked_for(output: Explored) -
     assert torch.equal(reading.evidence(kept[1], [2, 1]), kept[1][[0, 3, 2]])
     assert reading.maps(torch.tensor([0.5, 1.5])).tolist() == [0.5, 1]
     assert (reading.specific, reading.first) == (True, ("background",))
-    assert reading.params == {"map": "is-cam", "seed_background": 0.5}
+    assert reading.params == {
+        "map": "is-cam",
+        "seed_background": 0.5,
+        "seed_features": "last",
+        "background_over": "labels",
+        "divide": False,
+    }
+
+
+def test_image_specific_maps_as_the_authors_read_them(output: Explored) -> None:
+    reading = ImageSpecific(0.5, "hierarchical", "all", divide=True)
+    kept = reading.keep(output, [[0], [1, 2]])
+    valid = torch.tensor([[1.0, 1, 0, 0], [1, 0, 1, 1]])[:, :, None, None]
+    authors = explore(*output, valid, valid, over_all=True, seeds_from="hierarchical")[1]
+    torch.testing.assert_close(kept, authors)
+    for other in (ImageSpecific(0.5, "last", "all"), ImageSpecific(0.5, "hierarchical")):
+        assert not torch.allclose(kept, other.keep(output, [[0], [1, 2]]))
+    maps = reading.maps(torch.tensor([[[0.2, 0.5]], [[0.0, 0.0]], [[0.3, 0.1]]]))
+    torch.testing.assert_close(maps, torch.tensor([[[0.4, 1]], [[0, 0]], [[1, 1 / 3]]]))

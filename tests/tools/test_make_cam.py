@@ -149,6 +149,28 @@ def test_image_specific_maps_say_how_alike_not_more(looking: Looking, tmp_path: 
         np.testing.assert_allclose(seen.maps[1][part], alike, atol=0.01)
 
 
+def test_cells_as_parts_of_the_photograph_are_plain_resizing(
+    looking: Looking, halves: Path
+) -> None:
+    for flip in (False, True):
+        made = maker(looking(16), flip=flip, cells="parts")
+        (seen,) = maps_of(made, halves, {"labels": ["red"]})
+        (centred,) = maps_of(maker(looking(16), flip=flip), halves, {"labels": ["red"]})
+        views = looking(16).views([files.read_image(halves)], [1.0], flip)
+        grids = [view.output[0, :1].relu() for view in views]
+        grids[1:] = [grid.flip(-1) for grid in grids[1:]]
+        large = [
+            torch.nn.functional.interpolate(grid[None], (60, 76), mode="bilinear")[0]
+            for grid in grids
+        ]
+        expected = sum(large) / max(float(sum(large).max()), 1e-9)
+        assert seen.maps is not None
+        np.testing.assert_allclose(seen.maps, expected, atol=1e-5)
+        assert centred.maps is not None
+        assert np.abs(centred.maps - seen.maps).max() > 0.1
+        assert made.params["cells"] == "parts"
+
+
 def test_general_maps_leave_a_background(looking: Looking, halves: Path) -> None:
     made = maker(looking(twice=True), reading=General())
     (seen,) = maps_of(made, halves, {"labels": ["red"]})
@@ -207,6 +229,11 @@ def test_what_changes_the_maps_is_in_their_provenance(looking: Looking) -> None:
     assert maker(looking()).params == {**common, "flip": True}
     changed = maker(looking(), all_classes=True, score_above=0.5, flip=False).params
     assert changed == {**common, "flip": False, "all": True, "score_above": 0.5}
+    runner = looking()
+    runner.resize = "bicubic"
+    public = maker(runner, join_mirrored=True, cells="parts").params
+    other = {"join_mirrored": True, "cells": "parts", "resize_filter": "bicubic"}
+    assert public == {**common, "flip": True, **other}
 
 
 # ---- a classifier with a background --------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -40,6 +40,49 @@ from wsss_cli.commands import _frame, _options
     help="With image-specific CAMs: weight of the background in the choice of seeds; a larger one "
     "gives more background, 0.5 is the paper's.",
 )
+@click.option(
+    "--seed-features",
+    default=None,
+    show_default="last",
+    type=click.Choice(["last", "hierarchical"]),
+    help="With image-specific CAMs: the features whose similarities decide on the seeds; the "
+    "authors' code takes the hierarchical ones.",
+)
+@click.option(
+    "--background-over",
+    default=None,
+    show_default="labels",
+    type=click.Choice(["labels", "all"]),
+    help="Of image-specific CAMs: background is where none of these classes is activated; the "
+    "authors' code takes all.",
+)
+@click.option(
+    "--divide/--no-divide",
+    default=None,
+    show_default="no-divide",
+    help="With image-specific CAMs: divide each by its maximum, as the authors' code does.",
+)
+@click.option(
+    "--join-mirrored",
+    is_flag=True,
+    help="Join the image and its mirror image before the maps are read, not the maps (needs "
+    "--flip); as IRNet's and SIPE's code.",
+)
+@click.option(
+    "--cells",
+    default="centred",
+    show_default=True,
+    type=click.Choice(["centred", "parts"]),
+    help="Cells of the network's maps lie on the pixels that they look at, or are equal parts of "
+    "the image, as in public code.",
+)
+@click.option(
+    "--resize-filter",
+    default="bilinear",
+    show_default=True,
+    type=click.Choice(["bilinear", "bicubic"]),
+    help="Filter that images are scaled with; bicubic in public code.",
+)
 @_options.batch_size_option(4, " (all of one size)")
 @_options.image_key_option
 @_options.max_side_option
@@ -52,6 +95,10 @@ def command(
     all: bool,
     map: str | None,
     seed_background: float | None,
+    seed_features: str | None,
+    background_over: str | None,
+    divide: bool | None,
+    resize_filter: Literal["bilinear", "bicubic"],
     max_side: int,
     workers: int,
     device: str,
@@ -79,18 +126,27 @@ def command(
 
     loaded = load_checkpoint(checkpoint, *_options.CLASSIFIERS)
     readings = KINDS[loaded.kind].readings
+    chosen = {
+        "seed_background": seed_background,
+        "seed_features": seed_features,
+        "background_over": background_over,
+        "divide": divide,
+    }
     for kind in ("sipe", "eps"):
         theirs = f"checkpoints of {kind}-train ({checkpoint} is of kind {loaded.kind})"
         if map in KINDS[kind].readings and loaded.kind != kind:
             raise click.UsageError(f"--map {map} is only for {theirs}")
         if kind == "sipe":
-            _options.only_with(theirs, loaded.kind == kind, "seed_background")
+            _options.only_with(theirs, loaded.kind == kind, *chosen)
     if map == "root" and loaded.kind != "cam":
         theirs = f"checkpoints of train-cam ({checkpoint} is of kind {loaded.kind})"
         raise click.UsageError(f"--map root is only for {theirs}")
-    _options.only_with("--map is-cam", map != "cam", "seed_background")
-    weight = () if seed_background is None or map == "cam" else (seed_background,)
-    reading = readings[map or next(iter(readings))](*weight)
-    runner = Runner(loaded, device=device, precision=precision, max_side=max_side)
+    _options.only_with("--map is-cam", map != "cam", *chosen)
+    _options.only_with("--flip", settings["flip"], "join_mirrored")
+    given = {name: value for name, value in chosen.items() if value is not None and map != "cam"}
+    reading = readings[map or next(iter(readings))](**given)
+    runner = Runner(
+        loaded, device=device, precision=precision, max_side=max_side, resize=resize_filter
+    )
     maker = CamMaker(runner=runner, reading=reading, all_classes=all, **settings)
     Stage(maker, **stage).run(records, workers=workers)

@@ -35,8 +35,32 @@ from wsss_cli.commands import _frame, _options, _training
     help="Share of the training after which the consistency trains the CAMs too; before, it trains "
     "only the features of the prototypes.",
 )
+@click.option(
+    "--background-over",
+    default="labels",
+    show_default=True,
+    type=click.Choice(["labels", "all"]),
+    help="Of image-specific CAMs: background is where none of these classes is activated; the "
+    "authors' code takes all.",
+)
+@click.option(
+    "--fine-stride",
+    default=None,
+    show_default="that of the second level, 8",
+    type=int,
+    metavar="PIXELS",
+    help="Image pixels per cell of the hierarchical features; 16 in the authors' code.",
+)
 @_training.training_options(epochs=8, batch_size=16, crop=320, lr=0.02)
-def command(records: tuple[str, ...], gsc: float, gsc_after: float, **options: Any) -> None:
+def command(
+    records: tuple[str, ...],
+    gsc: float,
+    gsc_after: float,
+    background_over: str,
+    fine_stride: int | None,
+    start: dict[str, Any],
+    **options: Any,
+) -> None:
     """Train a classifier with image-specific prototypes (SIPE).
 
     Reads records with `image` and `labels`. Writes the checkpoint OUT, its metrics OUT.log.jsonl
@@ -56,7 +80,8 @@ def command(records: tuple[str, ...], gsc: float, gsc_after: float, **options: A
         "sipe-train",
         "sipe",
         records,
-        loss=partial(sipe_loss, gsc=gsc, after=gsc_after),
-        settings={"gsc": gsc, "gsc_after": gsc_after},
+        start={**start, "fine_stride": fine_stride},
+        loss=partial(sipe_loss, gsc=gsc, after=gsc_after, over_all=background_over == "all"),
+        settings={"gsc": gsc, "gsc_after": gsc_after, "background_over": background_over},
         **options,
     )

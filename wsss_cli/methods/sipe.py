@@ -10,17 +10,21 @@ image, 0 for all other classes and in padding.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from wsss_cli.methods.cam import normalise
 
+SeedsFrom = Literal["last", "hierarchical"]
+
 SCRATCH = 16 << 20  # bytes of similarities held at a time
 BLOCKS = 8  # at least so many: with fewer, more of the symmetric matrix is computed twice
 
 
-def general_cam(maps: Tensor, valid: Tensor) -> Tensor:
+def general_cam(maps: Tensor, valid: Tensor, *, over_all: bool = False) -> Tensor:
     """The CAMs of an image, with background where no class is activated.
 
     M_c = relu(m_c) / max relu(m_c), the maximum over the valid cells, and M_bg = 1 - max_c M_c over
@@ -29,12 +33,15 @@ def general_cam(maps: Tensor, valid: Tensor) -> Tensor:
     Args:
         maps: class maps (logits), shape (N, C, h, w), C >= 1.
         valid: 0 or 1, shape (N, C + 1, h, w), background first.
+        over_all: take that maximum over all C classes, as the authors' code does. Each map is
+            divided by its own maximum, so also classes that are not in the image leave no
+            background somewhere.
 
     Returns:
         Activations in [0, 1], shape (N, C + 1, h, w), background first. Gradients pass.
     """
     valid = valid.to(maps)
-    cam = normalise(maps.relu() * valid[:, 1:])
+    cam = normalise(maps.relu() * (valid[:, :1] if over_all else valid[:, 1:]))
     return torch.cat([1 - cam.amax(1, keepdim=True), cam], 1) * valid
 
 
@@ -190,6 +197,8 @@ def explore(
     fine_valid: Tensor,
     *,
     background: float = 0.5,
+    over_all: bool = False,
+    seeds_from: SeedsFrom = "last",
 ) -> tuple[Tensor, Tensor]:
     """The CAM and the image-specific CAM of images: CAM, seeds, prototypes, similarity (sec. 3.2).
 
@@ -200,12 +209,22 @@ def explore(
         valid, fine_valid: 0 or 1, of a shape that broadcasts to (N, C + 1, h, w), and to the same
             on the finer grid.
         background: weight of the background's soft IoU, as of :func:`seed_regions`.
+        over_all: as of :func:`general_cam`.
+        seeds_from: the features whose similarities are the structure: the semantic ones, "last", as
+            in the paper's figure 2 and in the authors' training; or the "hierarchical" ones at the
+            same cells, as in the authors' inference.
 
     Returns:
         M of shape (N, C + 1, h, w), as of :func:`general_cam`, and IS of shape (N, C + 1, h', w'),
         as of :func:`image_specific_cam`; both are 0 where they are not valid.
     """
-    cam = general_cam(maps, valid)
+    cam = general_cam(maps, valid, over_all=over_all)
+    if seeds_from == "hierarchical":  # cell 0 of both grids looks at pixel 0
+        rows, columns = (
+            round(fine / coarse)
+            for fine, coarse in zip(hierarchical.shape[2:], maps.shape[2:], strict=True)
+        )
+        features = hierarchical[:, :, ::rows, ::columns]
     seeds = seed_regions(cam, features, valid, background=background)
     regions = _nearest(seeds, hierarchical) * fine_valid
     specific = image_specific_cam(prototypes(regions, hierarchical), hierarchical)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from wsss_cli.models.device import SideBySide, choose
 from wsss_cli.models.networks import restored
 
 Image = npt.NDArray[np.uint8]
+Resize = Literal["bilinear", "bicubic"]
 
 
 class View(NamedTuple):
@@ -45,6 +46,7 @@ class Runner:
         checkpoint: describes the network.
         device, precision: see :func:`wsss_cli.models.device.choose`.
         max_side: photographs with a longer side are reduced to this size; 0 is no limit.
+        resize: filter that images are resized with; "bicubic" is Pillow's.
 
     Attributes:
         spread: calls a function on several items side by side on a CPU (:class:`SideBySide`).
@@ -59,12 +61,13 @@ class Runner:
         device: str = "auto",
         precision: str = "auto",
         max_side: int = 0,
+        resize: Resize = "bilinear",
     ) -> None:
         network: Network = restored(checkpoint)
         self.digest, self.classes = checkpoint.digest, checkpoint.classes
         self.compute = choose(device, precision)
         self.device = self.compute.device
-        self.max_side = max_side
+        self.max_side, self.resize = max_side, resize
         self.network = network.eval().requires_grad_(False)
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         fold_once(self.network)
@@ -83,6 +86,8 @@ class Runner:
         scales: Sequence[float],
         flip: bool,
         keep: Callable[[Any, slice], Tensor] | None = None,
+        *,
+        joined: bool = False,
     ) -> list[View]:
         """Outputs of the network for images of one size, at each scale, and mirrored.
 
@@ -90,22 +95,25 @@ class Runner:
             images: N photographs, uint8 (H, W, 3), all of one size.
             scales: sizes relative to the photograph.
             flip: run the mirrored images too.
+            joined: with ``flip``, the output for an image is the mean of those for it and for its
+                mirror image turned back, before anything is kept of it.
             keep: reduces the network's output for some of the images, given the output in float32
                 and their places in ``images``; None keeps all of it.
 
         Returns:
-            One view per scale; with ``flip`` two, the plain one first.
+            One view per scale; with ``flip``, unless ``joined``, two, the plain one first.
         """
         given = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
         given = (given - self.mean) / self.std
-        sides = [given, given.flip(-1)] if flip else [given]
+        sides = [given, given.flip(-1)] if flip and not joined else [given]
+        joined = joined and flip
         size = self.seen_size((given.shape[2], given.shape[3]))
         sizes = [_scaled(size, scale) for scale in scales]
         # On a CPU a batch is no faster than single images, whose activations stay in the cache.
         together = 1 if self.device.type == "cpu" else len(images)
         parts_of = [slice(n, n + together) for n in range(0, len(images), together)]
         passes = [(side, part, to) for to in sizes for side in sides for part in parts_of]
-        outputs = self.spread(partial(self._pass, keep), passes)
+        outputs = self.spread(partial(self._pass, keep, joined), passes)
         views = []
         for to in sizes:
             for mirrored in range(len(sides)):
@@ -117,6 +125,7 @@ class Runner:
     def _pass(
         self,
         keep: Callable[[Any, slice], Tensor] | None,
+        joined: bool,
         item: tuple[Tensor, slice, tuple[int, int]],
     ) -> tuple[Tensor, ...]:
         """One pass of the network over a part of normalised images (N, 3, H, W), resized first.
@@ -128,12 +137,16 @@ class Runner:
         images, part, size = item
         with torch.inference_mode():
             with self.compute.autocast():
-                batch = _resized(images[part], size).contiguous(memory_format=torch.channels_last)
-                output = self.network(batch)
+                batch = _resized(images[part], size, self.resize)
+                batch = batch.contiguous(memory_format=torch.channels_last)
+                outputs = [
+                    self.network(side) for side in ((batch, batch.flip(-1)) if joined else (batch,))
+                ]
+            output = outputs[0]
             if isinstance(output, tuple):
-                output = type(output)(*(each.float() for each in output))
+                output = type(output)(*map(_mean, zip(*outputs, strict=True)))
             else:
-                output = output.float()
+                output = _mean(outputs)
             if keep is not None:
                 return (keep(output, part),)
             return output if isinstance(output, tuple) else (output,)
@@ -143,14 +156,21 @@ class Runner:
         return self.views([image], [1.0], False)[0].output[0]
 
 
+def _mean(sides: Sequence[Tensor]) -> Tensor:
+    """What the network says of images, float32; of two, that of their mirror images is second."""
+    if len(sides) == 1:
+        return sides[0].float()
+    return (sides[0].float() + sides[1].float().flip(-1)) / 2
+
+
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(round(size[0] * scale), SMALLEST), max(round(size[1] * scale), SMALLEST)
 
 
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+def _resized(images: Tensor, size: tuple[int, int], mode: Resize) -> Tensor:
     if tuple(images.shape[2:]) == size:
         return images
     smaller = size[0] < images.shape[2]
     return functional.interpolate(
-        images, size, mode="bilinear", align_corners=False, antialias=smaller
+        images, size, mode=mode, align_corners=False, antialias=smaller or mode == "bicubic"
     )

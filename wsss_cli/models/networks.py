@@ -35,12 +35,15 @@ class Kind(NamedTuple):
     readings: Mapping[str, Callable[..., Reading]] = {}
 
 
-def _classifier(network: type[CamNetwork]) -> Callable[[Backbone, int, Config], Network]:
+def _classifier(
+    network: Callable[..., CamNetwork], *more: str
+) -> Callable[[Backbone, int, Config], Network]:
     def build(backbone: Backbone, classes: int, config: Config) -> Network:
         dropout = config.get("dropout") or 0
         if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
             raise ConfigurationError(f"no dropout {dropout!r}: it is from 0 to below 1")
-        return network(backbone, classes, dropout=dropout)
+        settings = {key: config.get(key) for key in more}
+        return network(backbone, classes, dropout=dropout, **settings)
 
     return build
 
@@ -67,7 +70,9 @@ def _affinity(backbone: Backbone, _: int, config: Config) -> Network:
 KINDS: dict[str, Kind] = {
     "cam": Kind(_classifier(CamNetwork), {"cam": ClassMaps, "root": Roots}),
     "eps": Kind(_classifier(EpsNetwork), {"probabilities": Probabilities, "relative": Relative}),
-    "sipe": Kind(_classifier(SipeNetwork), {"is-cam": ImageSpecific, "cam": General}),
+    "sipe": Kind(
+        _classifier(SipeNetwork, "fine_stride"), {"is-cam": ImageSpecific, "cam": General}
+    ),
     "affinity": Kind(_affinity),
     "segmentation": Kind(_segmentation),
 }
@@ -118,9 +123,9 @@ def build_network(kind: str, backbone: str, classes: Sequence[str], config: Conf
         classes: class names without background.
         config: plain data: ``output_stride``, and of a segmentation network ``head`` and, if it has
             the classification branch of prohibitive segmentation learning, ``psl``; ``msc``, the
-            further scales of multi-scale inputs; ``dropout`` of a classifier; of an AffinityNet
-            ``group_norm``; ``mean`` and ``std`` where images are not normalised as the backbone's
-            row says.
+            further scales of multi-scale inputs; ``dropout`` of a classifier; of one of SIPE
+            ``fine_stride``; of an AffinityNet ``group_norm``; ``mean`` and ``std`` where images are
+            not normalised as the backbone's row says.
 
     Raises:
         ConfigurationError: there is no such kind, backbone, stride, head or normalisation.

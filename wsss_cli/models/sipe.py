@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wsss_cli.classes import BACKGROUND
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.methods.cam import normalise
 from wsss_cli.methods.grids import on_finer
-from wsss_cli.methods.sipe import explore
+from wsss_cli.methods.sipe import SeedsFrom, explore
 from wsss_cli.models.base import Backbone
 from wsss_cli.models.cam import CamNetwork, ClassMaps
 
@@ -22,7 +24,7 @@ class Explored(NamedTuple):
     Attributes:
         maps: class maps (logits), shape (N, C, h, w).
         features: semantic features, the backbone's last map, shape (N, D, h, w).
-        hierarchical: features of all levels, shape (N, 768, h', w') at stride 8.
+        hierarchical: features of all levels, shape (N, 768, h', w').
     """
 
     maps: Tensor
@@ -34,18 +36,39 @@ class SipeNetwork(CamNetwork):
     """Classifier with hierarchical features for prototypes (SIPE: Chen et al. 2022, sec. 3.2.2).
 
     Each of the four levels of the backbone is reduced by a 1×1 convolution (128, 128, 256, 256
-    channels) and brought to unit length in each cell; all are joined at stride 8. They learn
-    without changing the backbone.
+    channels) and brought to unit length in each cell; all are joined on the grid of one of the
+    levels. They learn without changing the backbone.
+
+    Args:
+        backbone: any.
+        num_classes: without background.
+        fine_stride: pixels of the image to a cell of the hierarchical features, one of the strides
+            of the backbone's levels. None is that of the second, 8; the authors' code has 16.
 
     Attributes:
-        fine_stride: pixels of the image to a cell of the hierarchical features.
+        fine_stride: as given.
+
+    Raises:
+        ConfigurationError: no level has this stride.
     """
 
     widths = (128, 128, 256, 256)
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, dropout: float = 0) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        dropout: float = 0,
+        fine_stride: int | None = None,
+    ) -> None:
         super().__init__(backbone, num_classes, dropout=dropout)
-        self.fine_stride = backbone.strides[1]
+        self.fine_stride = backbone.strides[1] if fine_stride is None else fine_stride
+        if self.fine_stride not in backbone.strides[1:] or self.stride < self.fine_stride:
+            offered = ", ".join(map(str, sorted({*backbone.strides[1:]})))
+            raise ConfigurationError(
+                f"no level of {backbone.name} has stride {fine_stride}; there are {offered}"
+            )
         self.side = nn.ModuleList(
             nn.Conv2d(channels, width, 1, bias=False)
             for channels, width in zip(backbone.channels, self.widths, strict=True)
@@ -54,7 +77,8 @@ class SipeNetwork(CamNetwork):
     def forward(self, images: Tensor) -> Explored:  # type: ignore[override]
         """Class maps and features of normalised images (N, 3, H, W)."""
         levels = self.backbone(images)
-        grid = (levels[1].shape[2], levels[1].shape[3])
+        finest = levels[self.backbone.strides.index(self.fine_stride)]
+        grid = (finest.shape[2], finest.shape[3])
         parts = []
         for level, stride, layer in zip(levels, self.backbone.strides, self.side, strict=True):
             skip = max(self.fine_stride // stride, 1)
@@ -88,19 +112,36 @@ class ImageSpecific(General):
     """Similarity of each location to the prototypes of the image (Chen et al. 2022, sec. 3.2).
 
     The part kept of a view are the maps of background and of all classes, 0 for the classes that
-    are not asked for. A map is the mean over the views. The authors' public code then divides each
-    by its maximum, which raises the maps of classes that nothing in the image is similar to.
+    are not asked for. A map is the mean over the views.
 
     Args:
         seed_background: weight of the background score in the choice of seeds, 0.5 in the paper. A
             larger one makes more cells background seeds, so that less of the surroundings is
             similar to a class.
+        seed_features: the features that decide on the seeds, see
+            :func:`wsss_cli.methods.sipe.explore`; the authors' code takes the hierarchical ones.
+        background_over: whether the classes that leave no background are those asked for ("labels")
+            or all of the checkpoint ("all", as in the authors' code).
+        divide: divide each map by its maximum in the end, as the authors' code does. It raises the
+            maps of classes that nothing in the image is similar to.
     """
 
     specific = True
 
-    def __init__(self, seed_background: float = 0.8) -> None:
-        self.params = {"map": "is-cam", "seed_background": seed_background}
+    def __init__(
+        self,
+        seed_background: float = 0.8,
+        seed_features: SeedsFrom = "last",
+        background_over: Literal["labels", "all"] = "labels",
+        divide: bool = False,
+    ) -> None:
+        self.params = {
+            "map": "is-cam",
+            "seed_background": seed_background,
+            "seed_features": seed_features,
+            "background_over": background_over,
+            "divide": divide,
+        }
 
     def stride(self, network: SipeNetwork) -> int:  # type: ignore[override]
         return network.fine_stride
@@ -111,10 +152,17 @@ class ImageSpecific(General):
         for image, indices in zip(valid, wanted, strict=True):
             if indices:
                 image[[0, *(index + 1 for index in indices)]] = 1
-        return explore(*output, valid, valid, background=self.params["seed_background"])[1]
+        return explore(
+            *output,
+            valid,
+            valid,
+            background=self.params["seed_background"],
+            over_all=self.params["background_over"] == "all",
+            seeds_from=self.params["seed_features"],
+        )[1]
 
     def evidence(self, kept: Tensor, wanted: list[int]) -> Tensor:
         return kept[[0, *(index + 1 for index in wanted)]]
 
     def maps(self, mean: Tensor) -> Tensor:
-        return mean.clamp(max=1)
+        return normalise(mean) if self.params["divide"] else mean.clamp(max=1)

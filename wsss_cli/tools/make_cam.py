@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,9 @@ class CamMaker(PhotographTool):
         score_above: for images without labels, the smallest probability of a class to be mapped.
         image_key: record key of the photograph.
         batch_size: photographs of one size that go through the network together.
+        join_mirrored: with ``flip``, join what the network says of both before it is read as maps.
+        cells: where the cells of its maps lie: "centred" on the pixels that they look at, or equal
+            "parts" of the photograph, as in public code (up to half a cell further down and right).
     """
 
     runner: Runner
@@ -63,6 +66,8 @@ class CamMaker(PhotographTool):
     score_above: float | None = None
     image_key: str = "image"
     batch_size: int = 4
+    join_mirrored: bool = False
+    cells: Literal["centred", "parts"] = "centred"
 
     name = "make-cam"
     outputs: ClassVar = {"cam": ".npz"}
@@ -80,6 +85,12 @@ class CamMaker(PhotographTool):
             "image_key": self.image_key,
             "max_side": self.runner.max_side,
         }
+        if self.join_mirrored:
+            chosen["join_mirrored"] = True
+        if self.cells != "centred":
+            chosen["cells"] = self.cells
+        if self.runner.resize != "bilinear":
+            chosen["resize_filter"] = self.runner.resize
         if self.all_classes:
             chosen["all"] = True
         if self.score_above is not None:
@@ -123,6 +134,7 @@ class CamMaker(PhotographTool):
             self.scales,
             self.flip,
             lambda output, part: reading.keep(output, wanted[part]),
+            joined=self.join_mirrored,
         )
 
     def _wanted(self, item: Photograph, place: int, views: Sequence[View]) -> list[int]:
@@ -145,7 +157,7 @@ class CamMaker(PhotographTool):
             [self.reading.evidence(view.output[place], wanted) for view in views],
             size,
             [view.mirrored for view in views],
-            seen=[view.seen for view in views],
-            stride=self.reading.stride(self.runner.network),
+            seen=[view.seen for view in views] if self.cells == "centred" else None,
+            stride=self.reading.stride(self.runner.network) if self.cells == "centred" else 1,
         )
         return replace(item, maps=self.reading.maps(mean).cpu().numpy(), names=names)

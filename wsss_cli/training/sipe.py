@@ -19,7 +19,12 @@ from wsss_cli.training.losses import multilabel_loss
 
 
 def sipe_loss(
-    network: SipeNetwork, gsc: float, *, after: float = 0.0, padding: bool = False
+    network: SipeNetwork,
+    gsc: float,
+    *,
+    after: float = 0.0,
+    padding: bool = False,
+    over_all: bool = False,
 ) -> Loss:
     """The losses of a batch with labels (sec. 3.3).
 
@@ -40,6 +45,7 @@ def sipe_loss(
         gsc: weight of the consistency, at least 0.
         after: share of the training, in [0, 1].
         padding: cells that look at padding take part in the means that are the class scores.
+        over_all: as of :func:`wsss_cli.methods.sipe.general_cam`.
     """
 
     def loss(forward: Callable[[Tensor], Any], batch: Batch) -> dict[str, Tensor]:
@@ -52,7 +58,9 @@ def sipe_loss(
             fine_cells = batch.cells(network.fine_stride).float()
             some = (batch.labels.amax(1) * batch.weights)[:, None]
             present = torch.cat([some, some * batch.labels], 1)[:, :, None, None]
-            cam, specific = explore(*output, present * cells, present * fine_cells)
+            cam, specific = explore(
+                *output, present * cells, present * fine_cells, over_all=over_all
+            )
             # The CAM on the fine grid, interpolated between cells that are no padding.
             grid = (specific.shape[2], specific.shape[3])
             ratio = network.stride / network.fine_stride

@@ -20,7 +20,7 @@ from wsss_cli.interrupt import Interrupt, postponed
 from wsss_cli.models.base import Network
 from wsss_cli.models.batchnorm import freeze_batchnorm
 from wsss_cli.models.device import Compute
-from wsss_cli.training import resume
+from wsss_cli.training import outputs, resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.log import Losses, MetricsLog, Speed
@@ -142,8 +142,7 @@ class Trainer:
 
         if plan.freeze_bn:
             freeze_batchnorm(self.network.backbone)
-        self.state_path = resume.state_path(out)
-        self.log_path = out.with_name(out.stem + ".log.jsonl")
+        self.state_path, self.log_path = outputs.state_path(out), outputs.log_path(out)
         self.step_size = plan.batch_size * group.world
         self.steps = math.ceil(plan.epochs * samples.epoch / self.step_size)
         # At least one line per epoch, and no more than a plot can show.
@@ -427,7 +426,7 @@ class Trainer:
             self.out, **{**self.checkpoint, "config": config}, state_dict=self.network.state_dict()
         )
         self.state_path.unlink(missing_ok=True)
-        plot = self.out.with_name(self.out.stem + ".png")
+        plot = outputs.plot_path(self.out)
         try:
             plot_metrics(self.log_path, plot)
         except (WsssError, OSError, ValueError) as error:

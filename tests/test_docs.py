@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from wsss_cli.cli import COMMANDS, cli
+from wsss_cli.commands._options import ReadableFile
 from wsss_cli.files import read_label_map, write_label_map
 from wsss_cli.records import KEYS, parse
 
@@ -124,7 +125,8 @@ def parsed(words: list[str]) -> None:
 @pytest.fixture
 def no_files(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file and folder passes for one that is there."""
-    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, context: value)
+    for kind in (click.Path, ReadableFile):
+        monkeypatch.setattr(kind, "convert", lambda self, value, param, context: value)
 
 
 def commands_of(name: str) -> list[click.Command]:

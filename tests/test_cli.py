@@ -241,16 +241,46 @@ def test_no_setting_is_an_internal_error(name: str, command: click.Command) -> N
         ("[crf]\nalpha = " + "9" * 10_000, "wsss.toml: "),
         ("[crf]\nalpha = " + "[" * 100_000, "wsss.toml: "),
         ("\x00\xff", "wsss.toml: "),
+        (
+            "[crf]\n" + ".".join(["a"] * 100_000) + " = 1",
+            "wsss.toml: a line has more than 200 dots",
+        ),
+        ("[crf]\n" + "# a comment\n" * 100_000, "more than such a file can have"),
+        ('[crf]\nout = "a\\u0000b"', "[crf] out = 'a\\x00b': not a value of --out"),
+        ("[crf]\nalpha = inf", "wsss.toml: Invalid value for '--alpha': inf is no finite number"),
+        ("[crf]\nalpha = nan", "wsss.toml: Invalid value for '--alpha': nan is no finite number"),
+        ("[crf]\ngaussian = [1, inf]", "Invalid value for '--gaussian': inf is no finite number"),
+        ("[crf.more]\na = 1", "[crf] has no option 'more'"),
+        ("[index]\nvoc = 3", "[index] voc is not a table; write [index.voc]"),
+        ("[index]\nstrict = true", "[index] has no command 'strict'; write [index.COMMAND]"),
+        ("[index.vco]\nsplit = 3", "[index] has no command 'vco'; did you mean [index.voc]?"),
+        ("[index.voc.more]\nsplit = 3", "[voc] has no option 'more'"),
         ("[crf]\nworkers = -3", "wsss crf: wsss.toml: Invalid value for '--workers': -3"),
     ],
 )
 def test_what_is_wrong_with_a_setting_is_one_line(run: Run, text: str, problem: str) -> None:
     Path("wsss.toml").write_text(text, encoding="latin-1")
     command = text.partition("]")[0].removeprefix("[") if text.startswith("[") else "crf"
-    result = run(command, check=2)
-    assert problem in result.err
-    assert result.err.count("\n") == 1
-    assert "internal error" not in result.err
+    command = command.partition(".")[0]
+    for words in ((command, *(["voc", "."] if command == "index" else [])), ("config",)):
+        if words == ("config",) and "Invalid value" in problem:
+            continue  # config shows it
+        result = run(*words, check=2)
+        assert problem in result.err
+        assert result.err.count("\n") == 1
+        assert "internal error" not in result.err
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999"])
+def test_numbers_are_finite_wherever_they_come_from(
+    run: Run, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = run("train-cam", "--classes=voc", f"--lr={value}", check=2).err
+    assert ("is no finite number" in said) != ("is not in the range" in said)
+    monkeypatch.setenv("WSSS_CRF_ALPHA", value)
+    said = run("crf", check=2).err
+    assert "--alpha" in said
+    assert said.count("\n") == 1
 
 
 def test_a_number_for_a_text_is_its_text(run: Run) -> None:
@@ -262,4 +292,4 @@ def test_a_number_for_a_text_is_its_text(run: Run) -> None:
 
 def test_settings_that_are_no_file(run: Run) -> None:
     os.mkfifo("wsss.toml")
-    assert "cannot read wsss.toml: not a file" in run("crf", check=2).err
+    assert "wsss.toml: not a regular file" in run("crf", check=2).err

@@ -252,7 +252,7 @@ def test_maps_of_an_unlabelled_image_are_empty(tmp_path: Path) -> None:
         ({"size": np.zeros(100_000, int)}, "100000 numbers for the size of the image, not two"),
         ({"meta": None}, "no array"),
         ({"meta": np.array("[]")}, "JSON meta"),
-        ({"meta": np.array('{"classes": 5}')}, "class list is not a list of names"),
+        ({"meta": np.array('{"classes": 5}')}, "its meta is not what wsss writes"),
         ({"meta": np.array("{")}, "truncated or not an NPZ"),
         ({"classes": np.array([["cat"], {}], object)}, "truncated or not an NPZ"),
     ],

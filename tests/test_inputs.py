@@ -53,8 +53,6 @@ def test_the_inputs_of_a_record(tmp_path: Path) -> None:
         ({"image": "7f", "labels": ["ram", "fox"]}, None),
         ({"image": "7f"}, None),
         ({}, None),
-        (None, None),
-        ("a stranger's", None),
         ({"image": "8f"}, r"a\.npz: made from another photograph than a\.jpg; make it again"),
         ({"labels": ["ram"]}, r"made for the labels ram, but the record's are fox, ram; make it"),
         ({"labels": []}, r"made for the labels of no class, but the record's are fox, ram"),
@@ -62,17 +60,63 @@ def test_the_inputs_of_a_record(tmp_path: Path) -> None:
 )
 def test_a_file_made_for_something_else_is_refused(made_from: Any, message: str | None) -> None:
     record = {"id": "a", "image": "a.jpg", "cam": "a.npz", "labels": ["fox", "ram"]}
-    now = {"image": "7f", "cam": "11"}
-    if message is None:
-        inputs.check_source("cam", made_from, now, record)
-    else:
-        with pytest.raises(WsssError, match=message):
-            inputs.check_source("cam", made_from, now, record)
+    chained = {"tool": "crf", "inputs": {"cam": "1"}, "from": {"cam": {"inputs": made_from}}}
+    for meta in ({"inputs": made_from}, chained, {"from": {"pseudo": chained}}):
+        if message is None:
+            inputs.check_source("cam", meta, "7f", record)
+        else:
+            with pytest.raises(WsssError, match=message):
+                inputs.check_source("cam", meta, "7f", record)
 
 
 def test_a_record_without_labels_takes_any() -> None:
     record = {"id": "a", "image": "a.jpg", "cam": "a.npz"}
-    inputs.check_source("cam", {"labels": ["ram"]}, {}, record)
+    inputs.check_source("cam", {"inputs": {"labels": ["ram"]}}, None, record)
+    inputs.check_source("cam", None, "7f", record)
+
+
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [
+        ({}, True),
+        ({"tool": "crf", "classes": ["fox"], "from": {"cam": {"classes": ["fox"]}}}, True),
+        ({"inputs": {"image": "7f", "labels": []}}, True),
+        ({"inputs": {"image": None}}, True),
+        ([], False),
+        (5, False),
+        ({"classes": 5}, False),
+        ({"classes": "abc"}, False),
+        ({"classes": {"a": 1}}, False),
+        ({"classes": [1, 2]}, False),
+        ({"classes": ["background", "fox"]}, False),
+        ({"classes": ["fox", "fox"]}, False),
+        ({"classes": [f"c{n}" for n in range(300)]}, False),
+        ({"inputs": [1]}, False),
+        ({"inputs": {"image": 5}}, False),
+        ({"inputs": {"labels": "fox"}}, False),
+        ({"from": []}, False),
+        ({"from": {"cam": {"classes": 5}}}, False),
+    ],
+)
+def test_what_can_be_a_provenance(value: Any, good: bool) -> None:
+    assert inputs.is_provenance(value) is good
+
+
+def test_a_provenance_without_end_is_none() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"from": {"cam": deep}}
+    assert not inputs.is_provenance(deep)
+
+
+def test_class_numbers_are_compared_with_the_nearest_list() -> None:
+    meta = {"tool": "crf", "from": {"pseudo": {"classes": ["fox", "ram"]}}}
+    assert inputs.class_list(meta) == ["fox", "ram"]
+    for classes in ((), ("fox",), ("fox", "ram"), ("fox", "ram", "deer")):
+        inputs.check_numbers("a.png", meta, classes, "--classes")
+        inputs.check_numbers("a.png", None, classes, "--classes")
+    with pytest.raises(WsssError, match="class number 2 is 'ram' in this file, but 'deer' in --cl"):
+        inputs.check_numbers("a.png", meta, ("fox", "deer"), "--classes")
 
 
 META = {

@@ -177,6 +177,62 @@ def test_bands_that_would_be_dropped_are_told(tmp_path: Path) -> None:
             pictures.read_image(path)
 
 
+def bands_tiff(path: Path, pixels: Any, photometric: int, extra: tuple[int, ...] | None) -> Path:
+    """A TIFF, uint8 (H, W, bands), with any statement on its bands: Pillow writes always one."""
+    height, width, bands = pixels.shape
+    entries = {256: width, 257: height, 259: 1, 262: photometric, 277: bands, 278: height}
+    entries[279] = pixels.size
+    tags = {tag: struct.pack("<HI", 4, 1) + struct.pack("<I", n) for tag, n in entries.items()}
+    count = len(tags) + 2 + (extra is not None)
+    at = 8 + 2 + 12 * count + 4
+    # Numbers of two bytes: up to two of them stand in the entry itself.
+    deep = struct.pack(f"<{bands}H", *[8] * bands)
+    tags[258] = struct.pack("<HI", 3, bands)
+    tags[258] += deep.ljust(4, b"\0") if bands < 3 else struct.pack("<I", at)
+    if extra is not None:
+        tags[338] = struct.pack("<HI", 3, len(extra)) + struct.pack("<HH", *(*extra, 0)[:2])
+    tags[273] = struct.pack("<HII", 4, 1, at + len(deep))
+    directory = b"".join(struct.pack("<H", tag) + tags[tag] for tag in sorted(tags))
+    path.write_bytes(
+        b"II*\0" + struct.pack("<IH", 8, count) + directory + bytes(4) + deep + pixels.tobytes()
+    )
+    return path
+
+
+@pytest.mark.parametrize("extra", [None, (0,)])
+def test_a_fourth_band_that_is_not_stated_to_be_transparency_is_told(
+    extra: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    """Near infrared of an aerial photograph, which Pillow drops without a word."""
+    path = bands_tiff(tmp_path / "a.tif", noise(4, 6, 4), 2, extra)
+    for read in (pictures.read_image, pictures.image_size):
+        with pytest.raises(WsssError, match=r"a\.tif: has 4 bands and does not say .* save"):
+            read(path)
+
+
+def test_stated_transparency_and_the_fourth_ink_are_read(tmp_path: Path) -> None:
+    pixels = noise(4, 6, 4)
+    for meaning in (1, 2):
+        path = bands_tiff(tmp_path / "a.tif", pixels, 2, (meaning,))
+        with Image.open(path) as image:
+            assert len(image.getbands()) == 4
+        if meaning == 2:  # for 1 the colours are multiplied with it
+            assert pictures.read_image(path).tolist() == pixels[..., :3].tolist()
+    path = bands_tiff(tmp_path / "b.tif", pixels, 5, None)
+    inks = np.asarray(Image.fromarray(pixels, "CMYK").convert("RGB"))
+    assert pictures.read_image(path).tolist() == inks.tolist()
+    Image.fromarray(pixels, "RGBA").save(tmp_path / "c.tif")
+    assert pictures.read_image(tmp_path / "c.tif").tolist() == pixels[..., :3].tolist()
+
+
+def test_a_second_band_beside_grey_is_told(tmp_path: Path) -> None:
+    pixels = noise(4, 6, 2)
+    with pytest.raises(WsssError, match="has 2 bands and does not say"):
+        pictures.read_image(bands_tiff(tmp_path / "a.tif", pixels, 1, (0,)))
+    grey = pictures.read_image(bands_tiff(tmp_path / "a.tif", pixels, 1, (2,)))
+    assert grey[..., 0].tolist() == pixels[..., 0].tolist()
+
+
 MOVING = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
 
 

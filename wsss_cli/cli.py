@@ -43,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 SETTINGS_FILE = "wsss.toml"
+# Of its bytes and of the dots in a line: a key of very many parts takes the parser for ever.
+_MOST, _MOST_DOTS = 1 << 18, 200
 
 
 class LazyGroup(click.Group):
@@ -178,10 +180,11 @@ def load_settings(name: str | None) -> dict[str, Any]:
     path = Path(name or SETTINGS_FILE)
     if name is None and not path.exists():
         return {}
-    if path.exists() and not path.is_file():
-        raise click.UsageError(f"cannot read {path}: not a file")
     try:
-        tables = tomllib.loads(read_text(path))
+        text = read_text(path, most=_MOST)
+        if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+            raise ValueError(f"a line has more than {_MOST_DOTS} dots")
+        tables = tomllib.loads(text)
     except OSError as error:
         raise click.UsageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or numbers without end
@@ -197,9 +200,13 @@ def load_settings(name: str | None) -> dict[str, Any]:
 
 
 def _names(options: dict[str, Any]) -> dict[str, Any]:
-    """Keys as parameter names; a table within is that of a subcommand."""
+    """Keys as parameter names; a table within is that of a subcommand, which has none."""
     return {
-        key.replace("-", "_"): _names(value) if isinstance(value, dict) else value
+        key.replace("-", "_"): (
+            {name.replace("-", "_"): of for name, of in value.items()}
+            if isinstance(value, dict)
+            else value
+        )
         for key, value in options.items()
     }
 

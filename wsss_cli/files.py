@@ -258,7 +258,8 @@ def _parsed(text: Any) -> Meta | None:
         meta = json.loads(text)
     except (TypeError, ValueError, RecursionError):
         return None
-    return meta if isinstance(meta, dict) else None
+    # One of a stranger, or a damaged one, is none.
+    return meta if inputs.is_provenance(meta) else None
 
 
 def read_labels(
@@ -495,8 +496,8 @@ def read_maps(path: str | Path, size: tuple[int, int] | None = None) -> Maps:
             raise ValueError("truncated or not an NPZ of wsss") from error
     if not isinstance(meta, dict):
         raise WsssError(f"{path}: maps must come with JSON meta; make them again")
-    if not isinstance(meta.get("classes", []), list):
-        raise WsssError(f"{path}: its class list is not a list of names; make the maps again")
+    if not inputs.is_provenance(meta):
+        raise WsssError(f"{path}: its meta is not what wsss writes; make the maps again")
     if cam.size and not (cam.min() >= 0 and cam.max() <= 1):  # false for NaN too
         raise WsssError(f"{path}: maps hold NaN or values outside 0 to 1; make them again")
     return Maps(cam.astype(np.float16, copy=False), classes, (own[0], own[1]), meta)

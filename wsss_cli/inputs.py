@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wsss_cli import records
+from wsss_cli.classes import BACKGROUND, MAX_CLASSES
 from wsss_cli.errors import WsssError
 from wsss_cli.records import Record
 from wsss_cli.texts import open_regular
@@ -51,28 +52,95 @@ def inputs(record: Record, keys: Iterable[str]) -> Inputs:
     return known
 
 
-def check_source(key: str, made_from: Any, now: Inputs, record: Record) -> None:
+def check_source(
+    key: str, meta: Mapping[str, Any] | None, image: str | None, record: Record
+) -> None:
     """Raise WsssError if a file of a record was made from another photograph, or for other labels.
+
+    Also if that is so of a file that it was made from, or one of theirs.
 
     Args:
         key: record key of the file.
-        made_from: the inputs stored in it; of any form, as the file may be a stranger's.
-        now: the inputs of the tool that is about to read it.
+        meta: its provenance.
+        image: digest of the photograph of the record, if it is known.
         record: its record.
     """
-    if not isinstance(made_from, dict):
-        return
-    image = made_from.get("image")
-    if image and now.get("image") and image != now["image"]:
-        raise WsssError(
-            f"{record[key]}: made from another photograph than {record['image']}; make it again"
-        )
-    labels, then = records.labels(record), made_from.get("labels")
-    if labels is not None and isinstance(then, list) and set(map(str, then)) != set(labels):
-        raise WsssError(
-            f"{record[key]}: made for the labels {_list(then)}, but the record's are "
-            f"{_list(labels)}; make it again"
-        )
+    labels = records.labels(record)
+    for made_from in _all_inputs(meta or {}):
+        if image and (then := made_from.get("image")) and then != image:
+            raise WsssError(
+                f"{record[key]}: made from another photograph than {record['image']}; make it again"
+            )
+        wanted = made_from.get("labels")
+        if labels is not None and wanted is not None and set(wanted) != set(labels):
+            raise WsssError(
+                f"{record[key]}: made for the labels {_list(wanted)}, but the record's are "
+                f"{_list(labels)}; make it again"
+            )
+
+
+def _all_inputs(meta: Mapping[str, Any]) -> Iterator[Inputs]:
+    """The inputs of a file, and those of the files that it was made from."""
+    yield meta.get("inputs", {})
+    for earlier in meta.get("from", {}).values():
+        yield from _all_inputs(earlier)
+
+
+def check_numbers(
+    path: str, meta: Mapping[str, Any] | None, classes: Sequence[str], those: str
+) -> None:
+    """Raise WsssError if the class numbers of a label map mean other classes.
+
+    A list that ends sooner or later is fine: numbers beyond the list are refused when met.
+
+    Args:
+        path: of the label map.
+        meta: its provenance.
+        classes: what the numbers are to mean, from 1.
+        those: where that comes from, in words.
+    """
+    listed = class_list(meta or {}) or ()
+    for number, (name, wanted) in enumerate(zip(listed, classes, strict=False), start=1):
+        if name != wanted:
+            raise WsssError(
+                f"{path}: class number {number} is '{name}' in this file, but '{wanted}' in {those}"
+            )
+
+
+def class_list(meta: Mapping[str, Any]) -> list[str] | None:
+    """The class list in the provenance of a file, or of those that it was made from."""
+    names: list[str] | None = meta.get("classes")
+    for earlier in meta.get("from", {}).values():
+        names = names or class_list(earlier)
+    return names
+
+
+def is_provenance(value: Any, *, levels: int = 100) -> bool:
+    """Whether a value read from a file can be a provenance: a stranger's may be anything.
+
+    Args:
+        value: plain JSON.
+        levels: of files made from files, at most.
+    """
+    if not isinstance(value, dict) or not levels:
+        return False
+    names, made_from, earlier = (value.get(key, {}) for key in ("classes", "inputs", "from"))
+    return (
+        (not names or (_are_names(names) and _can_be_classes(names)))
+        and isinstance(made_from, dict)
+        and isinstance(made_from.get("image", ""), str | None)
+        and (made_from.get("labels") is None or _are_names(made_from["labels"]))
+        and isinstance(earlier, dict)
+        and all(is_provenance(each, levels=levels - 1) for each in earlier.values())
+    )
+
+
+def _can_be_classes(names: list[str]) -> bool:
+    return len({*names, BACKGROUND}) == len(names) + 1 <= MAX_CLASSES + 1
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _list(names: Iterable[Any]) -> str:

@@ -29,6 +29,9 @@ MAX_PIXELS = 1 << 27  # of a picture: 134 million; reading takes 3 to 13 bytes f
 _SEVERAL = "holds several pictures; save the one that is meant as a file of its own"
 _SUBFILE, _LESSER = 254, 1 | 4  # TIFF tag: a smaller copy or a mask of the first page
 _MAX_PAGES = 100
+_RGB = 2  # of TIFF, the photometric interpretation
+_COLOURS = {0: 1, 1: 1, _RGB: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # bands of colour, by the same
+_TRANSPARENCY = (1, 2, 999)  # meanings of a further band in a TIFF; the last is Corel's
 _LONG, _MOST_BYTES = 1 << 26, 16  # bytes of a file that is long; of a pixel
 _WHITE = {"I;12": 4095, "I;16S": 32767, "I;16BS": 32767}  # by Pillow's names for pixels in TIFFs
 # Below these no value of 16 bits is believed: cameras put 10 to 14 bits in 16. A map may be dark.
@@ -116,11 +119,22 @@ def _content(stream: BinaryIO) -> bytes:
 
 
 def _check_tiff(image: Image.Image) -> None:
-    """Raise ValueError for what Pillow would drop of a TIFF: bands beyond the fourth, pages."""
+    """Raise ValueError for what Pillow would drop of a TIFF: pages; bands that are neither colour
+    nor, by the file's own word, transparency."""
     assert isinstance(image, TiffImagePlugin.TiffImageFile)
     bands = image.tag_v2.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
     if bands > 4:
         raise ValueError(f"has {bands} bands; save the red, green and blue one as a PNG")
+    photometric = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0)
+    spare = bands - _COLOURS.get(photometric, bands)
+    stated = image.tag_v2.get(TiffImagePlugin.EXTRASAMPLES, ())
+    stated = stated if isinstance(stated, tuple) else (stated,)
+    if spare > sum(meaning in _TRANSPARENCY for meaning in stated):
+        colours = "red, green and blue one" if photometric == _RGB else "one that is meant"
+        raise ValueError(
+            f"has {bands} bands and does not say that the last is transparency, so it may be "
+            f"infrared or another; save the {colours} as a PNG"
+        )
     try:
         for page in range(1, _MAX_PAGES):
             image.seek(page)

@@ -285,7 +285,7 @@ class Stage:
         }
         known = {key: value for key, value in metas.items() if value}
         for key, value in known.items():
-            inputs.check_source(key, value.get("inputs"), made_from, record)
+            inputs.check_source(key, value, made_from.get("image"), record)
         lists = [value["classes"] for value in known.values() if "classes" in value]
         # Class numbers mean the same as in the inputs.
         meta = {"classes": lists[0], **self.made_by} if lists else self.made_by

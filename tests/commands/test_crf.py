@@ -451,7 +451,7 @@ def test_what_is_refined_is_not_overwritten(crf: Run, squares: Records) -> None:
         (["--bilateral", "80,0,10"], "--bilateral: bilateral_srgb must be above 0 and finite"),
         (["--bilateral", "80,1e-9,10"], "--bilateral: bilateral_srgb 1e-09 is too small"),
         (["--bilateral", "80,13"], "3 numbers are needed, '80,13' has 2"),
-        (["--gaussian", "nan,3"], "'--gaussian': nan is not a number"),
+        (["--gaussian", "nan,3"], "'--gaussian': nan is no finite number"),
         (["--gaussian", "3,-1"], "--gaussian: gaussian_compat must be 0 or more"),
         (["--certainty", "0.5"], "0.5 is not in the range 0.5<x<1"),
         (["--threshold", "1.5"], "1.5 is not in the range 0<=x<=1"),
@@ -473,3 +473,41 @@ def test_a_missing_pydensecrf_ends_before_any_work(run: Run, squares: Records) -
     done = run("crf", input=squares)
     assert done.code == 2
     assert done.err == "wsss crf: the CRF needs pydensecrf: pip install pydensecrf2\n"
+
+
+def test_label_maps_of_other_classes_are_refused(crf: Run, squares: Records) -> None:
+    """Also numbers beyond the list: those of an editor, or of another data set."""
+    for record, number in zip(squares, (1, 2, 9), strict=True):
+        record["pred"] = f"pred {record['id']}.png"
+        labels = np.where(INSIDE, number, 0).astype(np.uint8)
+        files.write_label_map(
+            record["pred"], labels, {"tool": "predict", "classes": ["cat", "dog"]}
+        )
+    Path("other.txt").write_text("dog\ncat\n")
+    Path("more.txt").write_text("cat\ndog\ncow\n")
+    done = crf("--key", "pred", input=squares, check=1)
+    assert "s2: pred s2.png: holds class number 9, but there are 2" in done.err
+    assert [record["id"] for record in done.records] == ["s0", "s1"]
+    done = crf("--key", "pred", "--classes", "other.txt", "-o", "b", input=squares, check=1)
+    assert done.records == []
+    assert "s0: pred s0.png: class number 1 is 'cat' in this file, but 'dog' in --cl" in done.err
+    done = crf("--key", "pred", "--classes", "more.txt", "-o", "c", input=squares[:2], check=0)
+    assert [files.read_meta(r["pseudo"])["classes"] for r in done.records] == [  # type: ignore[index]
+        ["cat", "dog", "cow"]
+    ] * 2
+
+
+def test_a_label_map_made_for_other_labels_is_refused(crf: Run, squares: Records) -> None:
+    """Although this tool does not ask for labels: its input was made for them."""
+    for record, names in zip(squares, (["dog"], ["cat"], []), strict=True):
+        record["labels"] = names
+    done = crf("--threshold", "0.3", input=squares, check=0).records
+    walked = [{**record, "pred": record["pseudo"]} for record in done]
+    meta = files.read_meta(walked[0]["pred"])
+    assert meta is not None
+    meta["from"]["cam"]["inputs"] = {"labels": ["dog"]}
+    files.write_label_map(walked[0]["pred"], files.read_label_map(walked[0]["pred"]), meta)
+    crf("--key", "pred", "-o", "b", input=walked, check=0)
+    walked[0]["labels"] = ["cat"]
+    said = crf("--key", "pred", "-o", "c", input=walked, check=1).err
+    assert "made for the labels dog, but the record's are cat; make it again" in said

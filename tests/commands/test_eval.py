@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -224,11 +225,27 @@ def test_a_side_file_is_none_of_the_inputs(option: str, run: Run, measured: Any)
     for target, named in {
         "in.jsonl": "its own input in.jsonl",
         "./link.jsonl": "its own input in.jsonl",
-        "link.png": "is the 'mask' of 1",
-        str(Path(measured[2]["pred"]).resolve()): "is the 'pred' of 2",
+        "link.png": "was not written by eval",
+        str(Path(measured[2]["pred"]).resolve()): "was not written by eval",
     }.items():
         assert named in run("eval", "in.jsonl", option, target, check=2).err
     assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+
+@pytest.mark.parametrize("option", ["--per-image", "--confusion"])
+def test_a_side_file_of_another_origin_is_not_replaced(
+    option: str, run: Run, measured: Any
+) -> None:
+    os.mkfifo("pipe")
+    Path("classes.txt").write_text("fox\n")
+    Path("other.jsonl").write_text('{"id": "a"}\n')
+    for target in ("pipe", "classes.txt", "other.jsonl", "/dev/null"):
+        said = run("eval", option, target, input=measured, check=2).err
+        assert f"{target}: would be replaced, but was not written by eval" in said
+    assert Path("classes.txt").read_text() == "fox\n"
+    Path("a").touch()  # as mktemp makes it
+    for _ in range(2):  # and its own
+        run("eval", option, "a", input=measured, check=0)
 
 
 def test_two_side_files_are_two(run: Run, measured: Any) -> None:

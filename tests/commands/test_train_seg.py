@@ -360,3 +360,47 @@ def test_label_maps_that_are_border_all_over_teach_nothing(inside: Run, masked: 
     lines = [json.loads(line) for line in Path("seg.log.jsonl").read_text().splitlines()]
     assert {line["loss"] for line in lines} == {0}
     assert not Path("seg.pt").exists()
+
+
+def test_masks_of_two_class_lists_are_not_mixed(inside: Run, masked: Records) -> None:
+    for wrong, classes in ((0, ()), (1, ()), (0, ("--classes", "names.txt"))):
+        labels = files.read_label_map(masked[wrong]["pseudo"])
+        before = Path(masked[wrong]["pseudo"]).read_bytes()
+        files.write_label_map(masked[wrong]["pseudo"], labels, {"classes": ["dog", "cat"]})
+        done = inside("train-seg", *SMALL, *classes, input=masked)
+        assert done.code == 1
+        assert "class number 1 is '" in done.err
+        assert done.err.endswith("in the class list of the training; nothing was trained\n")
+        Path(masked[wrong]["pseudo"]).write_bytes(before)
+    assert not Path("seg.pt").exists()
+
+
+def test_files_of_other_origins_are_not_replaced(inside: Run, masked: Records) -> None:
+    """A classifier, a text, a photograph where the plot goes, a log of something else."""
+    Path("in.jsonl").write_text(as_lines(masked))
+    Path("notes.txt").write_text("mine\n")
+    files.save_checkpoint(
+        "cam.pt", kind="cam", backbone="vgg16", classes=["a"], config={}, state_dict={}
+    )
+    for name in ("plot.png", "b.log.jsonl"):
+        Path(name).write_bytes(Path(masked[0]["image"]).read_bytes())
+    os.mkfifo("pipe.pt")
+    names = [path.name for path in Path().iterdir() if not path.is_fifo()]
+    before = {name: Path(name).read_bytes() for name in names if Path(name).is_file()}
+    for out, named in {
+        "in.jsonl": "in.jsonl",
+        "notes.txt": "notes.txt",
+        masked[0]["image"]: masked[0]["image"],
+        "cam.pt": "cam.pt",
+        "plot.pt": "plot.png",
+        "b.pt": "b.log.jsonl",
+        "pipe.pt": "pipe.pt",
+    }.items():
+        done = inside("train-seg", *SMALL, "-o", out, "in.jsonl", check=2)
+        assert f"wsss train-seg: {named}: would be replaced, but is of another origin" in done.err
+    assert {name: Path(name).read_bytes() for name in before} == before
+    Path("seg.pt").touch()  # as mktemp makes it
+    for _ in range(2):  # its own it does replace
+        inside("train-seg", *SMALL, "--epochs", "1", "in.jsonl", check=0)
+    done = inside("train-seg", *SMALL, "--weights", "seg.pt", "in.jsonl", check=2)
+    assert "seg.pt: would overwrite its own input; change --out" in done.err

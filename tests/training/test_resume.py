@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from wsss_cli.errors import ConfigurationError, WsssError
-from wsss_cli.training import resume
+from wsss_cli.training import outputs, resume
 
 RECORDS = [{"id": "a", "image": "a.jpg", "labels": ["cat"]}, {"id": "b", "image": "b.jpg"}]
 
 
 def test_a_state_is_read_back_for_the_same_run_only(tmp_path: Path) -> None:
-    path = resume.state_path(tmp_path / "net.pt")
+    path = outputs.state_path(tmp_path / "net.pt")
     assert path == tmp_path / "net.resume.pt"
     run = resume.identity(RECORDS, ["image", "labels"], lr=0.1, scale=(0.5, 2))
     assert resume.load(path, run) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -54,9 +55,10 @@ class Command(click.Command):
             sys.exit(error.exit_code)
         for param in self.params:
             value = context.params.get(param.name or "")
-            # Click finds NaN in every range.
-            if any(each != each for each in (value if isinstance(value, tuple) else (value,))):
-                raise click.BadParameter("nan is not a number", ctx=context, param=param)
+            for each in value if isinstance(value, tuple) else (value,):
+                # Click finds NaN in every range, and infinity in those without an end.
+                if isinstance(each, float) and not math.isfinite(each):
+                    raise click.BadParameter(f"{each} is no finite number", context, param)
         return context
 
     def _rename_flags(self, name: str, args: list[str]) -> list[str]:
@@ -117,6 +119,31 @@ class Command(click.Command):
             sys.exit(1)
 
 
+class Group(click.Group):
+    """A command that is several, such as ``index voc`` and ``index folder``."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        self.check_settings(info_name or "", parent)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def check_settings(self, name: str, parent: click.Context | None) -> None:
+        """Raise UsageError if the settings file has something else for it than their tables."""
+        for key, value in ((parent and parent.default_map) or {}).get(name, {}).items():
+            where = f"{parent and parent.find_root().obj}: [{name}"
+            if key not in self.commands:
+                near = get_close_matches(key, self.commands, n=1)
+                hint = f"did you mean [{name}.{near[0]}]?" if near else f"write [{name}.COMMAND]"
+                raise click.UsageError(f"{where}] has no command '{key}'; {hint}")
+            if not isinstance(value, dict):
+                raise click.UsageError(f"{where}] {key} is not a table; write [{name}.{key}]")
+
+
 def command(**attributes: Any) -> Callable[[Callable[..., Any]], Command]:
     """Declare the command of a module: its name is the module's, its help the docstring."""
 
@@ -142,7 +169,7 @@ def check_settings(declared: click.Command, name: str, parent: click.Context | N
         if not _fits(options[key], value):
             shown = str(value).lower() if isinstance(value, bool) else repr(value)
             raise click.UsageError(
-                f"{where} {key} = {shown[:80]}: not a value of {options[key].opts[0]}"
+                f"{where} {key} = {shown[:80]}: not a value of {max(options[key].opts, key=len)}"
             )
         if isinstance(options[key].type, _TEXT) and not isinstance(value, str | bool):
             table[key] = str(value)  # as on the command line
@@ -160,7 +187,9 @@ def _fits(option: click.Parameter, value: Any) -> bool:
         return takes and all(type(part) in (int, float) for part in value)
     if isinstance(value, float) and isinstance(option.type, click.types.IntParamType):
         return False  # click would cut it off
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
+    if isinstance(value, str):
+        return "\0" not in value  # no path can hold it
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def sleep_when_idle() -> None:

@@ -47,7 +47,8 @@ def _lines(
     parent: click.Context, declared: click.Command, name: str, changed: bool
 ) -> Iterator[str]:
     context = click.Context(declared, parent=parent, info_name=name)
-    if isinstance(declared, click.Group):
+    if isinstance(declared, _frame.Group):
+        declared.check_settings(name, parent)
         for sub in declared.list_commands(context):
             inner = declared.get_command(context, sub)
             assert inner is not None

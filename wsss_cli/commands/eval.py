@@ -107,7 +107,7 @@ def command(
     from wsss_cli.datasets.check import Differences
     from wsss_cli.stage import Failures
     from wsss_cli.tools.eval import Question, evaluate, own_values
-    from wsss_cli.tools.report import facts, load_counts, merged, render, save_counts
+    from wsss_cli.tools.report import check_free, facts, load_counts, merged, render, save_counts
 
     _options.only_with("runs without --merge", not merge, *_OF_MEASURING, choice="merge")
     if merge and not records:
@@ -115,6 +115,7 @@ def command(
     differences = Differences("eval")
     kept = [path for path in (per_image, confusion) if path]
     files.check_targets(kept, keep=records)
+    check_free(confusion, per_image)
     with own_values(per_image) as each:
         if merge:
             measured = merged([load_counts(path) for path in files.distinct(records)])
@@ -130,7 +131,6 @@ def command(
                 failures,
                 workers=workers,
                 each=each,
-                kept=kept,
                 differences=differences,
             )
         click.echo(render(measured, format), nl=False)

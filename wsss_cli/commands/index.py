@@ -56,7 +56,10 @@ strong_options = _options.chain(
 
 
 @click.group(
-    "index", context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False
+    "index",
+    cls=_frame.Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,
 )
 def command() -> None:
     """Print the records of a data set on disk.

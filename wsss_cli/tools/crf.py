@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from wsss_cli import files, records
+from wsss_cli import files, inputs, records
 from wsss_cli.classes import IGNORE
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
@@ -82,7 +82,14 @@ class Source:
             numbers = label_maps.class_numbers(maps, self.class_list)
             return Given(image, maps.size, maps=maps, numbers=numbers)
         image, size = files.read_bounded(record["image"], self.max_side)
-        labels = label_maps.resize_labels(files.read_label_map(source, size), image.shape[:2])
+        stored, meta = files.read_labels(source, size)
+        listed = self.class_list or inputs.class_list(meta or {})
+        if listed:
+            inputs.check_numbers(source, meta, listed, "--classes")
+            most = int(np.where(stored == IGNORE, 0, stored).max())
+            if most > len(listed):
+                raise WsssError(f"{source}: holds class number {most}, but there are {len(listed)}")
+        labels = label_maps.resize_labels(stored, image.shape[:2])
         if (labels == IGNORE).all():
             raise WsssError(f"{source}: no pixel of it is known, all are {IGNORE}")
         return Given(image, size, labels)

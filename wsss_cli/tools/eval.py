@@ -106,18 +106,12 @@ class Question:
             whole: a list that is not the user's word must not end elsewhere either.
         """
         listed = (meta or {}).get("classes")
-        if not listed or not isinstance(listed, list) or not self.classes:
+        if not listed or not self.classes:
             return
         if whole and not self.given and tuple(listed) != self.classes:
             raise WsssError(f"{path}: its class list is not that of the first file")
         those = "--classes" if self.given else f"that of '{self.key}'"
-        # A list that ends sooner or later is fine: numbers beyond the list are refused when met.
-        for number, (name, wanted) in enumerate(zip(listed, self.classes, strict=False), start=1):
-            if name != wanted:
-                raise WsssError(
-                    f"{path}: class number {number} is '{name}' in this file, but '{wanted}' in "
-                    f"{those}"
-                )
+        inputs.check_numbers(path, meta, self.classes, those)
 
 
 class Tally:
@@ -163,6 +157,9 @@ class Tally:
                 question.check_list(path, meta)
                 self.confusion.update(found, truth)
             made_by = json.dumps(inputs.settings(meta), sort_keys=True, allow_nan=False)
+            image = record.get("image") if meta and "image" in meta.get("inputs", {}) else None
+            digest = inputs.digest(image) if image else None
+            inputs.check_source(question.key, meta, digest, record)
         except ValueError as error:
             raise WsssError(f"{path} against {record[question.truth]}: {error}") from error
         self.images += 1
@@ -263,7 +260,6 @@ def evaluate(
     *,
     workers: int,
     each: Callable[[str], None] | None = None,
-    kept: Sequence[str] = (),
     differences: Differences | None = None,
 ) -> Measured:
     """Measure a stream of records.
@@ -276,17 +272,15 @@ def evaluate(
         each: called with each image's own values, a line of JSON.
         differences: told of each image whose labels and true mask disagree, if the question asks
             for that.
-        kept: files to be written afterwards, which must be none of those that are read.
 
     Raises:
-        ConfigurationError: values of single images are asked for, but no single background; or a
-            file of ``kept`` is one of those to measure.
+        ConfigurationError: values of single images are asked for, but no single background.
         WsssError: no record could be read, or no pixel counted.
     """
     total: Tally | None = None
     differences = differences or Differences("eval")
     with console.progress("eval") as bar:
-        stream = _once(records.read(sources, failures), question, failures, kept)
+        stream = _once(records.read(sources, failures), failures)
         for chunk, part in measure(
             stream, question, workers=workers, each=each is not None, on_error=failures
         ):
@@ -318,25 +312,13 @@ def evaluate(
     return result
 
 
-def _once(
-    stream: Iterable[Record],
-    question: Question,
-    on_error: Callable[[str], None],
-    kept: Sequence[str],
-) -> Iterator[Record]:
-    """The records, each id once.
-
-    Raises:
-        ConfigurationError: one of its files is among ``kept``.
-    """
+def _once(stream: Iterable[Record], on_error: Callable[[str], None]) -> Iterator[Record]:
+    """The records, each id once."""
     seen = Seen()
     for record in stream:
         if seen.add(record["id"]):
             on_error(f"{record['id']}: this id was counted before; each counts once")
             continue
-        for path in kept:
-            if key := files.key_of(record, path):
-                raise ConfigurationError(f"{path}: is the '{key}' of {record['id']}")
         yield record
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from wsss_cli import console, files, records
+from wsss_cli import console, files, inputs, records
 from wsss_cli.classes import BACKGROUND, IGNORE, palette
 from wsss_cli.drawing import INK, PALE, PAPER, colour_labels, fitted, font, overlay
 from wsss_cli.errors import ConfigurationError, WsssError, describe
@@ -71,6 +71,7 @@ class Viewer(RecordTool):
         """
         photo = Image.fromarray(files.read_image(record["image"]))
         size = photo.height, photo.width
+        shown = inputs.digest(record["image"])
         small = photo.resize(self._fit(photo.size), Image.Resampling.LANCZOS)
         groups: list[list[Cell]] = []
         for key in self.keys:
@@ -81,9 +82,14 @@ class Viewer(RecordTool):
                 )
             if not record.get(key):
                 groups.append([])
-            elif not isinstance(record[key], str):
+                continue
+            if not isinstance(record[key], str):
                 raise WsssError(f"'{key}' is no path of a picture, label map or maps")
-            elif Path(record[key]).suffix == ".npz":
+            # Also for other labels: what looks wrong is what one wants to see.
+            inputs.check_source(
+                key, files.read_meta(record[key]), shown, {**record, "labels": None}
+            )
+            if Path(record[key]).suffix == ".npz":
                 groups.append(self._maps(small, size, record[key], key))
             else:
                 groups.append([self._picture(small, size, record, key)])
@@ -106,8 +112,8 @@ class Viewer(RecordTool):
         if key == "saliency":  # as erase and eps-train see it
             grey = (files.read_grey(record[key], size) * 255).astype(np.uint8)
             return Cell(Image.fromarray(grey).resize(photo.size), heading)
-        labels = files.read_label_map(record[key], size)
-        names = self.class_list or tuple((files.read_meta(record[key]) or {}).get("classes", ()))
+        labels, meta = files.read_labels(record[key], size)
+        names = self.class_list or tuple(inputs.class_list(meta or {}) or ())
         colours = palette()
         legend: list[tuple[str, tuple[int, int, int]]] = []
         numbers = np.unique(labels).tolist()

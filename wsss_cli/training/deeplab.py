@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsss_cli import console, files
+from wsss_cli import console, files, inputs
 from wsss_cli.classes import IGNORE, check_classes, numbers
 from wsss_cli.datasets.augment import random_view, whole_view
 from wsss_cli.datasets.samples import Samples, batches, in_order
@@ -242,17 +242,9 @@ def class_list(
         return tuple(classes)
     for record in given:
         meta = files.read_meta(record[next(key for key in keys if record.get(key))])
-        if meta and (names := _classes_in(meta)):
+        if meta and (names := inputs.class_list(meta)):
             return check_classes(names, "the label maps")
     raise ConfigurationError("the label maps do not name their classes: give --classes")
-
-
-def _classes_in(meta: Mapping[str, Any]) -> list[str] | None:
-    """The class list in the provenance of a file, or of those that it was made from."""
-    names: list[str] | None = meta.get("classes")
-    for earlier in meta.get("from", {}).values():
-        names = names or _classes_in(earlier)
-    return names
 
 
 def _counts(strong: int, weak: int, balance: bool) -> str:

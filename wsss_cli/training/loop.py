@@ -21,7 +21,7 @@ from wsss_cli.models.base import Network
 from wsss_cli.models.batchnorm import freeze_batchnorm
 from wsss_cli.models.device import Compute
 from wsss_cli.models.freezing import freeze_until
-from wsss_cli.training import resume
+from wsss_cli.training import outputs, resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.log import Losses, MetricsLog, Speed
@@ -164,8 +164,7 @@ class Trainer:
             freeze_batchnorm(self.network.backbone, affine=not plan.bn_affine)
         if plan.freeze_until is not None:
             freeze_until(self.network.backbone, plan.freeze_until)
-        self.state_path = resume.state_path(out)
-        self.log_path = out.with_name(out.stem + ".log.jsonl")
+        self.state_path, self.log_path = outputs.state_path(out), outputs.log_path(out)
         self.step_size = plan.batch_size * group.world
         if plan.epochs is not None:
             self.epochs = plan.epochs
@@ -461,7 +460,7 @@ class Trainer:
             self.out, **{**self.checkpoint, "config": config}, state_dict=self.network.state_dict()
         )
         self.state_path.unlink(missing_ok=True)
-        plot = self.out.with_name(self.out.stem + ".png")
+        plot = outputs.plot_path(self.out)
         try:
             plot_metrics(self.log_path, plot)
         except (WsssError, OSError, ValueError) as error:

@@ -12,7 +12,8 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from wsss_cli.drawing import INK, PALE, PAPER, fitted, font
-from wsss_cli.files import write_image
+from wsss_cli.files import provenance, write_image
+from wsss_cli.training.outputs import PLOT
 
 _SIZE = (900, 380)
 _GRID = (228, 228, 232)
@@ -39,7 +40,7 @@ def plot_metrics(log: str | Path, picture: str | Path) -> None:
     width = _SIZE[0] // len(panels)
     for place, (title, drawn) in enumerate(panels):
         _panel(page, (place * width, 0, (place + 1) * width, _SIZE[1]), title, drawn)
-    write_image(picture, page)
+    write_image(picture, page, provenance(PLOT, {}))
 
 
 def read_curves(log: str | Path) -> dict[str, Points]:

@@ -17,6 +17,7 @@ from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.pool import in_threads
 from wsss_cli.records import Record
 
+_NUMBERED = ("mask", "pseudo", "pred", "aff_label")  # keys of maps of class numbers
 _FORMAT = "wsss-resume-1"
 
 
@@ -32,11 +33,6 @@ class OtherRun(ConfigurationError):
         self.reason = reason
 
 
-def state_path(out: Path) -> Path:
-    """Path of the state of the run that makes the checkpoint ``out``."""
-    return out.with_name(out.stem + ".resume.pt")
-
-
 def identity(
     records: Sequence[Record], keys: Sequence[str], *, threads: int = 1, **settings: Any
 ) -> dict[str, Any]:
@@ -50,11 +46,13 @@ def identity(
         settings: everything else that changes the result.
 
     Raises:
-        WsssError: a label map was made from another photograph than that of its record.
+        WsssError: a file was made from another photograph than that of its record, or for other
+            labels; or the numbers of a label map mean other classes.
     """
     keys = list(dict.fromkeys(keys))
     whole = {key: hashlib.sha256() for key in ("id", *keys)}
-    for known in in_threads(partial(_known, keys), records, threads=threads):
+    look = partial(_known, keys, settings.get("classes", ()))
+    for known in in_threads(look, records, threads=threads):
         for key, value in known.items():
             whole[key].update(json.dumps(value).encode() + b"\n")
     data: dict[str, Any] = json.loads(json.dumps(settings))
@@ -62,14 +60,18 @@ def identity(
     return {**data, "records": len(records), "inputs": learnt_from}
 
 
-def _known(keys: Sequence[str], record: Record) -> inputs.Inputs:
+def _known(keys: Sequence[str], classes: Sequence[str], record: Record) -> inputs.Inputs:
     """The id and the values of ``keys`` that count; None for one that the record lacks."""
     known = inputs.inputs(record, keys)
     for key in known:
         if isinstance(record[key], str):
-            made_from = (files.read_meta(record[key]) or {}).get("inputs")
+            meta = files.read_meta(record[key])
             try:
-                inputs.check_source(key, made_from, known, record)
+                inputs.check_source(key, meta, known.get("image"), record)
+                if key in _NUMBERED:
+                    inputs.check_numbers(
+                        record[key], meta, classes, "the class list of the training"
+                    )
             except WsssError as error:
                 raise WsssError(f"{record['id']}: {error}; nothing was trained") from error
     return {"id": record["id"], **{key: known.get(key) for key in keys}}

@@ -28,7 +28,7 @@ from wsss_cli.models.device import Compute, choose
 from wsss_cli.models.networks import build_network, colours_to_state
 from wsss_cli.models.weights import load_new_layers, load_pretrained
 from wsss_cli.records import Record
-from wsss_cli.training import resume
+from wsss_cli.training import outputs, resume
 from wsss_cli.training.distributed import Group, group, local_rank
 from wsss_cli.training.loop import Loss, Plan, Trainer, Validate
 
@@ -214,7 +214,10 @@ class Session:
             validate: measures the network.
         """
         options = self.options
+        out = Path(options.out)
         own_weights = weights not in (None, "imagenet", "none")
+        keep = [str(weights)] if own_weights else []
+        self.group.on_main(lambda: outputs.check_free(out, kind, keep=keep))
         run = self.group.on_main(
             lambda: resume.identity(
                 samples.records,
@@ -238,7 +241,7 @@ class Session:
         plan["bn_affine"] = options.bn_affine or None
         plan["bias_lr"] = options.bias_lr if options.bias_lr != 1 else None
         plan["decay_biases"] = None if options.decay_biases else False
-        self.group.on_main(lambda: files.remove_leftovers(Path(options.out).parent, self.tool))
+        self.group.on_main(lambda: files.remove_leftovers(out.parent, self.tool))
         trainer = Trainer(
             self.tool,
             network=network,
@@ -247,7 +250,7 @@ class Session:
             plan=Plan(**plan),
             compute=self.compute,
             group=self.group,
-            out=Path(options.out),
+            out=out,
             checkpoint={
                 "kind": kind,
                 "backbone": network.backbone.name,

@@ -212,6 +212,20 @@ def test_names_with_spaces_and_commas(root: Path) -> None:
     }
 
 
+def test_a_quote_without_end_swallows_no_row_silently(root: Path) -> None:
+    (root / "t.csv").write_text('a.jpg,cat\nb.jpg,"dog\nc.jpg,cat\n')
+    _, errors = read(root, table="t.csv")
+    assert any(error.startswith("photos/t.csv:") and "end of data" in error for error in errors)
+
+
+def test_a_header_after_blank_lines_is_one(root: Path) -> None:
+    (root / "t.csv").write_text("\n\nfile,width,labels\na.jpg,640,cat\n")
+    add(root, "a.jpg")
+    records, errors = read(root, table="t.csv")
+    assert errors == []
+    assert [(record["id"], record["labels"]) for record in records] == [("a", ["cat"])]
+
+
 def test_an_empty_table(root: Path) -> None:
     assert labels(root, "") == {}
     assert labels(root, "file,labels\n") == {}

@@ -247,8 +247,9 @@ def read_table(path: str, on_error: OnError) -> Iterator[tuple[str, str, list[st
     with open_list(path) as lines:
         first = next(lines, "")
         separator = next((mark for mark in ",\t;" if mark in first), ",")
-        rows = csv.reader(itertools.chain([first], lines), delimiter=separator)
+        rows = csv.reader(itertools.chain([first], lines), delimiter=separator, strict=True)
         columns: tuple[int, Sequence[int] | None] = 0, None
+        started = False
         while True:
             try:
                 row = next(rows)
@@ -259,7 +260,8 @@ def read_table(path: str, on_error: OnError) -> Iterator[tuple[str, str, list[st
                 continue
             if not any(cell.strip() for cell in row):
                 continue
-            if rows.line_num == 1 and (header := _header(row, path)):
+            started, first_row = True, not started
+            if first_row and (header := _header(row, path)):
                 columns = header
                 continue
             file, labels = columns

@@ -357,3 +357,15 @@ def test_the_letters_of_a_suffix_do_not_matter(root: Path) -> None:
     (root / "t.csv").write_text("d.jpg,cat\n")
     _, errors = read(root, table="t.csv")
     assert errors == ["photos/t.csv:1: no such image: photos/d.jpg"]
+
+
+def test_a_mask_may_be_that_of_a_photograph_that_no_table_lists(root: Path) -> None:
+    add(root, "cat/1.jpg", "dog/1.jpg")
+    Path("masks").mkdir()
+    Image.new("L", (3, 2)).save("masks/1.png")
+    (root / "t.csv").write_text("dog/1.jpg,dog\n")
+    records, errors = read(root, table="t.csv", masks="masks")
+    assert records == []
+    assert "masks/1.png could be that of several photographs named 1" in errors[0]
+    (root / "cat/1.jpg").unlink()
+    assert read(root, table="t.csv", masks="masks")[0][0]["mask"] == "masks/1.png"

@@ -123,3 +123,50 @@ def test_lists_whose_numbers_would_shift_are_refused(
     (tmp_path / "labels.txt").write_text(text)
     with pytest.raises(ConfigurationError, match=problem):
         classes.load_classes(str(tmp_path / "labels.txt"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("0: background\n1: fox\n2: ram", "its lines are numbered"),
+        ("0 background\n1 fox", "its lines are numbered"),
+        ("1. fox\n2. ram", "its lines are numbered"),
+        ("0,background\n1,fox", "its lines are numbered"),
+        ("background,0,0,0\nfox,128,0,0", "numbers stand behind the names"),
+        ('["fox", "ram"]', "is JSON or YAML"),
+        ("names: [fox, ram]", "is JSON or YAML"),
+        ("names:\n  0: fox", "is JSON or YAML"),
+        ("fox, ram", "several names stand on one line"),
+        ("fox\t1\nram\t2", "holds a tab"),
+        ("fox\u200b\nram", "a character that does not show"),
+        ("fox\x1b[31m\nram", "a character that does not show"),
+        ("void\nfox", "'void' would be class 1"),
+        ("unlabeled\nfox", "'unlabeled' would be class 1"),
+        ("Background (0)\nfox", "'Background (0)' would be class 1"),
+        ("caf\u00e9\ncafe\u0301", "class named twice"),
+    ],
+)
+def test_lists_of_other_forms_are_refused(text: str, problem: str, tmp_path: Path) -> None:
+    """Each would shift the numbers or be names that no label has."""
+    path = tmp_path / "list.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError) as raised:
+        classes.load_classes(str(path))
+    assert problem in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["2 door car", "4 door car"],
+        ["747", "a320"],
+        ["traffic light", "fox (red)"],
+        ["Ärger", "大熊猫"],
+        ["fox"],
+        ["1st", "2nd", "4th"],
+    ],
+)
+def test_names_that_only_look_strange_are_names(names: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("\n".join(names), encoding="utf-8")
+    assert classes.load_classes(str(path)) == tuple(names)

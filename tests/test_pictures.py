@@ -746,3 +746,100 @@ def test_a_file_without_end_is_not_read_whole(name: str, tmp_path: Path) -> None
     os.truncate(path, 1 << 36)
     with pytest.raises(WsssError, match="68,719,476,736 bytes for 9x9 pixels"):
         reader(path)
+
+
+# ---- values that mean something else -------------------------------------------------------------
+
+
+def tagged(path: Path, pixels: Any, **tags: Any) -> Path:
+    Image.fromarray(pixels).save(
+        path, tiffinfo={int(tag[1:]): value for tag, value in tags.items()}
+    )
+    return path
+
+
+def pgm(path: Path, largest: int, numbers: list[int], kind: bytes = b"P5") -> Path:
+    body = bytes(numbers) if kind == b"P5" else b" ".join(b"%d" % number for number in numbers)
+    path.write_bytes(b"%s %d 1 %d\n" % (kind, len(numbers), largest) + body)
+    return path
+
+
+@pytest.mark.parametrize("kind", [b"P5", b"P2"])
+@pytest.mark.parametrize("largest", [15, 20, 255])
+def test_a_pgm_that_states_its_largest_value_is_no_label_map(
+    kind: bytes, largest: int, tmp_path: Path
+) -> None:
+    """Pillow stretches 1, 2, 3 to 13, 26, 38."""
+    path = pgm(tmp_path / "a.pgm", largest, [0, 1, 2, 3], kind)
+    if largest == 255:
+        assert files.read_label_map(path).tolist() == [[0, 1, 2, 3]]
+        return
+    with pytest.raises(WsssError, match="a largest value of its own; save its class numbers as PN"):
+        files.read_label_map(path)
+
+
+def test_label_maps_whose_bits_mean_something_else_are_refused(tmp_path: Path) -> None:
+    numbers = np.array([[0, 1, 2, 3]], np.uint8)
+    (tmp_path / "a.pbm").write_bytes(b"P4 8 1\n\x81")
+    for path in (
+        tagged(tmp_path / "white.tif", numbers, t262=0),
+        tagged(tmp_path / "white1.tif", numbers > 1, t262=0),
+        tagged(tmp_path / "signed.tif", numbers, t339=2),
+        tmp_path / "a.pbm",
+    ):
+        with pytest.raises(WsssError, match="save its class numbers as PNG"):
+            files.read_label_map(path)
+    assert files.read_label_map(tagged(tmp_path / "a.tif", numbers)).tolist() == numbers.tolist()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["tif", "jpg", "png"])
+def test_the_size_of_a_turned_photograph_is_that_of_its_pixels(
+    orientation: int, suffix: str, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(path, exif=exif)
+    size = (64, 48) if orientation > 4 else (48, 64)
+    assert files.image_size(path) == files.read_image(path).shape[:2] == size
+
+
+@pytest.mark.parametrize("highest", [1.0001, 2.0, 15.9])
+def test_fractions_just_above_one_are_refused(highest: float, tmp_path: Path) -> None:
+    """Read as 0 to 255 the photograph would be black."""
+    pixels = np.linspace(0, highest, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    for read in (files.read_image, files.read_grey):
+        with pytest.raises(WsssError, match="neither 0 to 1 nor 0 to 255"):
+            read(tmp_path / "a.tif")
+
+
+def test_8_bits_in_the_lower_half_of_16_are_refused(tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 4, 1, 16, 2, 0, 0, 0)
+    line = b"\0" + np.arange(0, 240, 20, dtype=">u2").tobytes()
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(line)), (b"IEND", b"")]
+    chunks = b"".join(
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in parts
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with pytest.raises(WsssError, match="uses 8 of its 16 bits, so that it would be dark"):
+        files.read_image(tmp_path / "a.png")
+
+
+def test_a_photograph_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands PostScript to Ghostscript, whatever the suffix."""
+    script = tmp_path / "gs"
+    script.write_text(f"#!/bin/sh\ntouch '{tmp_path}/started'\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    for read in (files.read_image, files.image_size, files.read_grey, files.read_label_map):
+        with pytest.raises(WsssError, match="not a picture in a known format"):
+            read(path)
+    assert not (tmp_path / "started").exists()

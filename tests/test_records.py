@@ -92,7 +92,7 @@ def test_a_link_cannot_lead_out(tmp_path: Path) -> None:
         ('{"id": "a", "x": NaN}', "NaN is no number of JSON"),
         ('{"id": "a", "x": -Infinity}', "-Infinity is no number of JSON"),
         ('{"id": "a", "x": 1e999}', "1e999 is no number of JSON"),
-        ('{"id": "a", "x": ' + "9" * 10_000 + "}", "not a JSON object"),
+        ('{"id": "a", "x": ' + "9" * 10_000 + "}", "a number with thousands of digits"),
         ('{"id": "a", "image": ["' + "b" * 1000 + '"]}', "a: 'image' is not a path but [\"bbb"),
     ],
 )
@@ -124,8 +124,10 @@ def test_a_line_without_end_is_not_read_to_its_end(
     Path("b.jsonl").write_text('{"id": "c"}')
     problems: list[str] = []
     read = list(records.read(["a.jsonl", "b.jsonl"], problems.append))
-    assert [record["id"] for record in read] == ["a", "c"]
-    assert problems == ["a.jsonl:2: a line without end; what follows is not read"]
+    assert [record["id"] for record in read] == ["a", "b", "c"]
+    assert problems == ["a.jsonl:2: a line of more than 1,000 bytes"]
+    monkeypatch.setattr(records, "_MOST_SKIPPED", 3000)
+    assert [record["id"] for record in records.read(["a.jsonl"], problems.append)] == ["a"]
 
 
 def test_nothing_in_a_record_reaches_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

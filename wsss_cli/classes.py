@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 
@@ -128,6 +129,10 @@ COCO: tuple[str, ...] = (
 )
 
 _COLOURED = re.compile(r"([^:]+):(\d+),(\d+),(\d+):[^:]*:[^:]*")  # a line of CVAT's list
+_WITH_NUMBERS = re.compile(r"[^,]+(,\s*\d+){3,}")  # NAME,R,G,B
+_NUMBERED = re.compile(r"(\d+)\s*[:,;.)=]?\s*\D")
+# What some lists begin with, for number 0 or 255.
+_NOTHING = {"bg", "background(0)", "void", "unlabeled", "unlabelled", "ignore", "ignored", "none"}
 _NAMED = {"voc": VOC, "coco": COCO}
 
 
@@ -153,7 +158,29 @@ def load_classes(spec: str) -> tuple[str, ...]:
             f"--classes {spec}: not voc, coco or a readable text file with one class name a line"
         ) from error
     names = [name for line in lines if (name := line.strip()) and not name.startswith("#")]
+    if why := _other_form(names):
+        raise ConfigurationError(f"--classes {spec}: {why}; list the names alone, one a line")
     return check_classes(_without_background(_without_colours(names, spec), spec), spec)
+
+
+def _other_form(lines: Sequence[str]) -> str | None:
+    """Why a list is of another form, in which its lines are no names; None for one of names."""
+    if hidden := [line for line in lines if not line.isprintable()]:
+        return f"{hidden[0]!a} holds a tab or a character that does not show"
+    if lines and (lines[0][0] in "[{" or lines[0].casefold().startswith("names:")):
+        return f"'{lines[0][:40]}' is JSON or YAML"
+    if any(map(_COLOURED.fullmatch, lines)):
+        return None
+    if len(lines) == 1 and "," in lines[0]:
+        return "several names stand on one line"
+    if any(map(_WITH_NUMBERS.fullmatch, lines)):
+        return "numbers stand behind the names"
+    numbered = [match and int(match[1]) for match in map(_NUMBERED.match, lines)]
+    if len(lines) > 1 and numbered in (list(range(len(lines))), list(range(1, len(lines) + 1))):
+        return "its lines are numbered"
+    if lines and lines[0].casefold().replace(" ", "") in _NOTHING:
+        return f"'{lines[0]}' would be class 1, but looks like background or what to ignore"
+    return None
 
 
 def _without_colours(lines: Sequence[str], where: str) -> list[str]:
@@ -217,7 +244,8 @@ def check_classes(names: Sequence[str], where: str) -> tuple[str, ...]:
         raise ConfigurationError(f"{where}: the class list is empty")
     if len(names) > MAX_CLASSES:
         raise ConfigurationError(f"{where}: {len(names)} classes; an 8-bit label map holds 254")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    same = [unicodedata.normalize("NFC", name) for name in names]
+    if twice := sorted({name for name in same if same.count(name) > 1}):
         raise ConfigurationError(f"{where}: class named twice: {', '.join(twice)}")
     if listed := [name for name in names if _is_background(name)]:
         raise ConfigurationError(f"{where}: '{listed[0]}' is always class 0; do not list it")

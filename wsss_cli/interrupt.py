@@ -39,11 +39,11 @@ def heed() -> None:
 
 
 def _ending() -> list[signal.Signals]:
-    """The signals that end the process; one that is ignored, as nohup does, stays so."""
-    # Windows knows no SIGHUP.
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    known = [getattr(signal, name) for name in names]
-    return [number for number in known if signal.getsignal(number) != signal.SIG_IGN]
+    """The signals that end the process."""
+    # nohup ignores the end of a session, and so do we then; Windows knows no such signal.
+    hup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+    ignored = [number for number in hup if signal.getsignal(number) == signal.SIG_IGN]
+    return [signal.SIGINT, signal.SIGTERM, *(number for number in hup if number not in ignored)]
 
 
 def exit_code(error: BaseException | None) -> int:

@@ -36,9 +36,13 @@ _LONG, _MOST_BYTES = 1 << 26, 16  # bytes of a file that is long; of a pixel
 _WHITE = {"I;12": 4095, "I;16S": 32767, "I;16BS": 32767}  # by Pillow's names for pixels in TIFFs
 # Below these no value of 16 bits is believed: cameras put 10 to 14 bits in 16. A map may be dark.
 _DARK_PHOTOGRAPH, _DARK_MAP = 1 << 14, 1 << 12
+_DARK = 16.0  # in floating point, the highest of 255
 _STATED = (341, 281)  # TIFF tags: the largest value
 _MAY_TURN = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # parts of a PNG
+_RUN = ("EPS", "WMF")  # formats that Pillow hands to another program
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")  # formats
+_INVERTED = re.compile(r";\d*(I|R|IR)$")  # Pillow's names for white that is 0, bits from the right
+_SIGNED = 2  # TIFF tag SampleFormat
 _GREY_BITS = re.compile("L;([24])")  # Pillow's names for grey pictures of 2 and 4 bits a pixel
 _BINARY = (
     "a binary mask: 0 and {0} only, and 255 means 'ignore'; write the class number instead of {0}"
@@ -96,6 +100,8 @@ def _opened(path: str | Path, what: str, *, header: bool = False) -> Iterator[Im
     ):
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
+        if image.format in _RUN:
+            raise UnidentifiedImageError
         if image.format == "TIFF":
             _check_tiff(image)
         elif getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):
@@ -179,6 +185,9 @@ def check_png(content: bytes | memoryview) -> bool:
 def _shown_size(image: Image.Image) -> tuple[int, int]:
     """(H, W) as viewers show a picture, by its EXIF orientation."""
     turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    if turned and image.format == "TIFF":  # Pillow turns these itself, its header by version
+        image.load()
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     return image.size if turned else (image.height, image.width)
 
 
@@ -269,7 +278,8 @@ def _to_rgb(image: Image.Image, depth: _Depth) -> Image.Image:
         image = Image.fromarray((deep * (255.0 / white) + half).astype(np.uint8))
     elif "16" in depth.raw:  # Pillow takes the upper 8 bits of each
         highest = np.asarray(image.convert("RGB")).max()
-        _check_used_bits(int(highest) << 8, least=_DARK_PHOTOGRAPH)
+        # Nothing in the upper ones: 8 bits were written into the lower.
+        _check_used_bits(max(int(highest) << 8, 255), least=_DARK_PHOTOGRAPH)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -293,6 +303,11 @@ def _white(values: npt.NDArray[Any], depth: _Depth, *, least: int) -> float:
     if low < 0 or high > (255 if fractions else 65535):
         ranges = "0 to 1 or 0 to 255" if fractions else "0 to 255 or 0 to 65535"
         raise ValueError(f"holds values from {low:g} to {high:g}, not {ranges}; save it in 8 bits")
+    if fractions and 1 < high < _DARK:
+        raise ValueError(
+            f"holds values from {low:g} to {high:g}, neither 0 to 1 nor 0 to 255; clip them to 1, "
+            "or save it in 8 bits"
+        )
     if fractions:
         return 1 if high <= 1 else 255
     if depth.white and high <= depth.white:
@@ -474,6 +489,17 @@ def _check_form(image: Image.Image, path: str | Path) -> None:
             f"{path}: a label map cannot be {form}, which changes the numbers; "
             "make it again and save it as PNG"
         )
+    raw, tile = _raw_mode(image), (getattr(image, "tile", None) or [None])[0]
+    signed = 0
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        stated = image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, 1)
+        signed = np.max(stated) == _SIGNED and image.mode == "L"
+    # A PGM states its largest value, to which Pillow stretches the numbers.
+    stretched = tile is not None and tile[0].startswith("ppm") and tile[3][1] not in (255, 65535)
+    if _INVERTED.search(raw) or signed or stretched:
+        what = "signed numbers" if signed else "a largest value of its own" if stretched else ""
+        what = what or "bits in reverse, or 0 for white"
+        raise WsssError(f"{path}: a {form} with {what}; save its class numbers as PNG")
     if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
         return
     mode = "LA" if _raw_mode(image).startswith("LA") else image.mode  # RGBA to Pillow if of 16 bits

@@ -26,6 +26,7 @@ Stream = TypeVar("Stream", bound=IO[Any])
 
 STDIN = "-"
 _LONGEST = 64 << 20  # bytes of a line
+_MOST_SKIPPED = 1 << 32  # bytes of a line that is passed over
 _DEEPEST = 50  # levels of lists and objects in a record
 # Control characters, line and paragraph separators, and those that turn the direction of writing.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -86,14 +87,24 @@ def read(sources: Sequence[str], on_error: Callable[[str], None]) -> Iterator[Re
             name = "stdin" if source == STDIN else source
             for number, line in enumerate(iter(lambda: stream.readline(_LONGEST), b""), start=1):
                 if len(line) == _LONGEST and not line.endswith(b"\n"):
-                    on_error(f"{name}:{number}: a line without end; what follows is not read")
-                    break
+                    on_error(f"{name}:{number}: a line of more than {_LONGEST:,} bytes")
+                    if not _skip_line(stream):
+                        break
+                    continue
                 if not line.strip():
                     continue
                 try:
                     yield parse(line)
                 except RecordError as error:
                     on_error(f"{name}:{number}: {error}")
+
+
+def _skip_line(stream: BinaryIO) -> bool:
+    """Read to the end of a line; whether it has one, and the stream is not a device of zeros."""
+    for _ in range(_MOST_SKIPPED // _LONGEST):
+        if not (part := stream.readline(_LONGEST)) or part.endswith(b"\n"):
+            return bool(part)
+    return False
 
 
 def _open(source: str) -> BinaryIO:
@@ -175,6 +186,8 @@ def parse(line: str | bytes) -> Record:
     except RecordError:
         raise
     except (ValueError, RecursionError) as error:
+        if "integer string conversion" in str(error):
+            raise RecordError("a number with thousands of digits") from error
         raise RecordError("not a JSON object: is this the output of a wsss tool?") from error
     if not isinstance(record, dict):
         raise RecordError(f"not a JSON object but a {type(record).__name__}")

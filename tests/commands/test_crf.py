@@ -451,7 +451,7 @@ def test_what_is_refined_is_not_overwritten(crf: Run, squares: Records) -> None:
         (["--bilateral", "80,0,10"], "--bilateral: bilateral_srgb must be above 0 and finite"),
         (["--bilateral", "80,1e-9,10"], "--bilateral: bilateral_srgb 1e-09 is too small"),
         (["--bilateral", "80,13"], "3 numbers are needed, '80,13' has 2"),
-        (["--gaussian", "nan,3"], "'--gaussian': nan is no finite number"),
+        (["--gaussian", "nan,3"], "'--gaussian': nan is not a number"),
         (["--gaussian", "3,-1"], "--gaussian: gaussian_compat must be 0 or more"),
         (["--certainty", "0.5"], "0.5 is not in the range 0.5<x<1"),
         (["--threshold", "1.5"], "1.5 is not in the range 0<=x<=1"),

@@ -212,6 +212,20 @@ def test_names_with_spaces_and_commas(root: Path) -> None:
     }
 
 
+def test_a_quote_without_end_swallows_no_row_silently(root: Path) -> None:
+    (root / "t.csv").write_text('a.jpg,cat\nb.jpg,"dog\nc.jpg,cat\n')
+    _, errors = read(root, table="t.csv")
+    assert any(error.startswith("photos/t.csv:") and "end of data" in error for error in errors)
+
+
+def test_a_header_after_blank_lines_is_one(root: Path) -> None:
+    (root / "t.csv").write_text("\n\nfile,width,labels\na.jpg,640,cat\n")
+    add(root, "a.jpg")
+    records, errors = read(root, table="t.csv")
+    assert errors == []
+    assert [(record["id"], record["labels"]) for record in records] == [("a", ["cat"])]
+
+
 def test_an_empty_table(root: Path) -> None:
     assert labels(root, "") == {}
     assert labels(root, "file,labels\n") == {}
@@ -343,3 +357,15 @@ def test_the_letters_of_a_suffix_do_not_matter(root: Path) -> None:
     (root / "t.csv").write_text("d.jpg,cat\n")
     _, errors = read(root, table="t.csv")
     assert errors == ["photos/t.csv:1: no such image: photos/d.jpg"]
+
+
+def test_a_mask_may_be_that_of_a_photograph_that_no_table_lists(root: Path) -> None:
+    add(root, "cat/1.jpg", "dog/1.jpg")
+    Path("masks").mkdir()
+    Image.new("L", (3, 2)).save("masks/1.png")
+    (root / "t.csv").write_text("dog/1.jpg,dog\n")
+    records, errors = read(root, table="t.csv", masks="masks")
+    assert records == []
+    assert "masks/1.png could be that of several photographs named 1" in errors[0]
+    (root / "cat/1.jpg").unlink()
+    assert read(root, table="t.csv", masks="masks")[0][0]["mask"] == "masks/1.png"

@@ -125,6 +125,16 @@ def test_segmentation_lists_come_first(root: Path) -> None:
     assert [record["id"] for record in read(root)[0]] == ["a"]
 
 
+def test_a_mask_that_a_list_names_must_be_there(root: Path) -> None:
+    add(root, "a", ["cat"], np.zeros((4, 6)))
+    add(root, "b", ["cat"], np.zeros((4, 6)))
+    path = add_list(root, "/JPEGImages/a.jpg /SegmentationClass/nope.png\nJPEGImages/b.jpg\n")
+    records, errors = read(root, str(path))
+    assert [record["id"] for record in records] == ["b"]
+    assert len(errors) == 1
+    assert "no such mask: voc/SegmentationClass/nope.png" in errors[0]
+
+
 def test_lists_of_paths(root: Path) -> None:
     add(root, "a", ["cat"], np.zeros((4, 6)), masks="SegmentationClassAug")
     add(root, "b", ["cat"], image="other/{}.jpg")

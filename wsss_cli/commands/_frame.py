@@ -58,7 +58,8 @@ class Command(click.Command):
             for each in value if isinstance(value, tuple) else (value,):
                 # Click finds NaN in every range, and infinity in those without an end.
                 if isinstance(each, float) and not math.isfinite(each):
-                    raise click.BadParameter(f"{each} is no finite number", context, param)
+                    why = "is not a number" if math.isnan(each) else "is not finite"
+                    raise click.BadParameter(f"{each} {why}", context, param)
         return context
 
     def _rename_flags(self, name: str, args: list[str]) -> list[str]:

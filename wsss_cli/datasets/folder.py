@@ -9,7 +9,6 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from wsss_cli.datasets._paths import (
@@ -71,11 +70,9 @@ def folder_records(
     if table is not None:
         rows = read_table(below(root, table, "--csv", folder=False), on_error)
         photographs: Iterable[Photograph] = _existing(root, rows, on_error)
-        repeated = _repeated(photographs if folders else ())
     else:
-        walk = partial(_walk_labelled, root, set(folders.values()), unlabelled)
-        photographs = walk(on_error)
-        repeated = _repeated(walk(lambda text: None) if folders else ())
+        photographs = _walk_labelled(root, set(folders.values()), unlabelled, on_error)
+    repeated = _repeated(root, set(folders.values())) if folders else Seen()
     for name, labels in photographs:
         record: Record = {"id": os.path.splitext(name)[0], "image": os.path.join(root, name)}
         if labels is not None:
@@ -90,10 +87,11 @@ def folder_records(
         yield record
 
 
-def _repeated(photographs: Iterable[Photograph]) -> Seen:
-    """Names, without their folders, that several photographs have."""
+def _repeated(root: str, excluded: set[str]) -> Seen:
+    """Names, without their folders, that several photographs below ``root`` have, listed or not."""
     once, again = Seen(), Seen()
-    for name, _ in photographs:
+    identities = frozenset(_identity(folder) for folder in excluded)
+    for name in _walk(root, "", identities, lambda text: None, Counter()):
         if once.add(base := posixpath.basename(os.path.splitext(name)[0])):
             again.add(base)
     return again
@@ -247,8 +245,9 @@ def read_table(path: str, on_error: OnError) -> Iterator[tuple[str, str, list[st
     with open_list(path) as lines:
         first = next(lines, "")
         separator = next((mark for mark in ",\t;" if mark in first), ",")
-        rows = csv.reader(itertools.chain([first], lines), delimiter=separator)
+        rows = csv.reader(itertools.chain([first], lines), delimiter=separator, strict=True)
         columns: tuple[int, Sequence[int] | None] = 0, None
+        started = False
         while True:
             try:
                 row = next(rows)
@@ -259,7 +258,8 @@ def read_table(path: str, on_error: OnError) -> Iterator[tuple[str, str, list[st
                 continue
             if not any(cell.strip() for cell in row):
                 continue
-            if rows.line_num == 1 and (header := _header(row, path)):
+            started, first_row = True, not started
+            if first_row and (header := _header(row, path)):
                 columns = header
                 continue
             file, labels = columns

@@ -115,7 +115,7 @@ def _look_up(root: str, line: str) -> tuple[str, str, str | None] | None:
     """Id, image and mask of a line of the list; None for an image with the flag -1.
 
     Raises:
-        WsssError: an unsafe id, or the image does not exist.
+        WsssError: an unsafe id, or the image, or the mask that the line names, does not exist.
     """
     folder, listed = f"{root}/JPEGImages", []
     name, image = line, find_image(f"{folder}/{line}")  # the line may be a name with spaces
@@ -132,9 +132,11 @@ def _look_up(root: str, line: str) -> tuple[str, str, str | None] | None:
     check_id(name)
     if image is None or not os.path.isfile(image):
         raise WsssError(f"no such image: {image or f'{folder}/{name}.jpg'}")
-    masks = listed or [f"{kind}/{name}.png" for kind in _MASK_FOLDERS]
-    paths = (f"{root}/{mask}" for mask in masks)
-    return name, image, next(filter(os.path.isfile, paths), None)
+    masks = listed[:1] or [f"{kind}/{name}.png" for kind in _MASK_FOLDERS]
+    mask = next(filter(os.path.isfile, (f"{root}/{each}" for each in masks)), None)
+    if listed and mask is None:
+        raise WsssError(f"no such mask: {root}/{listed[0]}")
+    return name, image, mask
 
 
 # ---- the labels ----------------------------------------------------------------------------------

@@ -47,10 +47,10 @@ $(PAPERS:%=voc-%): voc-%: $(READY)  ## A paper on VOC, on a GPU: make voc-psa DA
 voc-all: $(PAPERS:%=voc-%)  ## All papers on VOC, one after another.
 
 voc6: $(READY)  ## CAM and AffinityNet on the 6-class subset, on a CPU: make voc6 DATA=voc6
-	@$(MAKE) $(TOOLS) -f examples/voc.mk SETTINGS=cpu
+	@$(MAKE) $(TOOLS) -f examples/voc.mk
 
 $(NAMES:%=voc6-%): voc6-%: $(READY)  ## Another method on the 6-class subset, on a CPU: make voc6-eps DATA=voc6
-	@$(MAKE) $(TOOLS) -f examples/$*.mk SETTINGS=cpu
+	@$(MAKE) $(TOOLS) -f examples/$*.mk
 
 # Any other name.
 voc-%:

@@ -18,6 +18,7 @@ WSSS     ?= wsss
 PYTHON   ?= python3
 TRAIN    ?= train_aug
 SALIENCY ?= Saliency
+CLASSES  ?= voc
 
 ifndef DATA
 $(error give the folder of the data set: DATA=VOC2012)
@@ -130,7 +131,7 @@ $(RUN)/seg.pt: $(RUN)/pseudo.jsonl $(call SETTINGS_OF,train-seg)
 
 # ---- the mIoU of each stage ----
 
-EVAL := $(WSSS) --config $(CONFIG) eval --classes voc --format json
+EVAL := $(WSSS) --config $(CONFIG) eval --classes $(CLASSES) --format json
 
 # Only the records of `train`: grep finds them by their id, with which each line begins.
 $(RUN)/cam.json $(RUN)/pseudo.json: $(RUN)/%.json: $(RUN)/%.jsonl $(RUN)/train.jsonl

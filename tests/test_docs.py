@@ -329,9 +329,13 @@ def test_every_file_and_target_named_is_there() -> None:
     targets = set(re.findall(r"^([a-z0-9]+):", (REPOSITORY / "Makefile").read_text(), flags=re.M))
     shown = re.findall(r"(?:`|^)make ([a-z0-9]+)", TEXT, flags=re.M)
     assert set(shown) <= targets
-    methods = re.findall(r"(?:`|^)make voc6?-([a-z0-9]+)", TEXT, flags=re.M)
+    methods = re.findall(r"(?:`|^)make voc6-([a-z0-9]+)", TEXT, flags=re.M)
     assert methods
     assert [name for name in methods if not (REPOSITORY / f"examples/{name}.mk").exists()] == []
+    papers = re.search(r"^PAPERS := (.*)$", (REPOSITORY / "Makefile").read_text(), flags=re.M)
+    assert papers
+    shown = re.findall(r"(?:`|^)make voc-([a-z0-9+]+)", TEXT, flags=re.M)
+    assert set(shown) <= {*papers[1].split(), "all"}
     assert {"demo", "test"} <= set(shown)
 
 

@@ -11,14 +11,17 @@ WSSS  := $(BIN)/wsss
 .DEFAULT_GOAL := help
 
 # The methods with a recipe of their own, examples/NAME.mk, and `all`, which compares them.
-NAMES := $(filter-out voc toy all,$(basename $(notdir $(wildcard examples/*.mk)))) all
+NAMES := $(filter-out voc toy papers all,$(basename $(notdir $(wildcard examples/*.mk)))) all
 
-.PHONY: help setup demo voc voc6 $(NAMES:%=voc-%) $(NAMES:%=voc6-%) \
+# The papers of which there are settings, examples/papers/NAME.toml, but for the name of AE-PSL.
+PAPERS := psa ae eps eps++ sipe
+
+.PHONY: help setup demo voc voc6 $(PAPERS:%=voc-%) voc-all $(NAMES:%=voc6-%) \
 	test lint format bench faults clean
 
 help:  ## Show this help.
 	@sed -nE 's/^[$$].*: (voc6?-)%:/\1NAME:/; s/^([a-zA-Z0-9-]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 11
-	@echo 'NAME is one of: $(NAMES)'
+	@echo 'NAME is one of: $(PAPERS) all for voc, $(NAMES) for voc6'
 
 setup: $(READY)  ## Make the virtual environment and install wsss in it.
 
@@ -36,20 +39,23 @@ TOOLS = --no-print-directory WSSS=$(abspath $(WSSS)) PYTHON=$(abspath $(BIN)/pyt
 demo: $(READY)  ## Run the whole chain on toy data and print its table.
 	@$(MAKE) $(TOOLS) -f examples/toy.mk
 
-voc: $(READY)  ## CAM and AffinityNet on VOC, on a GPU: make voc DATA=VOC2012 BACKBONE=resnet38
-	@$(MAKE) $(TOOLS) -f examples/voc.mk SETTINGS=gpu
+voc: voc-psa
 
-$(NAMES:%=voc-%): voc-%: $(READY)  ## Another method on VOC, on a GPU: make voc-eps DATA=VOC2012
-	@$(MAKE) $(TOOLS) -f examples/$*.mk SETTINGS=gpu
+$(PAPERS:%=voc-%): voc-%: $(READY)  ## A paper on VOC, on a GPU: make voc-psa DATA=VOC2012
+	@$(MAKE) $(TOOLS) -f examples/papers.mk PAPER=$(patsubst ae,ae-psl,$*)
+
+voc-all: $(PAPERS:%=voc-%)  ## All papers on VOC, one after another.
 
 voc6: $(READY)  ## CAM and AffinityNet on the 6-class subset, on a CPU: make voc6 DATA=voc6
-	@$(MAKE) $(TOOLS) -f examples/voc.mk SETTINGS=cpu
+	@$(MAKE) $(TOOLS) -f examples/voc.mk
 
 $(NAMES:%=voc6-%): voc6-%: $(READY)  ## Another method on the 6-class subset, on a CPU: make voc6-eps DATA=voc6
-	@$(MAKE) $(TOOLS) -f examples/$*.mk SETTINGS=cpu
+	@$(MAKE) $(TOOLS) -f examples/$*.mk
 
 # Any other name.
-voc-% voc6-%:
+voc-%:
+	$(error there is no recipe for '$@'; NAME is one of: $(PAPERS) all)
+voc6-%:
 	$(error there is no recipe for '$@'; NAME is one of: $(NAMES))
 
 test: $(READY)  ## Run all tests.

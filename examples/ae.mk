@@ -1,9 +1,8 @@
 # Adversarial erasing and prohibitive segmentation learning (AE-PSL; Wei et al. 2017), with the
-# classifier, settings and measurements of voc.mk.
+# classifier, settings and measurements of voc.mk; the later classifiers have cpu-steps.toml.
 #
 #   make voc6-ae DATA=voc6              the 6-class subset on a CPU
 #   make voc6-ae DATA=voc6 ROUNDS=2     and a second network, trained on the masks of the first
-#   make voc-ae  DATA=VOC2012           the whole of VOC on a GPU
 #
 # Step 1 mines the CAM of voc.mk. Each further step fine-tunes the classifier of the step before on
 # images whose mined regions are erased. Needs saliency maps in DATA/$(SALIENCY).
@@ -14,20 +13,15 @@ ae: ae-table
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 SALIENCY ?= Saliency
-ERASE    ?= --relative-threshold 0.5
+OF_ERASE := erase
 # STAGE=ae-second is the former name of ROUNDS=2.
 ROUNDS   ?= $(if $(filter ae-second,$(STAGE)),2,1)
 ifeq ($(filter 1 2,$(ROUNDS)),)
 $(error ROUNDS is 1 or 2, not '$(ROUNDS)')
 endif
 AE       := $(RUN)/ae
-# Few epochs at a low rate: a classifier trained longer, or from scratch, overfits to the surroundings
-# of the erased objects.
-ifeq ($(SETTINGS),cpu)
-TRAIN_STEP ?= --epochs 2 --batch-size 16 --crop 320 --resize 320,640 --lr 0.002 --new-lr 1
-else
-TRAIN_STEP ?= --epochs 4 --batch-size 16 --crop 448 --resize 448,768 --lr 0.01 --new-lr 1 --weight-decay 5e-4
-endif
+OF_TRAIN_STEP  := train-cam
+SET_TRAIN_STEP := $(WSSS) --config $(RECIPES)cpu-steps.toml
 
 AE_ROWS = 'cam:train:CAM, best threshold' \
 	'ae/step1.mined:train:mined in 1 step' \
@@ -55,16 +49,16 @@ $(AE)/step0.jsonl: ALWAYS
 	$(call IF_CHANGED,$(WSSS) index voc $(DATA) --split $(TRAIN) --saliency $(SALIENCY) -q)
 
 $(AE)/step1.jsonl: $(RUN)/cam.jsonl $(AE)/step0.jsonl $(call SETTINGS_OF,ERASE)
-	$(WSSS) make-cam $(AE)/step0.jsonl -c $(RUN)/cam.pt $(SCALES) --skip-existing -o $(RUN)/cam | $(WSSS) erase $(ERASE) --skip-existing -o $(AE)/step1 > $@
+	$(SET) make-cam $(AE)/step0.jsonl -c $(RUN)/cam.pt $(SCALES) --skip-existing -o $(RUN)/cam | $(SET) erase $(ERASE) --skip-existing -o $(AE)/step1 > $@
 
 # $(call STEP,NUMBER,BEFORE,CHECKPOINT): step NUMBER starts from the records of step BEFORE and from
 # the CHECKPOINT of its classifier.
 define STEP
 $(AE)/step$(1)/cam.pt: $(AE)/step$(2).jsonl $(3) $(call SETTINGS_OF,TRAIN_STEP)
-	$$(WSSS) train-cam $$< --image-key erased --classes $$(CLASSES) --backbone $$(BACKBONE) --weights $(3) $$(TRAIN_STEP) $$(RESUME)
+	$$(SET_TRAIN_STEP) train-cam $$< --image-key erased --classes $$(CLASSES) $$(if $$(BACKBONE),--backbone $$(BACKBONE)) --weights $(3) $$(TRAIN_STEP) $$(RESUME)
 
 $(AE)/step$(1).jsonl: $(AE)/step$(1)/cam.pt
-	$$(WSSS) make-cam $(AE)/step$(2).jsonl --image-key erased -c $$< $$(SCALES) --skip-existing -o $(AE)/step$(1)/cam | $$(WSSS) erase $$(ERASE) --skip-existing -o $(AE)/step$(1) > $$@
+	$$(SET) make-cam $(AE)/step$(2).jsonl --image-key erased -c $$< $$(SCALES) --skip-existing -o $(AE)/step$(1)/cam | $$(SET) erase $$(ERASE) --skip-existing -o $(AE)/step$(1) > $$@
 endef
 $(eval $(call STEP,2,1,$(RUN)/cam.pt))
 $(eval $(call STEP,3,2,$(AE)/step2/cam.pt))
@@ -78,7 +72,7 @@ $(AE)/psl.pt: $(AE)/step3.jsonl $(NETWORK_SETTINGS)
 	$(call TRAIN_NETWORK,$<,pseudo,--psl)
 
 $(AE)/psl2.pt: $(AE)/psl.pt $(call SETTINGS_OF,PREDICT)
-	$(WSSS) predict $(AE)/step3.jsonl -c $< $(PREDICT) --skip-existing -o $(AE)/own > $(AE)/own.jsonl
+	$(SET) predict $(AE)/step3.jsonl -c $< $(PREDICT) --skip-existing -o $(AE)/own > $(AE)/own.jsonl
 	$(call TRAIN_NETWORK,$(AE)/own.jsonl,pred,--psl)
 
 # ---- the mIoU of each stage ----

@@ -1,25 +1,21 @@
 # All methods, one after another, and one table that compares them. Finished stages are skipped.
 #
 #   make voc6-all DATA=voc6     the 6-class subset on a CPU
-#   make voc-all  DATA=VOC2012  the whole of VOC on a GPU
 
 .PHONY: all
 all: all-table
 
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
-# The make target that this comparison was started by, without `-all`.
-VOC := $(if $(filter cpu,$(SETTINGS)),voc6,voc)
-
 # NAME:RECIPE:MAPS:MASKS:NETWORK:FILES, see summary.py. Files that several methods need count for each.
 FIRST := cam.pt cam.jsonl
 AFTER := aff_label.jsonl aff.pt pseudo.jsonl weak.pt
-ALL_ROWS := 'CAM + AffinityNet:$(VOC):cam:walk:weak:$(FIRST) $(AFTER)' \
-	'AE-PSL:$(VOC)-ae:ae/step3.mined:ae/step3.merged:ae/psl:$(FIRST) ae/step* ae/psl.pt' \
-	'EPS:$(VOC)-eps:eps/eps.maps:eps/plain/walk:eps/plain/weak:eps/eps.pt eps/eps.maps.jsonl $(addprefix eps/plain/,$(AFTER))' \
-	'EPS++:$(VOC)-eps:eps/epspp.maps:eps/walk:eps/weak:eps/epspp.pt eps/epspp.maps.jsonl $(addprefix eps/,$(AFTER))' \
-	'SIPE:$(VOC)-sipe:sipe/is-cam.maps:sipe/walk:sipe/weak:sipe/sipe.pt sipe/is-cam.maps.jsonl $(addprefix sipe/,$(AFTER))' \
-	'true masks (ceiling):$(VOC):::full:full.pt'
+ALL_ROWS := 'CAM + AffinityNet:voc6:cam:walk:weak:$(FIRST) $(AFTER)' \
+	'AE-PSL:voc6-ae:ae/step3.mined:ae/step3.merged:ae/psl:$(FIRST) ae/step* ae/psl.pt' \
+	'EPS:voc6-eps:eps/eps.maps:eps/plain/walk:eps/plain/weak:eps/eps.pt eps/eps.maps.jsonl $(addprefix eps/plain/,$(AFTER))' \
+	'EPS++:voc6-eps:eps/epspp.maps:eps/walk:eps/weak:eps/epspp.pt eps/epspp.maps.jsonl $(addprefix eps/,$(AFTER))' \
+	'SIPE:voc6-sipe:sipe/is-cam.maps:sipe/walk:sipe/weak:sipe/sipe.pt sipe/is-cam.maps.jsonl $(addprefix sipe/,$(AFTER))' \
+	'true masks (ceiling):voc6:::full:full.pt'
 
 .PHONY: all-methods all-table
 all-methods:

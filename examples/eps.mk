@@ -2,7 +2,6 @@
 # share of the true masks (1/16, 1/8, 1/4), with the settings and measurements of voc.mk.
 #
 #   make voc6-eps DATA=voc6     the 6-class subset on a CPU
-#   make voc-eps  DATA=VOC2012  the whole of VOC on a GPU
 #
 # Needs saliency maps in DATA/$(SALIENCY). The pseudo-masks are those of the random walk on the EPS++
 # maps; images of the share learn their true mask instead.
@@ -14,7 +13,10 @@ include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 SALIENCY  ?= Saliency
 TRAIN_EPS ?= $(TRAIN_CAM)
-EPS_CRF   ?= --bilateral 50,5,10
+OF_TRAIN_EPS := eps-train
+# The maps of EPS++ have a background of their own, so the CRF has no threshold.
+OF_EPS_CRF   := crf
+SET_EPS_CRF  := $(WSSS) --config $(RECIPES)cpu-eps.toml
 STRONG    ?= 16 8 4
 EPS       := $(RUN)/eps
 
@@ -45,17 +47,17 @@ $(EPS)/train.jsonl: ALWAYS
 $(EPS)/eps.pt: VARIANT = eps
 $(EPS)/epspp.pt: VARIANT = eps++
 $(EPS)/eps.pt $(EPS)/epspp.pt: $(EPS)/train.jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_EPS)
-	$(WSSS) eps-train $< --variant $(VARIANT) --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_EPS) $(RESUME)
+	$(SET) eps-train $< --variant $(VARIANT) --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_EPS) $(RESUME)
 
 $(EPS)/%.maps.jsonl: $(EPS)/%.pt $(call SETTINGS_OF,SCALES)
-	$(WSSS) make-cam $(EPS)/train.jsonl -c $< $(SCALES) --skip-existing -o $(EPS)/$*.cam > $@
+	$(SET) make-cam $(EPS)/train.jsonl -c $< $(SCALES) --skip-existing -o $(EPS)/$*.cam > $@
 
 $(eval $(call FROM_MAPS,$(EPS),$(EPS)/epspp.maps.jsonl,$(EPS)/epspp.pt))
 $(eval $(call FROM_MAPS,$(EPS)/plain,$(EPS)/eps.maps.jsonl,$(EPS)/eps.pt))
 
 # The same maps and masks as above: --skip-existing computes nothing again.
 $(EPS)/strong%.jsonl: $(EPS)/pseudo.jsonl
-	$(WSSS) index voc $(DATA) --split $(TRAIN) --strong 1/$* | $(WSSS) make-cam -q -c $(EPS)/epspp.pt $(SCALES) --skip-existing -o $(EPS)/epspp.cam | $(WSSS) random-walk -q -c $(EPS)/aff.pt $(WALK) --skip-existing -o $(EPS)/pseudo > $@
+	$(WSSS) index voc $(DATA) --split $(TRAIN) --strong 1/$* | $(SET) make-cam -q -c $(EPS)/epspp.pt $(SCALES) --skip-existing -o $(EPS)/epspp.cam | $(SET) random-walk -q -c $(EPS)/aff.pt $(WALK) --skip-existing -o $(EPS)/pseudo > $@
 
 # Named here, make does not take them for intermediate files, to be deleted in the end.
 $(STRONG:%=$(EPS)/strong%.jsonl) $(STRONG:%=$(EPS)/strong%.pt):
@@ -64,7 +66,7 @@ $(STRONG:%=$(EPS)/strong%.jsonl) $(STRONG:%=$(EPS)/strong%.pt):
 # epoch ends when each of the others has been drawn once. So one epoch draws 2 (s - 1) / s times as
 # many images as on pseudo-masks alone; train for as many epochs less.
 BOTH          := mask,pseudo
-EPOCHS         = $(lastword $(shell grep -oE -e '--epochs [0-9]+' <<< '$(TRAIN_SEG)'))
+EPOCHS         = $(lastword $(shell { $(SET) config train-seg; echo '$(TRAIN_SEG)'; } | grep -oE -e '(\.epochs =|--epochs) [0-9]+'))
 STRONG_EPOCHS  = $(shell echo $$((($(EPOCHS) * $* + $* - 1) / (2 * ($* - 1)))))
 
 $(EPS)/strong%.pt: $(EPS)/strong%.jsonl $(NETWORK_SETTINGS)
@@ -76,4 +78,4 @@ $(EPS)/%.maps.json: $(EPS)/%.maps.jsonl $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key cam > $@
 
 $(EPS)/crf.json: $(EPS)/epspp.maps.jsonl $(RUN)/train.jsonl $(call SETTINGS_OF,EPS_CRF)
-	$(PICK) | $(WSSS) crf $(EPS_CRF) --skip-existing -o $(EPS)/crf | $(EVAL) --key pseudo > $@
+	$(PICK) | $(SET_EPS_CRF) crf $(EPS_CRF) --skip-existing -o $(EPS)/crf | $(EVAL) --key pseudo > $@

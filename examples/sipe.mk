@@ -1,7 +1,6 @@
 # Image-specific prototypes (SIPE; Chen et al. 2022), with the settings and measurements of voc.mk.
 #
 #   make voc6-sipe DATA=voc6    the 6-class subset on a CPU
-#   make voc-sipe  DATA=VOC2012 BACKBONE=resnet50    the whole of VOC on a GPU
 #
 # The pseudo-masks are those of the random walk on the image-specific CAMs, which have a background
 # map of their own.
@@ -12,6 +11,7 @@ sipe: sipe-table
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 TRAIN_SIPE ?= $(TRAIN_CAM)
+OF_TRAIN_SIPE := sipe-train
 SIPE       := $(RUN)/sipe
 
 SIPE_ROWS := 'cam:train:CAM, best threshold' \
@@ -30,14 +30,14 @@ sipe-table: $(RUN)/cam.json $(SIPE)/cam.maps.json $(SIPE)/is-cam.maps.json $(SIP
 # ---- labels -> maps -> pseudo-masks -> network ----
 
 $(SIPE)/sipe.pt: $(RUN)/$(TRAIN).jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_SIPE)
-	$(WSSS) sipe-train $< --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_SIPE) $(RESUME)
+	$(SET) sipe-train $< --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_SIPE) $(RESUME)
 
 $(SIPE)/is-cam.maps.jsonl: $(SIPE)/sipe.pt $(call SETTINGS_OF,SCALES)
-	$(WSSS) make-cam $(RUN)/$(TRAIN).jsonl -c $< $(SCALES) --skip-existing -o $(SIPE)/is-cam > $@
+	$(SET) make-cam $(RUN)/$(TRAIN).jsonl -c $< $(SCALES) --skip-existing -o $(SIPE)/is-cam > $@
 
 # Needed for the table only, so only for the measured images.
 $(SIPE)/cam.maps.jsonl: $(SIPE)/sipe.pt $(RUN)/train.jsonl $(call SETTINGS_OF,SCALES)
-	$(WSSS) make-cam $(RUN)/train.jsonl -c $< --map cam $(SCALES) --skip-existing -o $(SIPE)/cam > $@
+	$(SET) make-cam $(RUN)/train.jsonl -c $< --map cam $(SCALES) --skip-existing -o $(SIPE)/cam > $@
 
 $(eval $(call FROM_MAPS,$(SIPE),$(SIPE)/is-cam.maps.jsonl,$(SIPE)/sipe.pt))
 

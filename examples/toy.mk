@@ -6,15 +6,7 @@ DATA := demo/toy
 
 TRAIN    := train
 CLASSES  := $(DATA)/classes.txt
-SETTINGS := cpu
-TRAIN_CAM := --epochs 6 --crop 224 --resize 200,360 --lr 0.005
-SCALES    := --scales 1,1.5
-CRF       := --alpha 8
-AFF_LABEL := --low-alpha 2 --high-alpha 8
-TRAIN_AFF := --epochs 3 --batch-size 8 --crop 224 --lr 0.01
-WALK      := --beta 8 --alpha 32
-TRAIN_SEG := --head aspp --epochs 6 --crop 224 --lr 0.002
-PREDICT   := --scales 1
+CONFIG   := $(dir $(lastword $(MAKEFILE_LIST)))toy.toml
 
 .PHONY: demo
 demo: table demo/sheet.png

@@ -1,12 +1,12 @@
 # From image-level labels to a trained segmentation network (CAM, AffinityNet, DeepLab), on any data
 # set in VOC's layout. The recipes of the other methods include this file.
 #
-#   make voc  DATA=VOC2012 BACKBONE=resnet38   the whole of VOC on a GPU, with the papers' settings
-#   make voc6 DATA=voc6                        the 6-class subset on a CPU
+#   make voc6 DATA=voc6     the 6-class subset on a CPU; as the papers do it: papers.mk
 #
 # Each stage writes a file in RUN. A stage is skipped if nothing that it depends on has changed: a
-# setting below, a label in DATA, the result of an earlier stage. Call it with another setting and what
-# follows from it is made again: make voc6 DATA=voc6 WALK='--beta 4'. An interrupted training resumes.
+# setting of its command in CONFIG, a label in DATA, the result of an earlier stage. Options on top of
+# CONFIG stand in variables, and what follows from them is made again: make voc6 DATA=voc6
+# WALK='--beta 4'. An interrupted training resumes.
 # A photograph or mask replaced under its old name is noticed once the stage runs: `make -B` runs all,
 # and keeps what is still right. TRAIN is the split to train on. The true masks of `train` and `val` are used to measure
 # only, those of TRAIN only to train the network with full supervision (the ceiling).
@@ -19,7 +19,7 @@ SHELL       := bash
 
 WSSS     ?= wsss
 PYTHON   ?= python3
-SETTINGS ?= gpu
+CONFIG   ?= $(RECIPES)cpu.toml
 TRAIN    ?= train_aug
 CLASSES  ?= voc
 
@@ -27,33 +27,22 @@ ifndef DATA
 $(error give the folder of the data set: DATA=VOC2012)
 endif
 
-ifeq ($(SETTINGS),cpu)
-BACKBONE ?= efficientnet-lite0
-RUN      ?= runs/voc6
-TRAIN_CAM ?= --epochs 8 --batch-size 16 --crop 320 --resize 320,640 --lr 0.02
-SCALES    ?= --scales 0.5,1,1.5
-AFF_LABEL ?= --low-alpha 2 --high-alpha 12
-TRAIN_AFF ?= --epochs 5 --batch-size 8 --crop 256 --lr 0.01
-WALK      ?= --beta 8 --steps 256 --alpha 8
-TRAIN_SEG ?= --head aspp --epochs 12 --batch-size 16 --crop 320 --lr 0.001
-PREDICT   ?= --scales 0.75,1,1.25
-else
-BACKBONE ?= resnet38
-# There is no public state dict of resnet38: give your own file. The others are downloaded.
-WEIGHTS  ?= $(if $(filter resnet38,$(BACKBONE)),resnet38.pth,imagenet)
-RUN      ?= runs/$(notdir $(patsubst %/,%,$(DATA)))
-TRAIN_CAM ?= --epochs 15 --batch-size 16 --crop 448 --resize 448,768 --lr 0.1 --weight-decay 5e-4
-SCALES    ?= --scales 0.5,1,1.5,2
-AFF_LABEL ?= --low-alpha 4 --high-alpha 32
-TRAIN_AFF ?= --epochs 8 --batch-size 8 --crop 448 --lr 0.1 --weight-decay 5e-4
-WALK      ?= --beta 8 --steps 256 --alpha 16
-TRAIN_SEG ?= --head aspp --epochs 30 --batch-size 10 --crop 321 --lr 2.5e-4 --new-lr 10
-PREDICT   ?= --scales 0.5,0.75,1,1.25,1.5 --crf
-endif
+RUN ?= runs/voc6
 
-WEIGHTS  ?= imagenet
-CRF      ?= --threshold 0.3 --bilateral 50,5,10
-BACKBONE_OPTIONS := --backbone $(BACKBONE) --weights $(WEIGHTS)
+# Options on top of CONFIG, and the command that each is of. BACKBONE and WEIGHTS are those of the
+# classifier and of the segmentation network.
+BACKBONE_OPTIONS := $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+OF_TRAIN_CAM := train-cam
+OF_SCALES    := make-cam
+OF_AFF_LABEL := make-aff-labels
+OF_TRAIN_AFF := train-aff
+OF_WALK      := random-walk
+OF_TRAIN_SEG := train-seg
+OF_PREDICT   := predict
+OF_CRF       := crf
+
+# A command with the settings of CONFIG.
+SET := $(WSSS) --config $(CONFIG)
 
 # timed.sh writes the time of each command here.
 export TIMES := $(RUN)/times.tsv
@@ -76,10 +65,11 @@ table: $(RUN)/cam.json $(RUN)/crf.json $(RUN)/walk.json $(RUN)/weak.json $(RUN)/
 # $(call IF_CHANGED,COMMAND): the output of a quick COMMAND is the target, unless it already is.
 IF_CHANGED = $(1) > $@.new; if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
-# The file RUN/settings/NAME is new when the variable NAME has another value than in the run before.
+# The file RUN/settings/NAME is new when the variable NAME, or a setting of the command that it is
+# of, has another value than in the run before.
 $(RUN)/settings/%: ALWAYS
 	@mkdir -p $(@D)
-	@$(call IF_CHANGED,printf '%s\n' '$($*)')
+	@$(call IF_CHANGED,{ $(if $(OF_$*),$(or $(SET_$*),$(SET)) config $(OF_$*);) printf '%s\n' '$($*)'; })
 
 # Named here, make does not take it for an intermediate file, to be deleted in the end.
 $(RUN)/settings/PREDICT:
@@ -101,14 +91,14 @@ $(RUN)/val.jsonl $(RUN)/train.jsonl $(RUN)/$(TRAIN).jsonl:
 # ---- image-level labels -> CAMs -> affinities -> pseudo-masks -> network ----
 
 $(RUN)/cam.pt: $(RUN)/$(TRAIN).jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_CAM)
-	$(WSSS) train-cam $< --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_CAM) $(RESUME)
+	$(SET) train-cam $< --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_CAM) $(RESUME)
 
 $(RUN)/cam.jsonl: $(RUN)/cam.pt $(call SETTINGS_OF,SCALES)
-	$(WSSS) make-cam $(RUN)/$(TRAIN).jsonl -c $< $(SCALES) --skip-existing -o $(RUN)/cam > $@
+	$(SET) make-cam $(RUN)/$(TRAIN).jsonl -c $< $(SCALES) --skip-existing -o $(RUN)/cam > $@
 
 # $(call TRAIN_NETWORK,RECORDS,TARGET,MORE): train a segmentation network on the masks under TARGET,
 # a key of the records; MORE options, if any, have the last word.
-TRAIN_NETWORK = $(strip $(WSSS) train-seg $(1) --target $(2) --classes $(CLASSES) \
+TRAIN_NETWORK = $(strip $(SET) train-seg $(1) --target $(2) --classes $(CLASSES) \
 	$(BACKBONE_OPTIONS) $(TRAIN_SEG) $(3) $(RESUME))
 NETWORK_SETTINGS = $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_SEG)
 
@@ -117,13 +107,13 @@ NETWORK_SETTINGS = $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_SEG)
 define FROM_MAPS
 $(1)/aff_label.jsonl: $(2) $(call SETTINGS_OF,AFF_LABEL)
 	@mkdir -p $(1)
-	$$(WSSS) make-aff-labels $$< $$(AFF_LABEL) --skip-existing -o $(1)/aff_label > $$@
+	$$(SET) make-aff-labels $$< $$(AFF_LABEL) --skip-existing -o $(1)/aff_label > $$@
 
 $(1)/aff.pt: $(1)/aff_label.jsonl $(3) $(call SETTINGS_OF,TRAIN_AFF)
-	$$(WSSS) train-aff $$< -c $(3) $$(TRAIN_AFF) $$(RESUME)
+	$$(SET) train-aff $$< -c $(3) $$(TRAIN_AFF) $$(RESUME)
 
 $(1)/pseudo.jsonl: $(1)/aff.pt $(call SETTINGS_OF,WALK)
-	$$(WSSS) random-walk $(1)/aff_label.jsonl -c $$< $$(WALK) --skip-existing -o $(1)/pseudo > $$@
+	$$(SET) random-walk $(1)/aff_label.jsonl -c $$< $$(WALK) --skip-existing -o $(1)/pseudo > $$@
 
 $(1)/walk.json: $(1)/pseudo.jsonl $(RUN)/train.jsonl
 	$$(PICK) | $$(EVAL) --key pseudo > $$@
@@ -149,7 +139,7 @@ $(RUN)/cam.json: $(RUN)/cam.jsonl $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key cam > $@
 
 $(RUN)/crf.json: $(RUN)/cam.jsonl $(RUN)/train.jsonl $(call SETTINGS_OF,CRF)
-	$(PICK) | $(WSSS) crf $(CRF) --skip-existing -o $(RUN)/crf | $(EVAL) --key pseudo > $@
+	$(PICK) | $(SET) crf $(CRF) --skip-existing -o $(RUN)/crf | $(EVAL) --key pseudo > $@
 
 $(RUN)/%.json: $(RUN)/%.pt $(RUN)/val.jsonl $(call SETTINGS_OF,PREDICT)
-	$(WSSS) predict $(RUN)/val.jsonl -c $< $(PREDICT) --skip-existing -o $(RUN)/$*.pred | $(EVAL) --key pred > $@
+	$(SET) predict $(RUN)/val.jsonl -c $< $(PREDICT) --skip-existing -o $(RUN)/$*.pred | $(EVAL) --key pred > $@

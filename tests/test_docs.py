@@ -308,7 +308,7 @@ def test_the_messages_quoted_in_the_reference_exist() -> None:
     assert [quote for quote in quoted if not any(quote in text for text in texts)] == []
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PATHS, "examples/papers/README.md"])
 def test_every_file_linked_and_every_heading_linked_to_is_there(path: str) -> None:
     document = REPOSITORY / path
     links = re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", document.read_text(encoding="utf-8"))
@@ -329,9 +329,13 @@ def test_every_file_and_target_named_is_there() -> None:
     targets = set(re.findall(r"^([a-z0-9]+):", (REPOSITORY / "Makefile").read_text(), flags=re.M))
     shown = re.findall(r"(?:`|^)make ([a-z0-9]+)", TEXT, flags=re.M)
     assert set(shown) <= targets
-    methods = re.findall(r"(?:`|^)make voc6?-([a-z0-9]+)", TEXT, flags=re.M)
+    methods = re.findall(r"(?:`|^)make voc6-([a-z0-9]+)", TEXT, flags=re.M)
     assert methods
     assert [name for name in methods if not (REPOSITORY / f"examples/{name}.mk").exists()] == []
+    papers = re.search(r"^PAPERS := (.*)$", (REPOSITORY / "Makefile").read_text(), flags=re.M)
+    assert papers
+    named_papers = re.findall(r"(?:`|^)make voc-([a-z0-9+]+)", TEXT, flags=re.M)
+    assert set(named_papers) <= {*papers[1].split(), "all"}
     assert {"demo", "test"} <= set(shown)
 
 

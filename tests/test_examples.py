@@ -10,6 +10,8 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +23,7 @@ import torch
 from PIL import Image
 
 from wsss_cli import files
-from wsss_cli.cli import cli
+from wsss_cli.cli import cli, load_settings
 from wsss_cli.models.networks import build_network
 
 REPOSITORY = Path(__file__).parents[1]
@@ -30,13 +32,19 @@ SCRIPTS = sorted(EXAMPLES.glob("*.sh"))
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def installed(folder: Path) -> Path:
+    """A script ``wsss`` in the folder."""
+    tool = folder / "wsss"
+    folder.mkdir(exist_ok=True)
+    tool.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY} exec {sys.executable} -m wsss_cli "$@"\n')
+    tool.chmod(0o755)
+    return tool
+
+
 @pytest.fixture
 def script(workdir: Path) -> Script:
     """``script("ci-eval.sh", "data", …)``: the script with ``wsss`` on the path."""
-    tool = workdir / "bin" / "wsss"
-    tool.parent.mkdir()
-    tool.write_text(f'#!/bin/sh\nexec {sys.executable} -m wsss_cli "$@"\n')
-    tool.chmod(0o755)
+    tool = installed(workdir / "bin")
 
     def call(name: str, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
         environment = {
@@ -148,7 +156,8 @@ def test_regions_grow_step_by_step(script: Script, workdir: Path) -> None:
 
 def recipe_calls(recipe: str, *targets: str) -> list[list[str]]:
     """The commands of wsss that make would run for a recipe; fails if one does not parse."""
-    command = ["make", "-n", "-f", str(EXAMPLES / recipe), "DATA=voc6", "SETTINGS=cpu", *targets]
+    command = ["make", "-n", "-f", str(EXAMPLES / recipe), "DATA=voc6", *targets]
+    command.append(f"WSSS={installed(Path('bin').absolute())}")  # asked for the epochs
     Path("voc6").mkdir()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -162,12 +171,16 @@ def parsed_calls(commands: str) -> list[list[str]]:
         for part in re.split(r"\||&&|;", line):
             words = part.split(">")[0].split()
             if words and Path(words[0]).name == "wsss":
+                settings = None
+                if words[1] == "--config":
+                    settings = str(REPOSITORY / words[2])
+                    del words[1:3]
                 calls.append(words[1:])
                 for word, after in pairwise(words):
                     if word == "-c":
                         Path(after).parent.mkdir(parents=True, exist_ok=True)
                         Path(after).touch()  # the checkpoint must be there
-                parsed(words[1:])
+                parsed(words[1:], settings)
     return calls
 
 
@@ -248,6 +261,7 @@ def test_the_recipe_of_sipe_is_all_valid() -> None:
 # ---- the targets of the Makefile ----
 
 NAMES = ["ae", "eps", "sipe", "all"]
+PAPERS = {"psa": "psa", "ae": "ae-psl", "eps": "eps", "eps++": "eps++", "sipe": "sipe"}
 
 
 def make(workdir: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -255,34 +269,61 @@ def make(workdir: Path, *args: str) -> subprocess.CompletedProcess[str]:
     venv = workdir / "venv"
     venv.mkdir(exist_ok=True)
     (venv / ".ready").touch()
+    installed(venv / "bin")
     command = ["make", "-n", f"VENV={venv}", f"DATA={workdir}/voc6", f"RUN={workdir}/run", *args]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("name", ["voc", *NAMES])
-@pytest.mark.parametrize(
-    ("prefix", "settings", "backbone"),
-    [("voc", "gpu", "resnet38"), ("voc6", "cpu", "efficientnet-lite0")],
-)
-def test_a_target_runs_the_recipe_of_its_name(
-    prefix: str, settings: str, backbone: str, name: str, workdir: Path
-) -> None:
+def test_a_target_runs_the_recipe_of_its_name(name: str, workdir: Path) -> None:
     (workdir / "voc6").mkdir()
-    done = make(workdir, prefix if name == "voc" else f"{prefix}-{name}")
+    done = make(workdir, "voc6" if name == "voc" else f"voc6-{name}")
     assert done.returncode == 0, done.stderr
-    assert f"-f examples/{name}.mk SETTINGS={settings}\n" in done.stdout
+    assert f"-f examples/{name}.mk\n" in done.stdout
     assert ("summary.py" if name == "all" else "table.py") in done.stdout
+    assert "--config examples/cpu.toml train-cam" in done.stdout
     calls = parsed_calls(done.stdout)
     assert {call[0] for call in calls} >= {"index", "train-cam", "make-cam", "train-seg", "eval"}
-    chosen = [call[call.index("--backbone") + 1] for call in calls if "--backbone" in call]
-    assert set(chosen) == {backbone}
 
 
-def test_the_table_of_all_methods_names_the_targets_of_its_settings(workdir: Path) -> None:
-    for prefix in ("voc", "voc6"):
-        rows = make(workdir, f"{prefix}-all").stdout.splitlines()[-1]
-        for name in ("ae", "eps", "sipe"):
-            assert f":{prefix}-{name}:" in rows
+@pytest.mark.parametrize(("name", "paper"), PAPERS.items())
+def test_a_paper_runs_with_its_settings(name: str, paper: str, workdir: Path) -> None:
+    (workdir / "voc6").mkdir()
+    done = make(workdir, f"voc-{name}")
+    assert done.returncode == 0, done.stderr
+    calls = parsed_calls(done.stdout)
+    tables = tomllib.loads((EXAMPLES / "papers" / f"{paper}.toml").read_text())
+    assert {call[0] for call in calls} - {"eval"} == set(tables)
+    assert Counter(call[0] for call in calls)["erase"] == (3 if name == "ae" else 0)
+    called = re.findall(r"wsss( --config \S+)? ([a-z-]+)", done.stdout)
+    of = f" --config examples/papers/{paper}.toml"
+    assert {settings for settings, command in called if command in tables} == {of}
+    # A recipe holds no settings.
+    given = {word for call in calls for word in call if word.startswith("--")}
+    assert given <= set(
+        [
+            "--skip-existing",
+            "--resume",
+            "--replace",
+            "--image-key",
+            "--classes",
+            "--format",
+            "--key",
+        ]
+    )
+
+
+def test_all_papers_run_one_after_another(workdir: Path) -> None:
+    done = make(workdir, "voc-all")
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"PAPER=(\S+)", done.stdout) == list(PAPERS.values())
+
+
+def test_a_paper_without_settings_is_refused(workdir: Path) -> None:
+    command = ["make", "-n", "-f", str(EXAMPLES / "papers.mk"), "DATA=voc6", "PAPER=nix"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "not 'nix'" in done.stderr
 
 
 @pytest.mark.parametrize("target", ["voc6-nix", "voc-nix", "voc-toy", "voc6-voc"])
@@ -291,8 +332,9 @@ def test_a_target_without_a_recipe_fails_with_the_list_of_recipes(
 ) -> None:
     done = make(workdir, target)
     assert (done.returncode, done.stdout) == (2, "")
+    names = " ".join(NAMES if target.startswith("voc6-") else [*PAPERS, "all"])
     (line,) = done.stderr.splitlines()
-    assert f"no recipe for '{target}'; NAME is one of: {' '.join(NAMES)}" in line
+    assert f"no recipe for '{target}'; NAME is one of: {names}" in line
 
 
 def test_make_help_lists_the_targets_and_the_names_of_the_recipes() -> None:
@@ -300,9 +342,9 @@ def test_make_help_lists_the_targets_and_the_names_of_the_recipes() -> None:
     assert done.returncode == 0, done.stderr
     *lines, names = done.stdout.splitlines()
     listed = [line.split()[0] for line in lines]
-    assert {"demo", "voc", "voc-NAME", "voc6", "voc6-NAME", "test"} <= set(listed)
-    assert names == f"NAME is one of: {' '.join(NAMES)}"
-    for name in NAMES:
+    assert {"demo", "voc-NAME", "voc-all", "voc6", "voc6-NAME", "test"} <= set(listed)
+    assert names == f"NAME is one of: {' '.join(PAPERS)} all for voc, {' '.join(NAMES)} for voc6"
+    for name in [*NAMES, "papers"]:
         assert (EXAMPLES / f"{name}.mk").exists()
 
 
@@ -312,6 +354,8 @@ def test_make_help_lists_the_targets_and_the_names_of_the_recipes() -> None:
 STAND_IN = """#!/usr/bin/env bash
 # Stands in for wsss: writes the files named by -o, and sleeps where wsss would train.
 set -eu
+[ "$1" != --config ] || shift 2
+if [ "$1" = config ]; then echo "$2.epochs = 12  # file"; exit; fi
 while [ $# -gt 0 ]; do
     case "$1" in
     -o)
@@ -336,7 +380,7 @@ def test_all_methods_come_into_one_table_with_their_times(workdir: Path) -> None
     )
     Path("bin/python3").chmod(0o755)
     Path("voc6").mkdir()
-    command = ["make", "-s", "-f", str(EXAMPLES / "all.mk"), "DATA=voc6", "SETTINGS=cpu"]
+    command = ["make", "-s", "-f", str(EXAMPLES / "all.mk"), "DATA=voc6"]
     environment = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL
@@ -420,6 +464,22 @@ def test_a_table_has_rows_and_ratios(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_gives_the_published_figures_beside_ours(tmp_path: Path) -> None:
+    for name in ("cam", "seg"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"images": 7, "miou": 0.5}))
+    rows = ("cam:train:CAM", "seg=61.7:val:network", "seg%cam:val:ratio")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "table.py", tmp_path, *rows], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [
+        "| stage | measured on | images | mIoU | published |",
+        "|---|---|---:|---:|---:|",
+        "| CAM | train | 7 | 50.0 | – |",
+        "| network | val | 7 | 50.0 | 61.7 |",
+        "| ratio | val | | 100.0 % | – |",
+    ]
+
+
 def test_ci_fails_below_the_floor(script: Script, toy_root: Path) -> None:
     torch.manual_seed(0)
     classes = (toy_root / "classes.txt").read_text().split()
@@ -451,11 +511,13 @@ printf '%s\\n' "$(basename "$0") $*" >> calls
 """
 
 
-def parsed(words: list[str]) -> None:
-    """Raise the error that the command line would report."""
-    command = cli.get_command(click.Context(cli), words[0])
+def parsed(words: list[str], settings: str | None = None) -> None:
+    """Raise the error that the command line would report, with that file of settings if any."""
+    context = click.Context(cli, obj=settings)
+    context.default_map = load_settings(settings)
+    command = cli.get_command(context, words[0])
     assert command is not None
-    command.make_context(words[0], words[1:])
+    command.make_context(words[0], words[1:], parent=context)
 
 
 def recorded(script: Script, name: str, *args: str, **settings: str) -> list[list[str]]:
@@ -514,6 +576,10 @@ def test_each_job_of_an_array_has_its_part(script: Script) -> None:
 # ---- what the recipes make again ----
 
 KEEPING_BOOK = """#!/bin/sh
+if [ "$1" = --config ]; then
+    [ "$3" != config ] || { sed -n "/^.$4]/,/^$/p" "$2"; exit; }
+    shift 2
+fi
 [ "$1" = index ] || echo "$1" >> calls
 while [ $# -gt 0 ]; do
     case $1 in
@@ -529,7 +595,7 @@ echo '{}'
 def made_again(*settings: str) -> list[str]:
     """The tools that the recipe runs, its `wsss` being one that only writes its files."""
     Path("calls").write_text("")
-    command = ["make", "-f", str(EXAMPLES / "voc.mk"), "DATA=data", "RUN=runs", "SETTINGS=cpu"]
+    command = ["make", "-f", str(EXAMPLES / "voc.mk"), "DATA=data", "RUN=runs"]
     done = subprocess.run(
         [*command, "WSSS=./wsss", *settings, "runs/weak.pt"], capture_output=True, text=True
     )
@@ -557,3 +623,8 @@ def test_a_changed_setting_or_label_makes_again_what_follows() -> None:
     assert made_again("SCALES=--scales 1") == every
     Path("runs/aff.pt").unlink()
     assert made_again("SCALES=--scales 1") == regions[1:]
+    # A setting of a command in the file: what follows from the others stays.
+    changed = (EXAMPLES / "cpu.toml").read_text().replace("beta = 8.0", "beta = 4.0")
+    Path("mine.toml").write_text(changed)
+    assert made_again("SCALES=--scales 1", "CONFIG=mine.toml") == regions[2:]
+    assert made_again("SCALES=--scales 1", "CONFIG=mine.toml") == []

@@ -592,13 +592,11 @@ echo '{}'
 """
 
 
-def made_again(*settings: str) -> list[str]:
+def made_again(*settings: str, recipe: str = "voc.mk", last: str = "runs/weak.pt") -> list[str]:
     """The tools that the recipe runs, its `wsss` being one that only writes its files."""
     Path("calls").write_text("")
-    command = ["make", "-f", str(EXAMPLES / "voc.mk"), "DATA=data", "RUN=runs"]
-    done = subprocess.run(
-        [*command, "WSSS=./wsss", *settings, "runs/weak.pt"], capture_output=True, text=True
-    )
+    command = ["make", "-f", str(EXAMPLES / recipe), "DATA=data", "RUN=runs", "WSSS=./wsss"]
+    done = subprocess.run([*command, *settings, last], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return Path("calls").read_text().split()
 
@@ -628,3 +626,28 @@ def test_a_changed_setting_or_label_makes_again_what_follows() -> None:
     Path("mine.toml").write_text(changed)
     assert made_again("SCALES=--scales 1", "CONFIG=mine.toml") == regions[2:]
     assert made_again("SCALES=--scales 1", "CONFIG=mine.toml") == []
+
+
+@pytest.mark.usefixtures("workdir")
+def test_a_changed_setting_of_a_paper_makes_again_what_follows() -> None:
+    Path("wsss").write_text(KEEPING_BOOK)
+    Path("wsss").chmod(0o755)
+    Path("labels").write_text('{"id": "a", "labels": ["fox"]}\n')
+    settings = (EXAMPLES / "papers" / "psa.toml").read_text()
+    every = ["train-cam", "make-cam", "make-aff-labels", "train-aff", "random-walk", "train-seg"]
+
+    def again(*options: str) -> list[str]:
+        named = ("PAPER=psa", "CONFIG=mine.toml")
+        return made_again(*named, *options, recipe="papers.mk", last="runs/seg.pt")
+
+    Path("mine.toml").write_text(settings)
+    assert again() == every
+    assert again() == []
+    Path("mine.toml").write_text(settings.replace("beta = 8.0", "beta = 4.0"))
+    assert again() == every[4:]
+    assert again("train-seg=--lr 0.1") == every[5:]
+    assert again("train-seg=--lr 0.1") == []
+    Path("mine.toml").write_text(settings.replace("high_alpha = 32.0", "high_alpha = 24.0"))
+    assert again() == every[2:]
+    Path("labels").write_text('{"id": "a", "labels": ["ram"]}\n')
+    assert again() == every

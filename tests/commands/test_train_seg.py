@@ -404,3 +404,15 @@ def test_files_of_other_origins_are_not_replaced(inside: Run, masked: Records) -
         inside("train-seg", *SMALL, "--epochs", "1", "in.jsonl", check=0)
     done = inside("train-seg", *SMALL, "--weights", "seg.pt", "in.jsonl", check=2)
     assert "seg.pt: would overwrite its own input; change --out" in done.err
+
+
+def test_a_val_record_that_cannot_be_read_is_told_once(inside: Run, masked: Records) -> None:
+    Path("val.jsonl").write_text(as_lines(masked[:2]))
+    Path("broken.png").write_bytes(Path(masked[1]["mask"]).read_bytes()[:-30])
+    Path(masked[1]["mask"]).write_bytes(Path("broken.png").read_bytes())
+    for record in masked:
+        record.pop("mask", None)
+    done = inside("train-seg", *SMALL, "--val", "val.jsonl", input=masked, check=0)
+    told = [line for line in done.err.splitlines() if "not measured" in line]
+    assert len(told) == 1
+    assert told[0].startswith("wsss train-seg: --val: photo 1 é: cannot read label map: mask 1.png")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wsss_cli.classes import numbers
 from wsss_cli.datasets.augment import random_view, whole_view
-from wsss_cli.datasets.samples import Samples, batches, in_order
+from wsss_cli.datasets.samples import Sample, Samples, batches, in_order
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.metrics import f1, mean_average_precision
 from wsss_cli.models.cam import CamNetwork
@@ -123,6 +123,7 @@ def train_classifier(
                 workers=here.options.workers,
                 compute=here.compute,
                 group=here.group,
+                tell=here.unmeasured(),
                 padding=pool_padding,
             )
         padded = {"pool_padding": True} if pool_padding else {}
@@ -158,6 +159,7 @@ def classification_scores(
     compute: Compute,
     group: Group,
     padding: bool = False,
+    tell: Callable[[Sequence[Sample]], None] = lambda loaded: None,
 ) -> Validate:
     """Measures ``network`` on samples with labels: mean average precision and F1.
 
@@ -168,6 +170,7 @@ def classification_scores(
         workers: threads that load.
         compute: device and precision.
         group: the processes that share the work.
+        tell: called with all samples loaded, also those that cannot be read.
         padding: whether padding takes part in the class scores.
     """
 
@@ -176,6 +179,7 @@ def classification_scores(
         truth: list[np.ndarray] = []
         draws = in_order(len(samples), batch=batch, rank=group.rank, world=group.world)
         for loaded in batches(samples, draws, workers=workers):
+            tell(loaded)
             readable = [sample for sample in loaded if not sample.error]
             if readable:
                 data = collate(readable, backbone=network.backbone, device=compute.device)

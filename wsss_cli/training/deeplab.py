@@ -12,7 +12,7 @@ from torch import Tensor
 from wsss_cli import console, files, inputs
 from wsss_cli.classes import IGNORE, check_classes, numbers
 from wsss_cli.datasets.augment import random_view, whole_view
-from wsss_cli.datasets.samples import Samples, batches, in_order
+from wsss_cli.datasets.samples import Sample, Samples, batches, in_order
 from wsss_cli.datasets.strong import by_strength
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.methods.grids import on_image
@@ -143,6 +143,7 @@ def train_segmentation(
                 workers=here.options.workers,
                 compute=here.compute,
                 group=here.group,
+                tell=here.unmeasured(),
             )
         here.train(
             kind="segmentation",
@@ -176,6 +177,7 @@ def segmentation_scores(
     workers: int,
     compute: Compute,
     group: Group,
+    tell: Callable[[Sequence[Sample]], None] = lambda loaded: None,
 ) -> Validate:
     """Measures ``network`` on samples with label maps, each at its own size, at one scale: mIoU.
 
@@ -187,12 +189,14 @@ def segmentation_scores(
         workers: threads that load.
         compute: device and precision.
         group: the processes that share the work.
+        tell: called with all samples loaded, also those that cannot be read.
     """
 
     def measure() -> dict[str, float]:
         confusion = Confusion(num_classes, ignore=IGNORE)
         draws = in_order(len(samples), batch=1, rank=group.rank, world=group.world)
         for loaded in batches(samples, draws, workers=workers, ahead=4):
+            tell(loaded)
             sample = loaded[0]
             if not sample.error and sample.label_map is not None:
                 images = collate(loaded, backbone=network.backbone, device=compute.device).images

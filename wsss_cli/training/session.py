@@ -21,7 +21,7 @@ from wsss_cli import console, files, inputs, records
 from wsss_cli.classes import IGNORE
 from wsss_cli.datasets import strong
 from wsss_cli.datasets.augment import Jitter
-from wsss_cli.datasets.samples import ChooseView, Samples
+from wsss_cli.datasets.samples import ChooseView, Sample, Samples
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.base import Backbone, Network
 from wsss_cli.models.device import Compute, choose
@@ -148,6 +148,19 @@ class Session:
         if not good:
             raise WsssError("no records to train on: the stream is empty")
         return good
+
+    def unmeasured(self) -> Callable[[Sequence[Sample]], None]:
+        """Names each sample of ``--val`` that cannot be read, once; it is left out of the scores."""
+        told: set[str] = set()
+
+        def tell(loaded: Sequence[Sample]) -> None:
+            for sample in loaded:
+                name = sample.record["id"]
+                if sample.error and name not in told:
+                    told.add(name)
+                    console.warn(self.tool, f"--val: {name}: {sample.error}; not measured")
+
+        return tell
 
     def samples(
         self,

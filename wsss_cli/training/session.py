@@ -150,7 +150,7 @@ class Session:
         return good
 
     def unmeasured(self) -> Callable[[Sequence[Sample]], None]:
-        """Names each sample of ``--val`` that cannot be read, once; it is left out of the scores."""
+        """Names each sample of ``--val`` that cannot be read, once; scores leave it out."""
         told: set[str] = set()
 
         def tell(loaded: Sequence[Sample]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wsss_cli import files, inputs
-from wsss_cli.tools.eval import Question, Rule, Tally, measure
+from wsss_cli.tools.eval import Question, Rule, Tally, _tally, measure
 from wsss_cli.tools.report import Measured, as_json
 
 Records = list[dict[str, Any]]
@@ -275,6 +275,18 @@ def test_a_prediction_for_another_photograph_or_other_labels_is_not_counted(work
         list(measure(iter([record]), question, workers=0, each=False, on_error=problems.append))
         assert len(problems) == (not good)
         assert good or "make it again" in problems[0]
+        settled = Question(key="pred", classes=("cat", "dog"), rule=Rule())
+        tally, _ = _tally(settled, [record])
+        assert tally.images == good
+        assert tally.confusion.counts.sum() == 16 * good  # what is named counts nowhere
+
+
+def test_a_key_that_the_first_record_lacks_is_named(workdir: Path) -> None:
+    question = Question(key="found", classes=None, rule=Rule())
+    problems: list[str] = []
+    stream = iter([{"id": "a", "mask": "t.png"}])
+    assert list(measure(stream, question, workers=0, each=False, on_error=problems.append)) == []
+    assert problems == ["a: record has no 'found'"]
 
 
 def test_a_label_beyond_the_list_is_named(workdir: Path) -> None:

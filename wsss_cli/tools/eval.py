@@ -85,7 +85,7 @@ class Question:
             raise WsssError("record has no 'pred', 'pseudo' or 'cam'; name a key with --key")
         if self.classes is not None:
             return replace(self, key=key)
-        meta = files.read_meta(records.path(record, key)) or {}
+        meta = files.read_meta(records.paths(record, [key])[0]) or {}
         return replace(self, key=key, classes=tuple(meta.get("classes", ())), given=False)
 
     def names(self) -> tuple[str, ...]:
@@ -151,15 +151,13 @@ class Tally:
         try:
             meta: Meta | None
             if Path(path).suffix == ".npz":
-                meta = self._look_at_maps(path, truth)
+                meta = self._look_at_maps(path, truth, record)
             else:
                 found, meta = files.read_labels(path, _size(truth))
                 question.check_list(path, meta)
+                self._check_source(record, meta)
                 self.confusion.update(found, truth)
             made_by = json.dumps(inputs.settings(meta), sort_keys=True, allow_nan=False)
-            image = record.get("image") if meta and "image" in meta.get("inputs", {}) else None
-            digest = inputs.digest(image) if image else None
-            inputs.check_source(question.key, meta, digest, record)
         except ValueError as error:
             raise WsssError(f"{path} against {record[question.truth]}: {error}") from error
         self.images += 1
@@ -171,7 +169,14 @@ class Tally:
             present = [n for n in np.unique(truth).tolist() if n not in (0, question.ignore)]
             self.different.append((record["id"], difference(record, present, question.classes)))
 
-    def _look_at_maps(self, path: str, truth: Labels) -> Meta:
+    def _check_source(self, record: Record, meta: Meta | None) -> None:
+        """Raise WsssError if the prediction is not for the record's photograph and labels."""
+        assert self.question.key is not None
+        image = record.get("image") if meta and "image" in meta.get("inputs", {}) else None
+        digest = inputs.digest(image) if image else None
+        inputs.check_source(self.question.key, meta, digest, record)
+
+    def _look_at_maps(self, path: str, truth: Labels, record: Record) -> Meta:
         question, rule = self.question, self.question.rule
         maps = files.read_maps(path)
         meta = maps.meta
@@ -184,6 +189,7 @@ class Tally:
             raise WsssError(f"{path}: the maps do not say their class list; give --classes")
         if not question.given:
             question.check_list(path, meta)
+        self._check_source(record, meta)
         maps, background = label_maps.split_background(maps)
         class_numbers = numbers(maps.classes, question.classes)
         large = label_maps.resize(maps.cam, maps.size)

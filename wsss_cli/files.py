@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.lib.format as npy
@@ -305,6 +305,21 @@ def made_by(path: str | Path) -> str | None:
                 return ""
     except Exception:
         return None
+
+
+def is_taken(path: str | Path) -> bool:
+    """Whether something is at a path but an empty file, as scripts make them to reserve a name."""
+    return os.path.exists(path) and not (os.path.isfile(path) and not os.path.getsize(path))
+
+
+def first_object(path: str | Path) -> dict[str, Any]:
+    """The JSON object on the first line of a file; an empty one where there is none."""
+    try:
+        with open_regular(path) as stream:
+            first = json.loads(stream.readline(_MOST_TEXT))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return first if isinstance(first, dict) else {}
 
 
 def foreign(path: str | Path, tool: str) -> str | None:
@@ -653,6 +668,25 @@ def save_tensors(path: str | Path, data: Mapping[str, Any]) -> None:
             ) from error
 
 
+@contextmanager
+def opened(path: str | Path, what: str) -> Iterator[BinaryIO]:
+    """A file that a command cannot do without.
+
+    Raises:
+        ConfigurationError: missing, unreadable or no file; or the block raises ValueError. ``what``
+            names it in the message.
+    """
+    try:
+        with open_regular(path) as stream:
+            yield stream
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {what}: {describe(error)}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"cannot read {what}: {path}: {error}") from error
+
+
 def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
     """A dict of tensors and plain data, on the CPU; pickles with anything else are refused.
 
@@ -661,14 +695,8 @@ def load_tensors(path: str | Path, what: str) -> dict[str, Any]:
     """
     import torch
 
-    try:
-        open_regular(path).close()
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {what}: {describe(error)}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"cannot read {what}: {path}: {error}") from error
+    with opened(path, what):
+        pass
     _check_archive(path, what)
     try:
         with warnings.catch_warnings(action="ignore"):  # of a pickle that is then refused

@@ -40,10 +40,11 @@ def heed() -> None:
 
 def _ending() -> list[signal.Signals]:
     """The signals that end the process."""
+    ending = [signal.SIGINT, signal.SIGTERM]
     # nohup ignores the end of a session, and so do we then; Windows knows no such signal.
-    hup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
-    ignored = [number for number in hup if signal.getsignal(number) == signal.SIG_IGN]
-    return [signal.SIGINT, signal.SIGTERM, *(number for number in hup if number not in ignored)]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        ending.append(signal.SIGHUP)
+    return ending
 
 
 def exit_code(error: BaseException | None) -> int:

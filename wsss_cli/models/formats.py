@@ -17,11 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsss_cli.errors import ConfigurationError, describe
-from wsss_cli.files import load_tensors
+from wsss_cli.files import load_tensors, opened
 from wsss_cli.models.binary import Part
 from wsss_cli.models.caffe import read_caffe
-from wsss_cli.texts import open_regular
 
 _MXNET_LIST = 0x112  # first eight bytes of a saved list of arrays
 _MXNET_V1, _MXNET_V2, _MXNET_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -67,18 +65,11 @@ def read_weights(path: str | Path, what: str = "weights") -> dict[str, Any]:
     Raises:
         ConfigurationError: missing, truncated, damaged, holding code, or of no known format.
     """
-    try:
-        with open_regular(path) as stream:
-            reader = _reader(stream.read(16), Path(path).suffix.lower())
-            if reader is not None:
-                stream.seek(0)
-                return reader(Part(stream, os.fstat(stream.fileno()).st_size))
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"cannot read {what}: {path}: no such file") from error
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {what}: {describe(error)}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"cannot read {what}: {path}: {error}") from error
+    with opened(path, what) as stream:
+        reader = _reader(stream.read(16), Path(path).suffix.lower())
+        if reader is not None:
+            stream.seek(0)
+            return reader(Part(stream, os.fstat(stream.fileno()).st_size))
     return load_tensors(path, what)
 
 

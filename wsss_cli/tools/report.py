@@ -17,7 +17,7 @@ from wsss_cli import files
 from wsss_cli.console import clean
 from wsss_cli.errors import ConfigurationError, describe
 from wsss_cli.metrics import Confusion, mean
-from wsss_cli.texts import open_regular, read_text
+from wsss_cli.texts import read_text
 
 _FORMAT = "wsss-confusion-2"
 _LONGEST = 1 << 26  # bytes
@@ -95,20 +95,16 @@ def load_counts(path: str | Path) -> Measured:
 def check_free(counts: str | None, own_values: str | None) -> None:
     """Raise ConfigurationError if a file that `eval` writes would replace one of another origin.
 
-    Empty files may go, as scripts make them to reserve a name.
-
     Args:
         counts: path of :func:`save_counts`, or None.
         own_values: path of lines of :func:`image_values`, or None.
     """
     for path, is_own in ((counts, _is_counts), (own_values, _is_own_values)):
-        if path and os.path.exists(path):
-            empty = os.path.isfile(path) and not os.path.getsize(path)
-            if not empty and not is_own(path):
-                raise ConfigurationError(
-                    f"{path}: would be replaced, but was not written by eval; "
-                    "move it away or name another file"
-                )
+        if path and files.is_taken(path) and not is_own(path):
+            raise ConfigurationError(
+                f"{path}: would be replaced, but was not written by eval; "
+                "move it away or name another file"
+            )
 
 
 def _is_counts(path: str) -> bool:
@@ -120,12 +116,7 @@ def _is_counts(path: str) -> bool:
 
 
 def _is_own_values(path: str) -> bool:
-    try:
-        with open_regular(path) as stream:
-            first = json.loads(stream.readline(_LONGEST))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(first, dict) and {"id", "miou", "iou"} <= set(first)
+    return {"id", "miou", "iou"} <= set(files.first_object(path))
 
 
 def _measured(data: Any) -> Measured:

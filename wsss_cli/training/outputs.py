@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from wsss_cli import files
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.texts import open_regular
 
 PLOT = "training"  # the tool in the provenance of plots
-_LINE = 1 << 16  # bytes of the first line of a log, at most
 
 
 def state_path(out: Path) -> Path:
@@ -32,8 +29,6 @@ def plot_path(out: Path) -> Path:
 def check_free(out: Path, kind: str, *, keep: Sequence[str]) -> None:
     """Raise ConfigurationError if a run would replace a file that is not of such a run.
 
-    Empty files may go, as scripts make them to reserve a name.
-
     Args:
         out: the checkpoint to be written.
         kind: its kind.
@@ -45,7 +40,7 @@ def check_free(out: Path, kind: str, *, keep: Sequence[str]) -> None:
         if there is not None and there in map(files.identity, keep):
             raise ConfigurationError(f"{path}: would overwrite its own input; change --out")
     for path in (out, log, plot):
-        if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        if not files.is_taken(path):
             continue
         if path == out:
             own = _is_checkpoint(path, kind)
@@ -69,9 +64,4 @@ def _is_checkpoint(path: Path, kind: str) -> bool:
 
 
 def _is_log(path: Path) -> bool:
-    try:
-        with open_regular(path) as stream:
-            first = json.loads(stream.readline(_LINE))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(first, dict) and {"step", "epoch"} <= set(first)
+    return {"step", "epoch"} <= set(files.first_object(path))

@@ -526,6 +526,15 @@ def test_who_made_a_file(tmp_path: Path) -> None:
         assert files.made_by(tmp_path / name) is None
 
 
+def test_equal_tensors_give_equal_files(workdir: Path) -> None:
+    """Otherwise what is made anew with the same result makes all stages after it anew too."""
+    import torch
+
+    for name in ("a.pt", "other.pt"):
+        files.save_tensors(name, {"step": 3, "weights": torch.arange(64.0)})
+    assert Path("a.pt").read_bytes() == Path("other.pt").read_bytes()
+
+
 def test_no_flipped_bit_of_a_tensor_file_is_read_as_something_else(workdir: Path) -> None:
     """Those in the directory of the archive ended as internal errors, or were read by torch."""
     import torch

@@ -656,12 +656,13 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
 
 
 def save_tensors(path: str | Path, data: Mapping[str, Any]) -> None:
-    """Write a dict of tensors and plain data."""
+    """Write a dict of tensors and plain data; equal data give equal bytes, and so one digest."""
     import torch
 
-    with atomic(path) as temporary:
+    # Given a path, torch would write its name, which is random here, into the file.
+    with atomic(path) as temporary, open(temporary, "wb") as stream:
         try:
-            torch.save(dict(data), temporary)
+            torch.save(dict(data), stream)
         except RuntimeError as error:  # torch reports a full disk so
             raise WsssError(
                 f"cannot write {path}; is the disk full? ({describe(error)})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import sys
 from collections import deque
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wsss_cli import console, files, inputs, records
+from wsss_cli import console, files, inputs, memory, records
 from wsss_cli.classes import BACKGROUND, IGNORE, MAX_CLASSES, numbers
 from wsss_cli.datasets.check import Differences, difference
 from wsss_cli.errors import ConfigurationError, WsssError, describe
@@ -385,7 +384,7 @@ def measure(
     Yields:
         Some records, in order, and their counts.
     """
-    _reuse_memory()
+    memory.keep_freed()
     stream = iter(stream)
     for record in stream:
         first = _begin(question, record, on_error)
@@ -452,22 +451,6 @@ def _pool(workers: int) -> ProcessPool:
     # Forked, because starting Python anew takes as long as hundreds of label maps; sound, because
     # no thread of this process holds what a worker needs. Elsewhere a fork is not safe.
     return ProcessPool(workers, start="fork" if sys.platform == "linux" else "spawn")
-
-
-def _reuse_memory() -> None:
-    """Keep freed memory instead of giving it back to the kernel.
-
-    The arrays of one image are of the size of those of the last; fetching the same pages anew for
-    each takes longer than counting. Does nothing where the C library is not glibc.
-    """
-    if sys.platform == "linux":
-        adjust = getattr(ctypes.CDLL(None), "mallopt", None)
-        if adjust is not None:
-            adjust(_M_MMAP_THRESHOLD, 32 << 20)  # the most it takes
-            adjust(_M_TRIM_THRESHOLD, 256 << 20)
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def _size(labels: Labels) -> tuple[int, int]:

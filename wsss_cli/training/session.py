@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from wsss_cli import console, files, inputs, records
+from wsss_cli import console, files, inputs, memory, records
 from wsss_cli.classes import IGNORE
 from wsss_cli.datasets import strong
 from wsss_cli.datasets.augment import Jitter
@@ -303,6 +303,8 @@ def session(tool: str, **options: Any) -> Iterator[Session]:
     given = Options(**options)
     torch.manual_seed(given.seed)  # for the random weights of new layers
     compute = choose(given.device, given.precision, local_rank=local_rank())
+    if compute.device.type == "cpu":
+        memory.keep_freed()
     with group(compute.device.type) as joined:
         console.detail(tool, f"computing on {compute.device} in {compute.precision}")
         yield Session(tool, given, joined, compute)

@@ -22,6 +22,7 @@ from wsss_cli.training.cam import (
     class_scores,
     classification_loss,
     classification_scores,
+    label_advice,
     needs_labels,
 )
 from wsss_cli.training.distributed import Group
@@ -138,3 +139,19 @@ def test_a_record_needs_labels_of_the_class_list() -> None:
         check({})
     with pytest.raises(WsssError, match="label 'cow' is not in the class list"):
         check({"labels": ["cow"]})
+
+
+def test_labels_that_can_teach_nothing_are_told() -> None:
+    classes = ["cat", "dog", "cow"]
+    assert label_advice([["cat"], ["dog", "cow"], []], classes) == []
+    assert label_advice([["cat"], None], classes) == []  # who knows what it shows
+    assert label_advice([["cat"], ["cat", "dog"], []], classes) == [
+        "no photograph shows cow: there is nothing to learn it from"
+    ]
+    (absent, everywhere) = label_advice([["cat"], ["cat", "cat"]], classes)
+    assert absent.startswith("no photograph shows dog, cow: ")
+    assert everywhere.startswith("every photograph shows cat: ")
+    assert "add photographs without it" in everywhere
+    many = [f"class {number}" for number in range(25)]
+    (absent,) = label_advice([["cat"], []], ["cat", *many])
+    assert "class 19 and 5 more: " in absent

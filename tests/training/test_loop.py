@@ -142,6 +142,15 @@ def test_a_run_learns_and_leaves_checkpoint_and_log(
     assert "wsss train-test: epoch 20/20: loss 0." in captured.err
 
 
+@pytest.mark.parametrize("epochs", [23, 24])
+def test_a_training_too_short_to_learn_much_is_told(
+    epochs: int, records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(records, tmp_path / "net.pt", plan={"epochs": epochs}).run()
+    told = "wsss train-test: only 58 steps from 10 photographs: too few to learn much; --steps 200"
+    assert (told in capsys.readouterr().err) == (epochs == 23)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_goes_on_bit_for_bit(
     records: list[dict[str, Any]],

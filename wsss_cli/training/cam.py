@@ -6,6 +6,7 @@ network and loss.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -147,6 +148,7 @@ def train_classifier(
             settings={"resize": resize, **padded, **(settings or {})},
             weights=start["weights"],
             validate=validate,
+            advice=label_advice([record.get("labels") for record in given], classes),
         )
 
 
@@ -207,6 +209,36 @@ def some_labelled(given: list[Record]) -> list[Record]:
             "no record shows a class, and --loss squared learns from those that do"
         )
     return given
+
+
+def label_advice(labels: Sequence[Sequence[str] | None], classes: Sequence[str]) -> list[str]:
+    """What these labels cannot teach, and what to do about it, in at most two lines.
+
+    Args:
+        labels: class names of each photograph; None where they are not known.
+        classes: the class list.
+    """
+    if None in labels:
+        return []
+    shown = Counter(name for names in labels for name in set(names or ()))
+    lines = []
+    if absent := [name for name in classes if name not in shown]:
+        lines.append(f"no photograph shows {_listed(absent)}: there is nothing to learn it from")
+    if everywhere := [name for name in classes if shown[name] == len(labels)]:
+        lines.append(
+            f"every photograph shows {_listed(everywhere)}: there is nothing to tell it from; add "
+            "photographs without it"
+        )
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > _NAMED:
+        return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
+    return ", ".join(names)
+
+
+_NAMED = 20
 
 
 def needs_labels(classes: Sequence[str]) -> Callable[[Record], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from wsss_cli.training.schedule import poly
 Loss = Callable[[Callable[[Tensor], Any], Batch], Tensor | dict[str, Tensor]]
 Validate = Callable[[], dict[str, float]]
 
+_SHORT = 60  # steps, below which even a pretrained network has learnt little
 _FEW = 32  # samples that may by chance have nothing to learn from
 
 
@@ -122,6 +123,7 @@ class Trainer:
         run: the identity of this run (:func:`resume.identity`).
         workers: threads that load samples.
         validate: measures the network at the end of each epoch and of the run, or None.
+        advice: lines about the records, told before the first step.
         save_every: steps between states saved within an epoch; 0 saves at its end only.
         strict: stop at the first sample that cannot be read.
     """
@@ -141,6 +143,7 @@ class Trainer:
         run: Mapping[str, Any],
         workers: int = 2,
         validate: Validate | None = None,
+        advice: Sequence[str] = (),
         save_every: int = 0,
         strict: bool = False,
     ) -> None:
@@ -157,6 +160,7 @@ class Trainer:
         self.run_identity = {**run, **asdict(plan), "processes": group.world}
         self.workers = max(1, workers)
         self.validate = validate
+        self.advice = advice
         self.save_every = save_every
         self.strict = strict
 
@@ -215,6 +219,8 @@ class Trainer:
             console.note(
                 self.tool, f"{self.state_path}: not resumed without --resume; starting anew"
             )
+        if self.group.main:
+            self._advise()
         with postponed() as interrupt:
             try:
                 self._train(interrupt)
@@ -226,6 +232,17 @@ class Trainer:
         names = [name for names in self.group.gather(self.state.unreadable) for name in names]
         self.group.on_main(lambda: self._finish(names))
         return names
+
+    def _advise(self) -> None:
+        """Say what the result will suffer from."""
+        for line in self.advice:
+            console.warn(self.tool, line)
+        if self.steps < _SHORT:
+            console.warn(
+                self.tool,
+                f"only {self.steps} steps from {len(self.samples)} photographs: too few to learn "
+                "much; --steps 200 trains for longer",
+            )
 
     # ---- the steps ----
 

@@ -210,6 +210,7 @@ class Session:
         settings: Mapping[str, Any],
         weights: str | None = None,
         validate: Validate | None = None,
+        advice: Sequence[str] = (),
     ) -> None:
         """Train a network and write its checkpoint; exit with code 1 if records could not be read.
 
@@ -225,6 +226,7 @@ class Session:
             weights: the option ``--weights``; None if the backbone comes from a checkpoint. Unless
                 ``--freeze-bn`` decides, batch normalisation is frozen but for ``none``.
             validate: measures the network.
+            advice: what the user should know of the records, told before training.
         """
         options = self.options
         out = Path(options.out)
@@ -273,6 +275,7 @@ class Session:
             run=run,
             workers=options.workers,
             validate=validate,
+            advice=advice,
             save_every=options.save_every,
             strict=options.strict,
         )

@@ -176,9 +176,9 @@ def test_the_command_line_wins_and_the_file_is_used(run: Run, photographs: Any) 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[make-cma]\n", "wsss.toml: no command 'make-cma'; did you mean [make-cam]?"),
-        ("[view]\nwdith = 3\n", "wsss.toml: [view] has no option 'wdith'; did you mean width?"),
-        ("view = 3\n", "wsss.toml: 'view' is not a table; write [view]"),
+        ("[make-cma]\n", "wsss.toml:1: no command 'make-cma'; did you mean [make-cam]?"),
+        ("[view]\nwdith = 3\n", "wsss.toml:2: [view] has no option 'wdith'; did you mean width?"),
+        ("view = 3\n", "wsss.toml:1: 'view' is not a table; write [view]"),
         ("[view\n", "wsss.toml: "),
         ('[view]\nwidth = "wide"\n', "'wide' is not a valid integer"),
     ],
@@ -215,7 +215,7 @@ def test_no_setting_is_an_internal_error(name: str, command: click.Command) -> N
         for written in VALUES:
             Path("wsss.toml").write_text(f"[{name.replace(' ', '.')}]\n{option.name} = {written}\n")
             parent = click.Context(cli, info_name="wsss")
-            parent.obj, parent.default_map = "wsss.toml", load_settings(None)
+            parent.obj, parent.default_map = load_settings(None)
             if sub:
                 group = cli.get_command(parent, table)
                 assert group is not None
@@ -247,15 +247,18 @@ def test_no_setting_is_an_internal_error(name: str, command: click.Command) -> N
         ),
         ("[crf]\n" + "# a comment\n" * 100_000, "more than such a file can have"),
         ('[crf]\nout = "a\\u0000b"', "[crf] out = 'a\\x00b': not a value of --out"),
-        ("[crf]\nalpha = inf", "wsss.toml: Invalid value for '--alpha': inf is not finite"),
-        ("[crf]\nalpha = nan", "wsss.toml: Invalid value for '--alpha': nan is not a number"),
+        ("[crf]\nalpha = inf", "wsss.toml:2: Invalid value for '--alpha': inf is not finite"),
+        ("[crf]\nalpha = nan", "wsss.toml:2: Invalid value for '--alpha': nan is not a number"),
         ("[crf]\ngaussian = [1, inf]", "Invalid value for '--gaussian': inf is not finite"),
         ("[crf.more]\na = 1", "[crf] has no option 'more'"),
-        ("[index]\nvoc = 3", "[index] voc is not a table; write [index.voc]"),
+        (
+            "[index]\n\n# none\nvoc = 3",
+            "wsss.toml:4: [index] voc is not a table; write [index.voc]",
+        ),
         ("[index]\nstrict = true", "[index] has no command 'strict'; write [index.COMMAND]"),
         ("[index.vco]\nsplit = 3", "[index] has no command 'vco'; did you mean [index.voc]?"),
-        ("[index.voc.more]\nsplit = 3", "[voc] has no option 'more'"),
-        ("[crf]\nworkers = -3", "wsss crf: wsss.toml: Invalid value for '--workers': -3"),
+        ("[index.voc.more]\nsplit = 3", "wsss.toml:1: [index.voc] has no option 'more'"),
+        ("[crf]\nworkers = -3", "wsss crf: wsss.toml:2: Invalid value for '--workers': -3"),
     ],
 )
 def test_what_is_wrong_with_a_setting_is_one_line(run: Run, text: str, problem: str) -> None:

@@ -513,8 +513,8 @@ printf '%s\\n' "$(basename "$0") $*" >> calls
 
 def parsed(words: list[str], settings: str | None = None) -> None:
     """Raise the error that the command line would report, with that file of settings if any."""
-    context = click.Context(cli, obj=settings)
-    context.default_map = load_settings(settings)
+    context = click.Context(cli)
+    context.obj, context.default_map = load_settings(settings)
     command = cli.get_command(context, words[0])
     assert command is not None
     command.make_context(words[0], words[1:], parent=context)

@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from wsss_cli import __version__, console
+from wsss_cli.commands._settings import Settings
 from wsss_cli.interrupt import exit_code
 from wsss_cli.texts import read_text
 
@@ -108,7 +109,8 @@ class LazyGroup(click.Group):
             hint = f" ('{path} --help' lists the options)" if error.exit_code == 2 else ""
             param = getattr(error, "param", None)
             if context and param and _is_setting(context, param):
-                path = f"{path}: {context.find_root().obj}"
+                table = ".".join(context.command_path.split()[1:])
+                path = f"{path}: {context.find_root().obj.at(table, param.name)}"
             print(
                 console.clean(f"{path}: {' '.join(error.format_message().split())}{hint}"),
                 file=sys.stderr,
@@ -165,21 +167,20 @@ def cli(context: click.Context, settings: str | None) -> None:
     An option can also be set in the environment (WSSS_MAKE_CAM_OUT=...) or in wsss.toml, one table
     per command.
     """
-    context.obj = settings or SETTINGS_FILE  # for messages
-    context.default_map = load_settings(settings)
+    context.obj, context.default_map = load_settings(settings)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-def load_settings(name: str | None) -> dict[str, Any]:
-    """Options by command from the settings file, names as click's parameters.
+def load_settings(name: str | None) -> tuple[Settings, dict[str, Any]]:
+    """The settings file, and options by command from it, names as click's parameters.
 
     Args:
         name: the file, or None for ``wsss.toml`` in the working directory if there is one.
     """
     path = Path(name or SETTINGS_FILE)
     if name is None and not path.exists():
-        return {}
+        return Settings(str(path)), {}
     try:
         text = read_text(path, most=_MOST)
         if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
@@ -189,14 +190,15 @@ def load_settings(name: str | None) -> dict[str, Any]:
         raise click.UsageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or numbers without end
         raise click.UsageError(f"{path}: {error}") from error
+    file = Settings(str(path), text)
     for table, options in tables.items():
         if table not in COMMANDS:
             near = get_close_matches(table, COMMANDS, n=1)
             hint = f"; did you mean [{near[0]}]?" if near else ""
-            raise click.UsageError(f"{path}: no command '{table}'{hint}")
+            raise click.UsageError(f"{file.at(table)}: no command '{table}'{hint}")
         if not isinstance(options, dict):
-            raise click.UsageError(f"{path}: '{table}' is not a table; write [{table}]")
-    return {table: _names(options) for table, options in tables.items()}
+            raise click.UsageError(f"{file.at(table)}: '{table}' is not a table; write [{table}]")
+    return file, {table: _names(options) for table, options in tables.items()}
 
 
 def _names(options: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import click
 
 from wsss_cli import console
 from wsss_cli.commands import _options
+from wsss_cli.commands._settings import Settings
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.interrupt import exit_code
 
@@ -136,13 +137,15 @@ class Group(click.Group):
     def check_settings(self, name: str, parent: click.Context | None) -> None:
         """Raise UsageError if the settings file has something else for it than their tables."""
         for key, value in ((parent and parent.default_map) or {}).get(name, {}).items():
-            where = f"{parent and parent.find_root().obj}: [{name}"
             if key not in self.commands:
                 near = get_close_matches(key, self.commands, n=1)
                 hint = f"did you mean [{name}.{near[0]}]?" if near else f"write [{name}.COMMAND]"
-                raise click.UsageError(f"{where}] has no command '{key}'; {hint}")
-            if not isinstance(value, dict):
-                raise click.UsageError(f"{where}] {key} is not a table; write [{name}.{key}]")
+                problem = f"has no command '{key}'; {hint}"
+            elif not isinstance(value, dict):
+                problem = f"{key} is not a table; write [{name}.{key}]"
+            else:
+                continue
+            raise _wrong_setting(parent, [name], key, problem)
 
 
 def command(**attributes: Any) -> Callable[[Callable[..., Any]], Command]:
@@ -161,19 +164,28 @@ def check_settings(declared: click.Command, name: str, parent: click.Context | N
     gives one a value that it cannot have."""
     table = ((parent and parent.default_map) or {}).get(name, {})
     options = {param.name: param for param in declared.params if param.name}
-    where = f"{parent and parent.find_root().obj}: [{name}]"
+    path = [*(parent.command_path.split()[1:] if parent else ()), name]
     for key, value in table.items():
         if key not in options:
             near = get_close_matches(key, options, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"{where} has no option '{key}'{hint}")
+            raise _wrong_setting(parent, path, key, f"has no option '{key}'{hint}")
         if not _fits(options[key], value):
             shown = str(value).lower() if isinstance(value, bool) else repr(value)
-            raise click.UsageError(
-                f"{where} {key} = {shown[:80]}: not a value of {max(options[key].opts, key=len)}"
-            )
+            flag = max(options[key].opts, key=len)
+            problem = f"{key} = {shown[:80]}: not a value of {flag}"
+            raise _wrong_setting(parent, path, key, problem)
         if isinstance(options[key].type, _TEXT) and not isinstance(value, str | bool):
             table[key] = str(value)  # as on the command line
+
+
+def _wrong_setting(
+    parent: click.Context | None, table: list[str], key: str, problem: str
+) -> click.UsageError:
+    settings = parent.find_root().obj if parent else None
+    name = ".".join(table)
+    where = settings.at(name, key) if isinstance(settings, Settings) else "settings"
+    return click.UsageError(f"{where}: [{name}] {problem}")
 
 
 _TEXT = (click.types.StringParamType, click.Path, click.Choice)

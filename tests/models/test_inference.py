@@ -91,9 +91,7 @@ def test_bicubic_is_that_of_pillow(looking: Looking, scale: float) -> None:
     size = (round(100 * scale), round(80 * scale))
     expected = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
     seen = view.output[0].permute(1, 2, 0).numpy() * 255
-    apart = np.abs(seen - expected)
-    assert apart.max() < 1.01
-    assert (apart > 0.01).mean() < 0.01  # ties, which Pillow's fixed point decides
+    np.testing.assert_allclose(seen, expected, atol=1e-3)
 
 
 def test_smaller_views_are_means_and_not_every_other_pixel(looking: Looking) -> None:

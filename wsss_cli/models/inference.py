@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image as PIL
 from torch import Tensor
 from torch.nn import functional
 
@@ -174,14 +175,10 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
 def _resized(images: Tensor, size: tuple[int, int], mode: Resize) -> Tensor:
     if tuple(images.shape[2:]) == size:
         return images
-    if mode == "bicubic":  # as Pillow: row by row, then column by column, in whole numbers
-        for to in ((images.shape[2], size[1]), size):
-            images = functional.interpolate(
-                images, to, mode=mode, align_corners=False, antialias=True
-            )
-            images = (images + 0.5).floor().clamp(0, 255)
-        return images
+    if mode == "bicubic":  # by Pillow itself, which rounds and cuts to whole numbers twice
+        pixels = images.byte().permute(0, 2, 3, 1).cpu().numpy()
+        to = (size[1], size[0])
+        resized = [PIL.fromarray(each).resize(to, PIL.Resampling.BICUBIC) for each in pixels]
+        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).to(images)
     smaller = size[0] < images.shape[2]
-    return functional.interpolate(
-        images, size, mode=mode, align_corners=False, antialias=smaller
-    )
+    return functional.interpolate(images, size, mode=mode, align_corners=False, antialias=smaller)

@@ -125,6 +125,7 @@ def test_image_specific_maps_as_the_authors_read_them(output: Explored) -> None:
     valid = torch.tensor([[1.0, 1, 0, 0], [1, 0, 1, 1]])[:, :, None, None]
     every = torch.ones(2, 4, 1, 1)  # the classes that are not asked for take seeds from the others
     authors = explore(*output, every, valid, over_all=True, seeds_from="hierarchical")[1]
+    torch.testing.assert_close(kept, authors)
     for other in (ImageSpecific(0.5, "last", "all"), ImageSpecific(0.5, "hierarchical")):
         assert not torch.allclose(kept, other.keep(output, [[0], [1, 2]]))
     maps = reading.maps(torch.tensor([[[0.2, 0.5]], [[0.0, 0.0]], [[0.3, 0.1]]]))

@@ -178,7 +178,9 @@ def _resized(images: Tensor, size: tuple[int, int], mode: Resize) -> Tensor:
     if mode == "bicubic":  # by Pillow itself, which rounds and cuts to whole numbers twice
         pixels = images.byte().permute(0, 2, 3, 1).cpu().numpy()
         to = (size[1], size[0])
-        resized = [PIL.fromarray(each).resize(to, PIL.Resampling.BICUBIC) for each in pixels]
+        resized = [
+            np.asarray(PIL.fromarray(each).resize(to, PIL.Resampling.BICUBIC)) for each in pixels
+        ]
         return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).to(images)
     smaller = size[0] < images.shape[2]
     return functional.interpolate(images, size, mode=mode, align_corners=False, antialias=smaller)

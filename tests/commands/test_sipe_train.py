@@ -166,7 +166,8 @@ def test_the_tools_after_it_use_its_maps_and_their_background(
             assert {"hierarchical", "all", "parts", "bicubic"} <= set(
                 map(str, maps.meta["params"].values())
             )
-            assert set(maps.cam.max((1, 2)).tolist()) <= {0, 1}
+            # Divided by the maxima over the pixels of the photograph, between which these lie.
+            assert all(top == 0 or 0.9 < top <= 1 for top in maps.cam.max((1, 2)))
 
     shown = ("make-aff-labels", "--workers", "0", "--crf-steps", "1")
     regions = inside(*shown, input=own.records, check=0).records

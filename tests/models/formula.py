@@ -5,7 +5,8 @@ Whole numbers are hashed, which is exact on every machine and in every version o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -56,3 +57,41 @@ def picked(maps: Tensor) -> list[float]:
     flat = maps.float().flatten()
     places = (torch.arange(12) * (len(flat) - 1)) // 11
     return [*flat[places].tolist(), float(flat.mean()), float(flat.std())]
+
+
+def named(name: str, shape: Sequence[int]) -> Tensor:
+    """A tensor of a published network, from its name, such that places of a photograph differ.
+
+    The filters of convolutions add up to 0 and biases are mostly negative, so that what all places
+    have in common does not pass, and activations are sparse.
+    """
+    values = torch.from_numpy(uniform(int(np.prod(shape)), zlib.crc32(name.encode()))).view(*shape)
+    if len(shape) == 4:
+        centred = values - values.mean((1, 2, 3), keepdim=True)
+        return centred * (24 / (shape[1] * shape[2] * shape[3])) ** 0.5
+    if name.endswith("running_var"):
+        return values + 0.75
+    if name.endswith("weight"):
+        return values * 0.4 + 0.8
+    return values * 0.2 - (0.2 if name.endswith("bias") else 0.1)
+
+
+def photograph(height: int, width: int, number: int = 0) -> np.ndarray:
+    """A ground and two discs of other colours, each with its texture, uint8 (height, width, 3)."""
+    y, x = np.mgrid[:height, :width]
+    noise = uniform(9 * height * width, 2000 + number).reshape(3, height, width, 3)
+    pixels = np.array([60, 120, 70]) + 40 * noise[0]
+    for row, column, colour, stripes, own in (
+        (0.4, 0.3, (200, 40, 30), 50 * (x // 3 % 2), noise[1]),
+        (0.6, 0.75, (30, 40, 220), 30 * (y // 4 % 2), noise[2]),
+    ):
+        inside = ((y / height - row) / 0.3) ** 2 + ((x / width - column) / 0.2) ** 2 < 1
+        pixels[inside] = (np.array(colour) + stripes[..., None] * own)[inside]
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def normalised(height: int, width: int, count: int) -> Tensor:
+    """``count`` such photographs as networks take them, float32 (count, 3, height, width)."""
+    pixels = np.stack([photograph(height, width, 5 * number) for number in range(count)])
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return ((torch.from_numpy(pixels) / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()

@@ -133,6 +133,7 @@ def test_an_imported_network_computes_what_the_public_code_does(form: str) -> No
     backbone = found.network.backbone.name
     assert (found.kind, backbone, found.repository) == FOUND[form]
     assert found.classes == VOC
+    assert found.config.get("fine_stride") == (16 if form == "sipe" else None)
     assert colours_of(found.config) == (CAFFE_COLOURS if "vgg" in form else None)
     ours, theirs = result(form, found), REFERENCES[form]
     assert list(ours.shape) == theirs["shape"]

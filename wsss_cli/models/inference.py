@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image as PIL
 from torch import Tensor
 from torch.nn import functional
 
@@ -103,8 +104,7 @@ class Runner:
         Returns:
             One view per scale; with ``flip``, unless ``joined``, two, the plain one first.
         """
-        given = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
-        given = (given - self.mean) / self.std
+        given = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float()
         sides = [given, given.flip(-1)] if flip and not joined else [given]
         joined = joined and flip
         size = self.seen_size((given.shape[2], given.shape[3]))
@@ -128,7 +128,11 @@ class Runner:
         joined: bool,
         item: tuple[Tensor, slice, tuple[int, int]],
     ) -> tuple[Tensor, ...]:
-        """One pass of the network over a part of normalised images (N, 3, H, W), resized first.
+        """One pass of the network over a part of the images, resized and normalised first.
+
+        Args:
+            keep, joined: as of :meth:`views`.
+            item: RGB from 0 to 255, float32 (N, 3, H, W); which of them; (H', W') to resize to.
 
         Returns:
             The kept part of its output; without ``keep`` the output, and the scores of the images
@@ -137,7 +141,8 @@ class Runner:
         images, part, size = item
         with torch.inference_mode():
             with self.compute.autocast():
-                batch = _resized(images[part], size, self.resize)
+                batch = _resized(images[part], size, self.resize) / 255
+                batch = (batch - self.mean) / self.std
                 batch = batch.contiguous(memory_format=torch.channels_last)
                 outputs = [
                     self.network(side) for side in ((batch, batch.flip(-1)) if joined else (batch,))
@@ -170,7 +175,12 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
 def _resized(images: Tensor, size: tuple[int, int], mode: Resize) -> Tensor:
     if tuple(images.shape[2:]) == size:
         return images
+    if mode == "bicubic":  # by Pillow itself, which rounds and cuts to whole numbers twice
+        pixels = images.byte().permute(0, 2, 3, 1).cpu().numpy()
+        to = (size[1], size[0])
+        resized = [
+            np.asarray(PIL.fromarray(each).resize(to, PIL.Resampling.BICUBIC)) for each in pixels
+        ]
+        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).to(images)
     smaller = size[0] < images.shape[2]
-    return functional.interpolate(
-        images, size, mode=mode, align_corners=False, antialias=smaller or mode == "bicubic"
-    )
+    return functional.interpolate(images, size, mode=mode, align_corners=False, antialias=smaller)

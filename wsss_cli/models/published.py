@@ -58,7 +58,13 @@ LAYOUTS = (
     Layout({"cam": "psa"}, "vgg16-psa", _FC8),
     Layout({"affinity": "psa"}, "vgg16-psa-aff", _F8 | _GN8, config={"group_norm": True}),
     Layout({"cam": "irn"}, "resnet50-undilated", _CLASSIFIER, "resnet50."),
-    Layout({"sipe": "SIPE"}, "resnet50-undilated", _CLASSIFIER | _SIDES, "resnet50."),
+    Layout(
+        {"sipe": "SIPE"},
+        "resnet50-undilated",
+        _CLASSIFIER | _SIDES,
+        "resnet50.",
+        config={"fine_stride": 16},
+    ),
 )
 
 

@@ -39,6 +39,9 @@ class SipeNetwork(CamNetwork):
     channels) and brought to unit length in each cell; all are joined on the grid of one of the
     levels. They learn without changing the backbone.
 
+    Of a level that is finer, the cells that look at the same pixels are taken; on a grid coarser
+    than the second level's, means of its cells, as the authors' code resizes it.
+
     Args:
         backbone: any.
         num_classes: without background.
@@ -79,12 +82,15 @@ class SipeNetwork(CamNetwork):
         levels = self.backbone(images)
         finest = levels[self.backbone.strides.index(self.fine_stride)]
         grid = (finest.shape[2], finest.shape[3])
+        resized = self.fine_stride > self.backbone.strides[1]
         parts = []
         for level, stride, layer in zip(levels, self.backbone.strides, self.side, strict=True):
-            skip = max(self.fine_stride // stride, 1)
+            skip = 1 if resized else max(self.fine_stride // stride, 1)
             part = layer(level.detach()[:, :, ::skip, ::skip])
-            part = functional.normalize(part.float(), dim=1).to(part.dtype)
-            parts.append(on_finer(part, grid, max(stride / self.fine_stride, 1)))
+            unit = functional.normalize(part.float(), dim=1)
+            if resized and stride < self.fine_stride:
+                unit = functional.interpolate(unit, grid, mode="bilinear", align_corners=False)
+            parts.append(on_finer(unit.to(part.dtype), grid, max(stride / self.fine_stride, 1)))
         return Explored(self.classify(self.dropout(levels[-1])), levels[-1], torch.cat(parts, 1))
 
     def scores(self, output: Explored, inside: Tensor | None = None) -> Tensor:
@@ -120,8 +126,9 @@ class ImageSpecific(General):
             similar to a class.
         seed_features: the features that decide on the seeds, see
             :func:`wsss_cli.methods.sipe.explore`; the authors' code takes the hierarchical ones.
-        background_over: whether the classes that leave no background are those asked for ("labels")
-            or all of the checkpoint ("all", as in the authors' code).
+        background_over: whether the classes that leave no background, and compete for seeds, are
+            those asked for ("labels") or all of the checkpoint ("all", as in the authors' code,
+            where the seeds of the others belong to no map).
         divide: divide each map by its maximum in the end, as the authors' code does. It raises the
             maps of classes that nothing in the image is similar to.
     """
@@ -152,12 +159,13 @@ class ImageSpecific(General):
         for image, indices in zip(valid, wanted, strict=True):
             if indices:
                 image[[0, *(index + 1 for index in indices)]] = 1
+        over_all = self.params["background_over"] == "all"
         return explore(
             *output,
-            valid,
+            torch.ones_like(valid) if over_all else valid,
             valid,
             background=self.params["seed_background"],
-            over_all=self.params["background_over"] == "all",
+            over_all=over_all,
             seeds_from=self.params["seed_features"],
         )[1]
 

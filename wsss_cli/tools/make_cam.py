@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from wsss_cli import files, records
 from wsss_cli.classes import numbers
@@ -56,6 +57,8 @@ class CamMaker(PhotographTool):
         join_mirrored: with ``flip``, join what the network says of both before it is read as maps.
         cells: where the cells of its maps lie: "centred" on the pixels that they look at, or equal
             "parts" of the photograph, as in public code (up to half a cell further down and right).
+            As there, the maps are then computed at the size of the photograph, so that maxima are
+            those over its pixels, and stored at a quarter of it.
     """
 
     runner: Runner
@@ -153,11 +156,15 @@ class CamMaker(PhotographTool):
         if not wanted:
             return replace(item, maps=np.zeros((0, *size), np.float32))
         names = (*self.reading.first, *(self.classes[index] for index in wanted))
+        centred = self.cells == "centred"
         mean = average_views(
             [self.reading.evidence(view.output[place], wanted) for view in views],
-            size,
+            size if centred else item.size,
             [view.mirrored for view in views],
-            seen=[view.seen for view in views] if self.cells == "centred" else None,
-            stride=self.reading.stride(self.runner.network) if self.cells == "centred" else 1,
+            seen=[view.seen for view in views] if centred else None,
+            stride=self.reading.stride(self.runner.network) if centred else 1,
         )
-        return replace(item, maps=self.reading.maps(mean).cpu().numpy(), names=names)
+        maps = self.reading.maps(mean)
+        if not centred:
+            maps = functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+        return replace(item, maps=maps.cpu().numpy(), names=names)

@@ -43,10 +43,10 @@ from wsss_cli.commands import _frame, _options
 @click.option(
     "--seed-features",
     default=None,
-    show_default="last",
+    show_default="hierarchical",
     type=click.Choice(["last", "hierarchical"]),
-    help="With image-specific CAMs: the features whose similarities decide on the seeds; the "
-    "authors' code takes the hierarchical ones.",
+    help="With image-specific CAMs: the features whose similarities decide on the seeds; last is "
+    "what training takes.",
 )
 @click.option(
     "--background-over",

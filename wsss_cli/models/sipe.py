@@ -125,7 +125,8 @@ class ImageSpecific(General):
             larger one makes more cells background seeds, so that less of the surroundings is
             similar to a class.
         seed_features: the features that decide on the seeds, see
-            :func:`wsss_cli.methods.sipe.explore`; the authors' code takes the hierarchical ones.
+            :func:`wsss_cli.methods.sipe.explore`. The hierarchical ones, which the authors' code
+            takes too, give the better maps; in training "last" decides.
         background_over: whether the classes that leave no background, and compete for seeds, are
             those asked for ("labels") or all of the checkpoint ("all", as in the authors' code,
             where the seeds of the others belong to no map).
@@ -138,7 +139,7 @@ class ImageSpecific(General):
     def __init__(
         self,
         seed_background: float = 0.8,
-        seed_features: SeedsFrom = "last",
+        seed_features: SeedsFrom = "hierarchical",
         background_over: Literal["labels", "all"] = "labels",
         divide: bool = False,
     ) -> None:

@@ -63,6 +63,9 @@ KEYS: dict[str, Key] = {
     "mined": Key("regions mined so far, label map", "erase", "mined"),
     "pred": Key("predicted label map", "predict", "prediction"),
     "scores": Key("walked maps or probabilities", "random-walk or predict, --scores", "scores"),
+    "affinity": Key(
+        "grey PNG, 255 = tied to all its neighbours", "random-walk --affinity", "affinity"
+    ),
     "view": Key("picture to look at", "view", "view"),
 }
 

@@ -246,3 +246,37 @@ def test_a_checkpoint_of_another_kind(inside: Run, cams: Records, network: Path)
     assert done.err == (
         "wsss random-walk: aff.pt: a checkpoint of kind affinity is needed, this is of kind cam\n"
     )
+
+
+def test_affinities_as_a_picture(walk: Run, cams: Records, inside: Run) -> None:
+    """An edge in the photograph is a dark line; the pictures of masks are the same with it."""
+    edge = np.full((48, 64, 3), 30, np.uint8)
+    edge[:, 32:] = (240, 200, 20)
+    Image.fromarray(edge).save(cams[0]["image"])
+    plain = walk("-o", "plain", input=cams, check=0).records
+    done = walk("--affinity", "-o", "out", input=cams, check=0)
+    assert list(done.records[0]) == ["id", "image", "labels", "cam", "pseudo", "affinity"]
+    for record, other in zip(done.records, plain, strict=True):
+        assert record["affinity"] == f"out/{record['id']}.affinity.png"
+        np.testing.assert_array_equal(labels_of(record), labels_of(other))
+        grey = files.read_grey(record["affinity"], files.image_size(record["image"]))
+        assert 0 <= grey.min() <= grey.max() <= 1
+    grey = files.read_grey(done.records[0]["affinity"], (48, 64))
+    assert grey[:, 28:36].mean() < grey[:, 46:58].mean() - 0.02
+    meta = files.read_meta(done.records[0]["affinity"])
+    assert meta is not None
+    assert meta["tool"] == "random-walk"
+    assert done.records[3]["labels"] == []  # also without a class to walk
+
+    # What is there is kept; what another run did not make is made.
+    again = walk("--affinity", "-o", "out", "--skip-existing", input=cams, check=0)
+    assert f"{len(cams)} reused" in again.err
+    first = walk("--affinity", "-o", "plain", "--skip-existing", input=cams, check=0)
+    assert "reused" not in first.err
+    drawn = ("--keys", "image,affinity,pseudo", "-o", "sheet.png", "-q")
+    assert inside("view", *drawn, input=done.records, check=0).err == ""
+
+    cams[1]["id"] = f"{cams[0]['id']}.Affinity"
+    refused = walk("--affinity", input=cams, check=1)
+    assert f"its pseudo-mask would be the affinity of {cams[0]['id']}" in refused.err
+    assert len(refused.records) == len(cams) - 1

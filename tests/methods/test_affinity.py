@@ -12,6 +12,7 @@ from torch import Tensor
 from wsss_cli.methods.affinity import (
     affinity_loss,
     affinity_targets,
+    mean_affinity,
     neighbour_offsets,
     pairwise_affinity,
 )
@@ -212,3 +213,30 @@ def test_loss_of_masks_of_another_shape() -> None:
     mask = torch.zeros(1, 1, 2, 2).bool()
     with pytest.raises(ValueError, match="one shape"):
         affinity_loss(torch.ones(1, 1, 2, 3), mask, mask, mask)
+
+
+@pytest.mark.parametrize(("size", "radius"), [((5, 7), 3), ((1, 6), 2), ((6, 4), 5), ((1, 1), 3)])
+def test_the_mean_affinity_is_that_to_all_neighbours_in_the_grid(
+    size: tuple[int, int], radius: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 3, *size, generator=generator, dtype=torch.float64)
+    expected = torch.ones(2, *size, dtype=torch.float64)
+    for n in range(2):
+        for y in range(size[0]):
+            for x in range(size[1]):
+                near = [
+                    math.exp(-float((features[n, :, y, x] - features[n, :, b, a]).abs().mean()))
+                    for b in range(size[0])
+                    for a in range(size[1])
+                    if 0 < (b - y) ** 2 + (a - x) ** 2 < radius * radius
+                ]
+                if near:
+                    expected[n, y, x] = sum(near) / len(near)
+    found = mean_affinity(pairwise_affinity(features, radius), radius)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_mean_affinity_needs_those_of_its_radius() -> None:
+    with pytest.raises(ValueError, match="34 affinities a pixel needed"):
+        mean_affinity(torch.zeros(1, 4, 6, 6), 5)

@@ -28,6 +28,11 @@ from wsss_cli.commands import _frame, _options
 @click.option("--exact", is_flag=True, help="Do every step; slower, differs by less than 1e-4.")
 @_options.crf_options("walked maps")
 @click.option("--scores", is_flag=True, help="Store the walked maps too, as `scores` (NPZ).")
+@click.option(
+    "--affinity",
+    is_flag=True,
+    help="Store how strongly each pixel is tied to its neighbours too, as `affinity` (PNG).",
+)
 @_options.classes_option()
 @_options.max_side_option
 @_options.workers_option
@@ -37,6 +42,7 @@ def command(
     records: tuple[str, ...],
     checkpoint: str,
     scores: bool,
+    affinity: bool,
     classes: tuple[str, ...] | None,
     max_side: int,
     workers: int,
@@ -47,10 +53,12 @@ def command(
 ) -> None:
     """Propagate CAMs along semantic affinities to pseudo-masks.
 
-    Reads records with `image` and `cam`; adds `pseudo`: OUT/ID.png, a label map, and with --scores
-    `scores`: OUT/ID.npz, the walked maps. The background walks too: the maps' own background where
-    they have one, else (1 - max CAM)^alpha. With --threshold, the walked maps, each divided by its
-    maximum, are compared with T instead. An image without labels is all background.
+    Reads records with `image` and `cam`; adds `pseudo`: OUT/ID.png, a label map; with --scores
+    `scores`: OUT/ID.npz, the walked maps; with --affinity `affinity`: OUT/ID.affinity.png, the mean
+    affinity of each pixel to its neighbours, 255 where it is tied to all of them. The background
+    walks too: the maps' own background where they have one, else (1 - max CAM)^alpha. With
+    --threshold, the walked maps, each divided by its maximum, are compared with T instead. An image
+    without labels is all background.
 
     \b
     Example:
@@ -64,5 +72,11 @@ def command(
 
     loaded = load_checkpoint(checkpoint, "affinity")
     runner = Runner(loaded, device=device, precision=precision, max_side=max_side)
-    walker = Walker(runner=runner, class_list=classes, store_scores=scores, **settings)
+    walker = Walker(
+        runner=runner,
+        class_list=classes,
+        store_scores=scores,
+        store_affinity=affinity,
+        **settings,
+    )
     Stage(walker, **stage).run(records, workers=workers)

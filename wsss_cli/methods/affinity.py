@@ -86,6 +86,34 @@ def pairwise_affinity(features: Tensor, radius: int = 5) -> Tensor:
     return affinity
 
 
+def mean_affinity(affinity: Tensor, radius: int = 5) -> Tensor:
+    """How strongly each pixel is tied to its neighbours: the mean of its affinities (cf. fig. 5d).
+
+    Both ends of a pair count it; neighbours outside the grid count for none.
+
+    Args:
+        affinity: as of :func:`pairwise_affinity`, shape (N, P, h, w).
+        radius: that of the affinities.
+
+    Returns:
+        Shape (N, h, w), in [0, 1]; 1 for a pixel without neighbours.
+
+    Raises:
+        ValueError: another number of offsets than the radius has.
+    """
+    offsets = neighbour_offsets(radius)
+    if affinity.ndim != 4 or affinity.shape[1] != len(offsets):
+        raise ValueError(f"{len(offsets)} affinities a pixel needed, not {tuple(affinity.shape)}")
+    height, width = affinity.shape[2:]
+    total, count = torch.zeros_like(affinity[:, 0]), affinity.new_zeros(height, width)
+    for pair, offset in enumerate(offsets):
+        here, there = pair_slices(*offset, height, width)
+        for end in (here, there):
+            total[:, *end] += affinity[:, pair, *here]
+            count[end] += 1
+    return torch.where(count > 0, total / count.clamp(min=1), 1)
+
+
 class _Affinity(torch.autograd.Function):
     """Affinities with a gradient that needs the features only.
 

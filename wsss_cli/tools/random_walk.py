@@ -13,14 +13,17 @@ from torch import Tensor
 
 from wsss_cli import files
 from wsss_cli.classes import BACKGROUND
+from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods import grids
-from wsss_cli.methods.affinity import pairwise_affinity
+from wsss_cli.methods.affinity import mean_affinity, pairwise_affinity
 from wsss_cli.methods.cam import normalise
 from wsss_cli.methods.random_walk import random_walk
 from wsss_cli.models.inference import Image, Runner
 from wsss_cli.stage import BatchTool, Job
 from wsss_cli.tools import label_maps
+
+_TIES = ".affinity.png"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Walk:
         background: the method's own background map, or None.
         numbers: class numbers of the maps.
         scores: float32 (1 + K, H, W), background first, when walked.
+        affinity: float32 (H, W) in [0, 1], how strongly each pixel is tied to its neighbours, when
+            walked and asked for.
     """
 
     image: Image
@@ -40,6 +45,7 @@ class Walk:
     background: npt.NDArray[np.float16] | None
     numbers: list[int]
     scores: npt.NDArray[np.float32] | None = None
+    affinity: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,7 @@ class Walker(BatchTool):
         exact: do all steps one by one.
         crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None for no CRF.
         store_scores: write the walked maps too.
+        store_affinity: write the mean affinity of each pixel too.
         class_list: class list given by the user, or None for that of the maps.
     """
 
@@ -68,6 +75,7 @@ class Walker(BatchTool):
     exact: bool = False
     crf: Mapping[str, Any] | None = None
     store_scores: bool = False
+    store_affinity: bool = False
     class_list: Sequence[str] | None = None
 
     name = "random-walk"
@@ -75,7 +83,11 @@ class Walker(BatchTool):
 
     @property
     def outputs(self) -> Mapping[str, str]:
-        return {"pseudo": ".png", **({"scores": ".npz"} if self.store_scores else {})}
+        return {
+            "pseudo": ".png",
+            **({"scores": ".npz"} if self.store_scores else {}),
+            **({"affinity": _TIES} if self.store_affinity else {}),
+        }
 
     @property
     def checkpoint(self) -> str:
@@ -106,6 +118,8 @@ class Walker(BatchTool):
         }
 
     def load(self, job: Job) -> Walk:
+        if self.store_affinity and (name := job.record["id"]).lower().endswith(_TIES[:-4]):
+            raise WsssError(f"its pseudo-mask would be the affinity of {name[: 4 - len(_TIES)]}")
         image, maps = label_maps.read_matching(job.record, "cam", self.runner.max_side)
         numbers = label_maps.class_numbers(maps, self.class_list)
         maps, background = label_maps.split_background(maps)
@@ -124,16 +138,25 @@ class Walker(BatchTool):
             names = (BACKGROUND, *result.maps.classes)
             path = job.paths["scores"]
             files.write_maps(path, small / max(top, 1), names, result.maps.size, job.meta)
+        if "affinity" in job.paths:
+            assert result.affinity is not None
+            grey = (255 * label_maps.resize(result.affinity[None], result.maps.size)[0]).round()
+            files.write_image(job.paths["affinity"], grey.astype(np.uint8), job.meta)
         labels = label_maps.label_map(result.scores, result.numbers)
         labels = label_maps.resize_labels(labels, result.maps.size)
         files.write_label_map(job.paths["pseudo"], labels, job.meta)
 
     def _walk(self, item: Walk) -> Walk:
         size = (item.image.shape[0], item.image.shape[1])
-        if not item.numbers:
+        if not item.numbers and not self.store_affinity:
             return replace(item, scores=np.ones((1, *size), np.float32))
         features = self.runner(item.image)
         affinity = pairwise_affinity(features[None], self.radius)[0]
+        if self.store_affinity:
+            ties = self.on_image(mean_affinity(affinity[None], self.radius), size)[0]
+            item = replace(item, affinity=ties.clamp(0, 1).cpu().numpy())
+        if not item.numbers:
+            return replace(item, scores=np.ones((1, *size), np.float32))
         grid = (features.shape[1], features.shape[2])
         cam = torch.from_numpy(item.maps.cam.astype(np.float32)).to(features.device)
         if self.threshold is None:

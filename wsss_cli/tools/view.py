@@ -109,7 +109,7 @@ class Viewer(RecordTool):
         if key == "erased":
             read = files.read_image(record[key])
             return Cell(Image.fromarray(read).resize(photo.size), heading)
-        if key == "saliency":  # as erase and eps-train see it
+        if key in ("saliency", "affinity"):  # saliency as erase and eps-train see it
             grey = (files.read_grey(record[key], size) * 255).astype(np.uint8)
             return Cell(Image.fromarray(grey).resize(photo.size), heading)
         labels, meta = files.read_labels(record[key], size)

@@ -13,14 +13,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 _PATIENCE = 60.0  # seconds for an answer, on a machine with other work
-_NAMED = {"+": "Equal", "-": "Minus"}
+_COMPLAINTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
 
 
 class Browser:
@@ -39,7 +39,7 @@ class Browser:
         self._in, from_browser = os.pipe()
         self.process = subprocess.Popen(
             [
-                *("sh", "-c", 'exec "$0" "$@" 3<&"$IN" 4>&"$OUT"', CHROMIUM),
+                *("bash", "-c", 'exec "$0" "$@" 3<&"$IN" 4>&"$OUT"', CHROMIUM),
                 *("--headless=new", "--remote-debugging-pipe", "--no-first-run"),
                 *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
                 *("--hide-scrollbars", f"--user-data-dir={self._profile}", "about:blank"),
@@ -53,9 +53,7 @@ class Browser:
         os.close(from_browser)
         self._number, self._rest, self._session = 0, b"", ""
         target = next(
-            each
-            for each in self.send("Target.getTargets")["targetInfos"]
-            if each["type"] == "page"
+            each for each in self.send("Target.getTargets")["targetInfos"] if each["type"] == "page"
         )
         attached = self.send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
@@ -103,18 +101,19 @@ class Browser:
             self._rest += read
 
     def _note(self, message: dict[str, Any]) -> None:
-        if message.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
+        if message.get("method") in (
+            "Runtime.exceptionThrown",
+            "Runtime.consoleAPICalled",
+            "Log.entryAdded",
+        ):
             self.complaints.append(json.dumps(message["params"]))
 
     def open(self, path: Path) -> float:
         """Open a file; the seconds until its script has run and a frame is drawn."""
         started = time.monotonic()
         self.send("Page.navigate", url=path.absolute().as_uri())
-        self.run(
-            "new Promise((done) => { const ready = () => requestAnimationFrame(() => setTimeout("
-            "done)); document.readyState === 'complete' ? ready() : addEventListener('load', ready)"
-            "; })"
-        )
+        self.wait("document.readyState === 'complete'")
+        self.drawn()
         return time.monotonic() - started
 
     def run(self, script: str) -> Any:
@@ -124,6 +123,13 @@ class Browser:
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def drawn(self) -> None:
+        """Wait until the window shows what has changed, and the page knows what is in it."""
+        self.run(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => "
+            "setTimeout(done))))"
+        )
 
     def wait(self, script: str) -> Any:
         """The value of an expression as soon as it is true."""
@@ -136,11 +142,15 @@ class Browser:
     def press(self, *keys: str) -> None:
         """Press keys, one after the other."""
         for key in keys:
-            text = {"text": key} if len(key) == 1 else {"Enter": {"text": "\r"}}.get(key, {})
-            codes = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}
-            code = codes.get(key, 0)
-            self.send("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
-            self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+            text = key if len(key) == 1 else "\r" if key == "Enter" else ""
+            for kind in ("keyDown", "keyUp"):
+                self.send(
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    key=key,
+                    windowsVirtualKeyCode=_CODES.get(key, 0),
+                    text=text if kind == "keyDown" else "",
+                )
 
     def click(self, selector: str, *, across: float = 0.5) -> None:
         """Click with the mouse on the first element that a selector finds."""

@@ -117,7 +117,7 @@ class Scene:
             return Layer(kind="grey", values=grey)
         labels, meta = files.read_labels(path, self.size)
         known = self.class_list or inputs.class_list(meta or {}) or self._others()
-        numbers = np.unique(labels).tolist()
+        numbers = np.flatnonzero(np.bincount(labels.ravel())).tolist()
         legend: list[tuple[str, Colour | None]] = []
         if numbers == [IGNORE]:
             legend.append(("nothing but 255, to ignore", None))
@@ -130,10 +130,11 @@ class Scene:
 
     def _others(self) -> Sequence[str]:
         """The class list of a file of the record, of the first that has one."""
-        for key, value in self.record.items():
-            if key in KEYS and KEYS[key].path and isinstance(value, str):
-                if names := inputs.class_list(files.read_meta(value) or {}):
-                    return names
+        for key in KEYS:
+            value = self.record.get(key) if KEYS[key].path else None
+            meta = files.read_meta(value) if isinstance(value, str) else None
+            if names := inputs.class_list(meta or {}):
+                return names
         return ()
 
     def _maps(self, path: str, most: int) -> list[Layer]:

@@ -61,7 +61,7 @@ class Page:
 
     Attributes:
         keys: record keys to show, in order; those that no record has are left out.
-        width: long side of the pictures in pixels.
+        width: long side of the pictures in pixels; smaller photographs keep theirs.
         class_list: class list, or None for those of the files.
         link: refer to the files of photographs instead of holding smaller copies.
     """
@@ -163,11 +163,15 @@ class _Shown:
         entry: its part of the data.
         pictures: its block of pictures.
         made: by key, how the file was made, as JSON.
+        measured: the keys that are measured.
+        problems: why others are not.
     """
 
     entry: dict[str, Any]
     pictures: dict[str, Any]
     made: dict[str, str]
+    measured: list[str]
+    problems: list[Exception]
 
 
 class _Gathered:
@@ -202,9 +206,11 @@ class _Gathered:
             if isinstance(found, Exception):
                 self._fail(record, found, failures)
                 continue
+            if found.problems:
+                self._fail(record, found.problems[0], failures)
             found.pictures["made"] = self._count(found.made)
             self.shown.append(found.entry)
-            kept = ("id", "labels", "image", TRUTH, *self.page.keys)
+            kept = ("id", "labels", "image", TRUTH, *found.measured)
             self._kept.append({key: record[key] for key in kept if key in record})
             self._folders |= dict.fromkeys(trainings.folders_of(record, found.made))
             yield found.pictures
@@ -271,7 +277,7 @@ class _Gathered:
         records.need(record, ["image"])
         page = self.page
         scene = Scene.of(record, page.width, page.class_list)
-        width, height = scene.fitted(page.width)
+        width, height = scene.fitted(min(page.width, max(scene.size)))
         layers: dict[str, list[dict[str, Any]]] = {}
         made: dict[str, str] = {}
         classes = {name: None for name in records.labels(record) or ()}
@@ -287,14 +293,7 @@ class _Gathered:
                 made[key] = json.dumps(inputs.settings(meta), sort_keys=True, allow_nan=False)
                 if found[0].kind == "labels":
                     classes |= {name: None for name, colour in found[0].names if colour}
-        parts = {}
-        for key in self._measurable(record):
-            if key in self._totals:
-                parts[key] = Tally(self._totals[key].question)
-                parts[key].look(record)
-        with self._lock:  # only now: a record that fails is not counted
-            for key, part in parts.items():
-                self._totals[key].merge(part)
+        parts, problems = self._measured(record)
         labels = records.labels(record)
         entry = {
             "id": _text(record["id"]),
@@ -306,7 +305,23 @@ class _Gathered:
             },
         }
         picture = self._photograph(scene, width, height)
-        return _Shown(entry, {"image": picture, "layers": layers}, made)
+        return _Shown(entry, {"image": picture, "layers": layers}, made, list(parts), problems)
+
+    def _measured(self, record: Record) -> tuple[dict[str, Tally], list[Exception]]:
+        """The counts of a record by key, added to those of all; and what could not be counted."""
+        parts, problems = dict[str, Tally](), list[Exception]()
+        for key in self._measurable(record):
+            if key in self._totals:
+                part = Tally(self._totals[key].question)
+                try:
+                    part.look(record)
+                except (WsssError, OSError) as error:
+                    problems.append(error)
+                    continue
+                parts[key] = part
+                with self._lock:
+                    self._totals[key].merge(part)
+        return parts, problems
 
     def _photograph(self, scene: Scene, width: int, height: int) -> str:
         path = scene.record["image"]
@@ -366,7 +381,7 @@ class _Gathered:
                 return place, error
             return place, _values(part)
 
-        again = [n for n, record in enumerate(self._kept) if key in self._measurable(record)]
+        again = [n for n, record in enumerate(self._kept) if key in record]
         for place, found in in_threads(look, again, threads=_threads()):
             if isinstance(found, Exception):
                 failures(f"{self._kept[place]['id']}: {describe(found)}")
@@ -469,12 +484,14 @@ def _indexed(
     values: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8], alpha: npt.NDArray[Any]
 ) -> str:
     """Numbers as a PNG with a colour and an opacity for each that occurs."""
-    used, places = np.unique(values, return_inverse=True)
-    picture = Image.fromarray(places.reshape(values.shape).astype(np.uint8))
+    used = np.flatnonzero(np.bincount(values.ravel()))
+    places = np.zeros(256, np.uint8)
+    places[used] = range(len(used))
+    picture = Image.fromarray(places[values])
     picture.putpalette(colours[used].tobytes())
     opacity = alpha[used].astype(np.uint8).tobytes()
     bits = next(bits for bits in (1, 2, 4, 8) if len(used) <= 1 << bits)
-    return _embedded(picture, "PNG", transparency=opacity, compress_level=9, bits=bits)
+    return _embedded(picture, "PNG", transparency=opacity, bits=bits)
 
 
 def _embedded(picture: Image.Image, form: str, **options: Any) -> str:

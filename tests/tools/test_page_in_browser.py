@@ -158,8 +158,13 @@ def test_keys_and_buttons_switch(browser: Browser, shown: list[dict[str, Any]]) 
     browser.press("2")
     # Of several maps, that of the class; then the others.
     assert over(browser, ".card:nth-child(2)") == "activation of photo 2 é: dog"
-    browser.press("c", "c")
+    browser.press("c")
     assert over(browser, ".card:nth-child(2)") == "activation of photo 2 é: cat"
+    browser.click(".card:nth-child(2) button")
+    assert over(browser, "dialog") == "activation of photo 2 é: cat"
+    browser.click("#turn button:nth-child(1)")
+    assert over(browser, "dialog") == "activation of photo 2 é: dog"
+    browser.press("Escape")
 
 
 def test_a_photograph_is_enlarged_by_keys(browser: Browser, shown: list[dict[str, Any]]) -> None:

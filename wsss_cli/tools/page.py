@@ -30,7 +30,7 @@ from wsss_cli.drawing import heat
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.metrics import Confusion, mean
 from wsss_cli.pool import in_threads
-from wsss_cli.records import Record
+from wsss_cli.records import STDIN, Record
 from wsss_cli.stage import Failures
 from wsss_cli.texts import open_regular
 from wsss_cli.tools import trainings
@@ -123,7 +123,7 @@ def write_page(
                 bar.update()
         if not gathered.shown:
             raise WsssError("nothing to show: no record could be read")
-        names = [os.path.basename(source) for source in sources]
+        names = [os.path.basename(source) for source in sources if source != STDIN]
         data = gathered.rest(failures, sources)
         _block(target, "data", {**data, "sources": names, "left_out": left_out})
         target.write(bottom)

@@ -91,6 +91,15 @@ def test_pictures_are_made_smaller_never_larger(shown: list[dict[str, Any]]) -> 
     assert picture(page.pictures[0]["layers"]["cam"][0]["src"]).size == (16, 12)
 
 
+def test_there_is_always_a_photograph(shown: list[dict[str, Any]]) -> None:
+    for keys, there in (
+        (("mask", "nix"), ["image", "mask"]),
+        (("mask", "image", "mask"), ["mask", "image"]),
+        (("nix",), ["image"]),
+    ):
+        assert [known["key"] for known in written(shown, keys=keys).data["keys"]] == there
+
+
 def test_nothing_comes_from_elsewhere(shown: list[dict[str, Any]]) -> None:
     page = written(shown)
     for tag, attributes in page.elements:
@@ -160,7 +169,7 @@ def test_each_image_has_the_values_of_eval(
     own = [json.loads(line) for line in Path("own.jsonl").read_text().splitlines()]
     assert len({each["miou"] for each in own}) > 2
     for record, each in zip(page.data["records"], own, strict=True):
-        assert record["iou"][key] == {**each, "id": ""}
+        assert record["iou"][key] == {"miou": each["miou"], "iou": each["iou"]}
 
 
 def test_without_a_true_mask_there_are_no_figures(shown: list[dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.browser import CHROMIUM, Browser
 from tests.conftest import as_lines
+from wsss_cli import files
 from wsss_cli.stage import Failures
 from wsss_cli.tools.page import Page, write_page
 
@@ -123,6 +124,41 @@ def test_photographs_are_filtered_by_class_and_by_iou(
     choose(browser, "class", "")
     choose(browser, "most", "")
     assert len(ids(browser)) == 4
+
+
+def test_any_text_can_be_the_name_of_a_class(browser: Browser, shown: list[dict[str, Any]]) -> None:
+    """Also one that JavaScript has something to say about: numbers it sorts, others it has."""
+    names = ("10", "constructor")
+    for record in shown:
+        record.pop("cam")
+        labels = files.read_label_map(record["pseudo"])
+        files.write_label_map(record["pseudo"], labels, {"classes": names})
+        record["labels"] = ["constructor" if name == "dog" else "10" for name in record["labels"]]
+    shown[0]["labels"].append("__proto__")
+    opened(browser, shown)
+    heads = browser.run(
+        "[...document.querySelectorAll('.matrix thead th')].map((each) => each.textContent)"
+    )
+    assert heads == ["background", "10", "constructor", "no prediction"]
+    cells = browser.run(
+        "[...document.querySelectorAll('.matrix tbody tr')].map((row) =>"
+        "row.children[1 + row.rowIndex - 1].textContent)"
+    )
+    assert all(int(share) > 50 for share in cells)
+    choose(browser, "class", "constructor")
+    assert len(ids(browser)) == 2
+    choose(browser, "class", "__proto__")
+    assert ids(browser) == ["photo 0 é"]
+    assert browser.run("document.querySelectorAll('.score').length") == 0
+
+
+def test_a_page_of_photographs_alone(browser: Browser, shown: list[dict[str, Any]]) -> None:
+    opened(browser, [{"id": "a", "image": shown[0]["image"]}])
+    assert browser.run("document.querySelector('.names').textContent") == "no labels"
+    assert browser.run("document.getElementById('results').offsetHeight") == 0
+    browser.click(".card button")
+    assert "Labels: unknown" in browser.run("document.getElementById('big').textContent")
+    browser.press("Escape")
 
 
 def test_the_slider_blends(browser: Browser, shown: list[dict[str, Any]]) -> None:

@@ -114,6 +114,7 @@ def write_page(
     if limit:
         stream, left_out = first(sources, failures, limit)
     top, bottom = _template()
+    page = replace(page, keys=tuple(dict.fromkeys(page.keys)))
     gathered = _Gathered(page, out)
     with files.atomic(out) as temporary, open(temporary, "w", encoding="ascii") as target:
         target.write(top)
@@ -334,8 +335,9 @@ class _Gathered:
 
     @property
     def keys(self) -> list[str]:
-        """The keys that are on the page: the photograph's and those that some record has."""
-        return [key for key in self.page.keys if key == "image" or key in self._made]
+        """The keys that are on the page: those that some record has, and always photographs."""
+        shown = [key for key in self.page.keys if key == "image" or key in self._made]
+        return shown if "image" in shown else ["image", *shown]
 
     def rest(self, failures: Failures, sources: Sequence[str]) -> dict[str, Any]:
         """All data but the pictures.
@@ -414,7 +416,8 @@ def _threads() -> int:
 
 def _values(part: Tally) -> dict[str, Any]:
     """An image's own values, as eval has them."""
-    return image_values("", part.question.names(), part.confusions()[0])
+    values = image_values("", part.question.names(), part.confusions()[0])
+    return {"miou": values["miou"], "iou": values["iou"]}
 
 
 def _result(measured: Measured) -> dict[str, Any]:
@@ -435,6 +438,8 @@ def _result(measured: Measured) -> dict[str, Any]:
         **data,
         "made_by": None,  # the page has it elsewhere
         "facts": facts(measured),
+        # In JavaScript, an object whose keys are numbers has an order of its own.
+        "names": [measured.classes[place] for place in occur],
         "colours": {measured.classes[place]: _colour(palette()[place].tolist()) for place in occur},
         "matrix": confusion.counts[np.ix_(occur, [*occur, confusion.num_classes])].tolist(),
         "sweep": swept,
@@ -463,10 +468,9 @@ def _overlay(layer: Layer, width: int, height: int) -> str:
     if layer.kind == "labels":
         small = Image.fromarray(layer.values).resize((width, height), Image.Resampling.NEAREST)
         return _indexed(np.asarray(small), palette(), _LABEL_ALPHA)
-    plane = Image.fromarray(layer.values.astype(np.float32))
-    if layer.kind == "grey":
-        plane = Image.fromarray(layer.values.astype(np.float32) / 255)
-    plane.thumbnail((width, height), Image.Resampling.BILINEAR)
+    values = layer.values.astype(np.float32) / (255 if layer.kind == "grey" else 1)
+    plane = Image.fromarray(values)
+    plane.thumbnail((-(-width // 2), -(-height // 2)), Image.Resampling.BILINEAR)  # they are soft
     steps = np.rint(np.clip(np.asarray(plane), 0, 1) * (_LEVELS - 1)).astype(np.uint8)
     strength = np.linspace(0, 1, _LEVELS)
     if layer.kind == "grey":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -15,7 +16,6 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from tests.browser import CHROMIUM, Browser
-from tests.conftest import as_lines
 from wsss_cli import console, files
 from wsss_cli.stage import Failures
 from wsss_cli.tools.page import Page, write_page
@@ -50,7 +50,9 @@ def records(folder: Path) -> str:
             }
         )
     stream = folder / "records.jsonl"
-    stream.write_text(as_lines({"id": f"{n}", **made[n % DIFFERENT]} for n in range(COUNT)))
+    with stream.open("w") as lines:
+        for number in range(COUNT):
+            lines.write(json.dumps({"id": f"{number}", **made[number % DIFFERENT]}) + "\n")
     return str(stream)
 
 

@@ -197,6 +197,11 @@ def test_what_cannot_be_measured_is_shown_and_named(
     assert page.data["records"][1]["iou"] == {}
     assert page.data["results"]["pseudo"]["images"] == 3
     assert page.data["failed"] == 1
+    for record in shown:
+        record["labels"] = ["cow"]
+    page = written(shown, failed=4)
+    assert len(page.pictures) == 4
+    assert page.data["results"] == {}
 
 
 def test_no_text_of_others_becomes_markup(shown: list[dict[str, Any]]) -> None:

@@ -247,15 +247,25 @@ class _Gathered:
         return [key for key in self.page.keys if key not in _UNMEASURED and record.get(key)]
 
     def _settle(self, key: str, record: Record) -> None:
-        question = Question(
-            key=key, classes=self.page.class_list, rule=Rule(thresholds=_THRESHOLDS, own=True)
-        )
         try:
-            settled = question.settled(record)
-            Tally(settled).look(record)
+            part = self._counted(key, record)
         except (WsssError, OSError):
             return  # it will be named
-        self._totals[key] = Tally(settled)
+        self._totals[key] = Tally(part.question)
+
+    def _counted(self, key: str, record: Record) -> Tally:
+        """The counts of a record.
+
+        Raises:
+            WsssError: a file is missing, unreadable, or does not fit the other.
+        """
+        rule = Rule(thresholds=_THRESHOLDS, own=True)
+        question = Question(key=key, classes=self.page.class_list, rule=rule)
+        if key in self._totals:
+            question = self._totals[key].question
+        part = Tally(question.settled(record))
+        part.look(record)
+        return part
 
     def _count(self, made: dict[str, str]) -> dict[str, int]:
         """The place of each provenance among those of its key."""
@@ -312,16 +322,13 @@ class _Gathered:
         """The counts of a record by key, added to those of all; and what could not be counted."""
         parts, problems = dict[str, Tally](), list[Exception]()
         for key in self._measurable(record):
-            if key in self._totals:
-                part = Tally(self._totals[key].question)
-                try:
-                    part.look(record)
-                except (WsssError, OSError) as error:
-                    problems.append(error)
-                    continue
-                parts[key] = part
-                with self._lock:
-                    self._totals[key].merge(part)
+            try:
+                parts[key] = self._counted(key, record)
+            except (WsssError, OSError) as error:
+                problems.append(error)
+                continue
+            with self._lock:
+                self._totals[key].merge(parts[key])
         return parts, problems
 
     def _photograph(self, scene: Scene, width: int, height: int) -> str:

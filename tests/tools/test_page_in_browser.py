@@ -270,7 +270,9 @@ def test_it_fits_a_telephone(browser: Browser, shown: list[dict[str, Any]]) -> N
     opened(browser, shown)
     wide = "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)"
     assert browser.run(wide) == 390
+    assert browser.run("document.querySelectorAll('.bars').length") == 0
     browser.run("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+    browser.wait("document.querySelectorAll('.bars').length > 0")
     assert browser.run(wide) == 390
     # What stays in the window while one scrolls leaves room for the pictures.
     assert browser.run("document.getElementById('bar').offsetHeight") < 844 / 5

@@ -71,7 +71,7 @@ format: $(READY)  ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff format .
 
 bench: $(READY)  ## Measure speed and memory against a simple implementation.
-	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	@for file in tests/benchmarks/bench_*.py; do PYTHONPATH=. $(BIN)/python $$file || exit 1; done
 
 faults: $(READY)  ## Inject faults for up to 15 minutes: kills, damage, hostile records, full disks.
 	@$(BIN)/python -m tests.faults

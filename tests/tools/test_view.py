@@ -161,3 +161,39 @@ def test_the_pictures_of_a_record_have_a_bound(
     assert [name for name, _ in cells[-1].names] == ["class 2", "and 6 more maps"]
     with pytest.raises(WsssError, match="give a smaller --width or fewer --keys"):
         Viewer(keys=("image",) * 5, width=80).row(record)
+
+
+def test_a_sheet_heads_each_column_once(record: dict[str, Any]) -> None:
+    viewer = Viewer(keys=("image", "cam"), width=80)
+    row = viewer.row(record)
+    headings = np.asarray(viewer.sheet([("", row)]))[:20]
+    pixels = np.asarray(viewer.sheet([("", row), ("", row)]))
+    assert (pixels[:20] == headings).all()
+    assert (headings[:, 10:90] < 200).any()
+    line = max(round(80 / 17), 11) + 6
+    first = pixels[5 + line : 5 + line + viewer.height(row, headed=False)]
+    assert (
+        first[2 * line + 3 :][: line - 3] != 255
+    ).any()  # the picture begins where headings were
+    alone = np.asarray(viewer.strip("", row))
+    assert len(alone) == len(first) + line
+
+
+def test_there_is_no_hole_where_a_class_has_no_map(record: dict[str, Any]) -> None:
+    files.write_maps("one.npz", np.zeros((1, 10, 20)), ["cat"], (40, 80), {})
+    viewer = Viewer(keys=("image", "cam", "pseudo"), width=80)
+    few = {"id": "b", "image": "a.png", "cam": "one.npz"}
+    page = np.asarray(viewer.sheet([("a", viewer.row(record)), ("b", viewer.row(few))]))
+    below = page[17 + viewer.height(viewer.row(record), headed=False) :]
+    for column in (2, 3):
+        left = view.GAP + column * (80 + view.GAP)
+        assert (below[30:45, left : left + 80] != 255).all()
+
+
+def test_a_true_mask_shares_the_names_of_the_other_files(record: dict[str, Any]) -> None:
+    labels = np.full((40, 80), 2, np.uint8)
+    files.write_label_map("m.png", labels)
+    viewer = Viewer(keys=("mask",), width=80)
+    assert viewer.row({**record, "mask": "m.png"})[0][0].names == [("dog", (0, 128, 0))]
+    alone = {"id": "a", "image": "a.png", "mask": "m.png"}
+    assert viewer.row(alone)[0][0].names == [("class 2", (0, 128, 0))]

@@ -11,13 +11,13 @@ WSSS  := $(BIN)/wsss
 .DEFAULT_GOAL := help
 
 # The methods with a recipe of their own, examples/NAME.mk, and `all`, which compares them.
-NAMES := $(filter-out voc toy papers all,$(basename $(notdir $(wildcard examples/*.mk)))) all
+NAMES := $(filter-out voc toy papers sweep all,$(basename $(notdir $(wildcard examples/*.mk)))) all
 
 # The papers of which there are settings, examples/papers/NAME.toml, but for the name of AE-PSL.
 PAPERS := psa ae eps eps++ sipe
 
 .PHONY: help setup demo voc voc6 $(PAPERS:%=voc-%) voc-all $(NAMES:%=voc6-%) \
-	test lint format bench faults clean
+	sweep test lint format bench faults clean
 
 help:  ## Show this help.
 	@sed -nE 's/^[$$].*: (voc6?-)%:/\1NAME:/; s/^([a-zA-Z0-9-]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 11
@@ -51,6 +51,9 @@ voc6: $(READY)  ## CAM and AffinityNet on the 6-class subset, on a CPU: make voc
 
 $(NAMES:%=voc6-%): voc6-%: $(READY)  ## Another method on the 6-class subset, on a CPU: make voc6-eps DATA=voc6
 	@$(MAKE) $(TOOLS) -f examples/$*.mk
+
+sweep: $(READY)  ## The walk's beta, steps and alpha, one by one, after voc6: make sweep DATA=voc6
+	@$(MAKE) $(TOOLS) -f examples/sweep.mk
 
 # Any other name.
 voc-%:

@@ -258,6 +258,38 @@ def test_the_recipe_of_sipe_is_all_valid() -> None:
     assert networks == ["runs/voc6/sipe/weak.pt", "runs/voc6/full.pt"]
 
 
+@pytest.mark.usefixtures("workdir")
+def test_the_recipe_of_the_sweep_is_all_valid() -> None:
+    calls = recipe_calls("sweep.mk", "sweep", "BETAS=2 8", "STEPS=", "ALPHAS=4")
+    walks = [call for call in calls if call[0] == "random-walk"]
+    assert [call[3:5] for call in walks] == [["--beta", "2"], ["--beta", "8"], ["--alpha", "4"]]
+    assert [call[-1] for call in walks] == [
+        f"runs/voc6/sweep/train/{name}" for name in ("beta-2", "beta-8", "alpha-4")
+    ]
+    assert not {"train-seg", "predict"} & {call[0] for call in calls}
+
+
+def test_a_sweep_becomes_a_table_and_a_plot(workdir: Path) -> None:
+    names = ["beta-16", "beta-2", "steps-256"]
+    for number, name in enumerate(names):
+        figures = {"miou": 0.5 + 0.1 * number, "precision": 0.7, "recall": 0.6, "images": 3}
+        Path(f"{name}.json").write_text(json.dumps(figures))
+    command = [sys.executable, EXAMPLES / "sweep.py", ".", *(f"{name}.json" for name in names)]
+    shown = subprocess.check_output(command, text=True, cwd=workdir)
+    assert "| beta | 2 | 60.0 |\n| beta | 16 | 50.0 |\n| steps | 256 | 70.0 |" in shown
+    assert Path("sweep.csv").read_text().splitlines()[:2] == [
+        "setting,value,miou,precision,recall,images",
+        "beta,16,0.500000,0.700000,0.600000,3",
+    ]
+    with Image.open("sweep.png") as plot:
+        pixels = np.asarray(plot.convert("RGB"))
+    assert pixels.shape == (300, 700, 3)
+    blue = (pixels == (38, 84, 190)).all(2)
+    rows = np.nonzero(blue[:, 60:360].any(1))[0]
+    assert len(rows) > 40  # from one point to the other
+    assert blue[:, 380:].any()
+
+
 # ---- the targets of the Makefile ----
 
 NAMES = ["ae", "eps", "sipe", "all"]

@@ -1,0 +1,36 @@
+# How the random walk depends on its beta, number of steps and alpha (figure 8 of Ahn & Kwak 2018):
+# each in turn, the others as in CONFIG. Nothing before the walk is made again.
+#
+#   make sweep DATA=voc6     the 6-class subset on a CPU
+#   make sweep DATA=voc6 BETAS='4 8' ALPHAS= STEPS=
+#
+# Measured on the photographs of SPLIT, a list of DATA. Settings chosen so belong measured on others.
+
+.PHONY: sweep
+sweep: sweep-table
+
+include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
+
+SPLIT  ?= train
+BETAS  ?= 1 2 4 8 12 16
+STEPS  ?= 1 4 16 64 256 1024
+ALPHAS ?= 1 2 4 8 16 24
+SWEEP  := $(RUN)/sweep/$(SPLIT)
+
+SWEPT := $(BETAS:%=$(SWEEP)/beta-%.json) $(STEPS:%=$(SWEEP)/steps-%.json) $(ALPHAS:%=$(SWEEP)/alpha-%.json)
+
+.PHONY: sweep-table
+sweep-table: $(SWEPT)
+	@$(PYTHON) $(RECIPES)sweep.py $(SWEEP) $^
+
+ifneq ($(filter-out train val $(TRAIN),$(SPLIT)),)
+$(RUN)/$(SPLIT).jsonl:
+endif
+
+# $(call WALK_WITH,OPTION): the walk of the measured photographs with one setting, and its mIoU.
+define WALK_WITH
+$(SWEEP)/$(1)-%.json: $(RUN)/aff_label.jsonl $(RUN)/aff.pt $(RUN)/$(SPLIT).jsonl $(call SETTINGS_OF,WALK)
+	@mkdir -p $$(@D)
+	cut -d, -f1 $(RUN)/$(SPLIT).jsonl | grep -F -f - $$< | $$(SET) random-walk -c $(RUN)/aff.pt $$(WALK) --$(1) $$* --skip-existing -o $(SWEEP)/$(1)-$$* | $$(EVAL) --key pseudo > $$@
+endef
+$(foreach option,beta steps alpha,$(eval $(call WALK_WITH,$(option))))

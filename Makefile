@@ -11,7 +11,7 @@ WSSS  := $(BIN)/wsss
 .DEFAULT_GOAL := help
 
 # The methods with a recipe of their own, examples/NAME.mk, and `all`, which compares them.
-NAMES := $(filter-out voc toy papers sweep all,$(basename $(notdir $(wildcard examples/*.mk)))) all
+NAMES := $(filter-out common voc toy papers sweep all,$(basename $(notdir $(wildcard examples/*.mk)))) all
 
 # The papers of which there are settings, examples/papers/NAME.toml, but for the name of AE-PSL.
 PAPERS := psa ae eps eps++ sipe

@@ -12,7 +12,6 @@ ae: ae-table
 
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
-SALIENCY ?= Saliency
 OF_ERASE := erase
 # STAGE=ae-second is the former name of ROUNDS=2.
 ROUNDS   ?= $(if $(filter ae-second,$(STAGE)),2,1)

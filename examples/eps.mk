@@ -11,7 +11,6 @@ eps: eps-table
 
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
-SALIENCY  ?= Saliency
 TRAIN_EPS ?= $(TRAIN_CAM)
 OF_TRAIN_EPS := eps-train
 # The maps of EPS++ have a background of their own, so the CRF has no threshold.

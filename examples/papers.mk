@@ -8,30 +8,13 @@
 # an interrupted training goes on. AE-PSL, EPS and EPS++ need saliency maps in DATA/$(SALIENCY). The
 # true masks of `train` and `val` are used to measure only.
 
-RECIPES := $(dir $(lastword $(MAKEFILE_LIST)))
-
-SHELL       := bash
-.SHELLFLAGS := $(RECIPES)timed.sh
-.DELETE_ON_ERROR:
-
-WSSS     ?= wsss
-PYTHON   ?= python3
-TRAIN    ?= train_aug
-SALIENCY ?= Saliency
-CLASSES  ?= voc
-
-ifndef DATA
-$(error give the folder of the data set: DATA=VOC2012)
-endif
+include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
 CONFIG := $(RECIPES)papers/$(PAPER).toml
 ifeq ($(wildcard $(CONFIG)),)
 $(error PAPER is one of $(basename $(notdir $(wildcard $(RECIPES)papers/*.toml))), not '$(PAPER)')
 endif
 RUN    ?= runs/$(notdir $(patsubst %/,%,$(DATA)))/$(PAPER)
-
-# timed.sh writes the time of each command here.
-export TIMES := $(RUN)/times.tsv
 
 # NAME=PUBLISHED:SPLIT:TITLE, see table.py.
 ROWS_psa    := 'cam=48.0:train:CAM, best threshold' 'pseudo=58.1:train:random walk (61.0 of the public code)' \
@@ -49,15 +32,10 @@ table: $(foreach row,$(filter '%,$(ROWS_$(PAPER))),$(RUN)/$(firstword $(subst =,
 
 # ---- what has changed ----
 
-.PHONY: ALWAYS
-
-# $(call IF_CHANGED,COMMANDS): the output of quick COMMANDS is the target, unless it already is.
-IF_CHANGED = { $(1); } > $@.new; if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
-
 # The file RUN/settings/COMMAND is new when a setting of COMMAND is another than in the run before.
 $(RUN)/settings/%: ALWAYS
 	@mkdir -p $(@D)
-	@$(call IF_CHANGED,$(WSSS) --config $(CONFIG) config $*; printf '%s\n' '$($*)')
+	@$(call IF_CHANGED,{ $(WSSS) --config $(CONFIG) config $*; printf '%s\n' '$($*)'; })
 
 # $(call SETTINGS_OF,COMMAND…): those files, as prerequisites.
 SETTINGS_OF = $(addprefix $(RUN)/settings/,$(1))

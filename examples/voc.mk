@@ -11,23 +11,10 @@
 # and keeps what is still right. TRAIN is the split to train on. The true masks of `train` and `val` are used to measure
 # only, those of TRAIN only to train the network with full supervision (the ceiling).
 
-RECIPES := $(dir $(lastword $(MAKEFILE_LIST)))
+include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
-SHELL       := bash
-.SHELLFLAGS := $(RECIPES)timed.sh
-.DELETE_ON_ERROR:
-
-WSSS     ?= wsss
-PYTHON   ?= python3
-CONFIG   ?= $(RECIPES)cpu.toml
-TRAIN    ?= train_aug
-CLASSES  ?= voc
-
-ifndef DATA
-$(error give the folder of the data set: DATA=VOC2012)
-endif
-
-RUN ?= runs/voc6
+CONFIG ?= $(RECIPES)cpu.toml
+RUN    ?= runs/voc6
 
 # Options on top of CONFIG, and the command that each is of. BACKBONE and WEIGHTS are those of the
 # classifier and of the segmentation network.
@@ -44,9 +31,6 @@ OF_CRF       := crf
 # A command with the settings of CONFIG.
 SET := $(WSSS) --config $(CONFIG)
 
-# timed.sh writes the time of each command here.
-export TIMES := $(RUN)/times.tsv
-
 ROWS := 'cam:train:CAM, best threshold' \
 	'crf:train:CAM + dense CRF' \
 	'walk:train:CAM + AffinityNet, random walk' \
@@ -59,11 +43,6 @@ table: $(RUN)/cam.json $(RUN)/crf.json $(RUN)/walk.json $(RUN)/weak.json $(RUN)/
 	@$(PYTHON) $(RECIPES)table.py $(RUN) $(ROWS)
 
 # ---- what has changed ----
-
-.PHONY: ALWAYS
-
-# $(call IF_CHANGED,COMMAND): the output of a quick COMMAND is the target, unless it already is.
-IF_CHANGED = $(1) > $@.new; if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 # The file RUN/settings/NAME is new when the variable NAME, or a setting of the command that it is
 # of, has another value than in the run before.

@@ -325,7 +325,7 @@ def test_a_paper_runs_with_its_settings(name: str, paper: str, workdir: Path) ->
     assert done.returncode == 0, done.stderr
     calls = parsed_calls(done.stdout)
     tables = tomllib.loads((EXAMPLES / "papers" / f"{paper}.toml").read_text())
-    assert {call[0] for call in calls} - {"eval"} == set(tables)
+    assert {call[0] for call in calls} - {"eval", "index"} == set(tables)
     assert Counter(call[0] for call in calls)["erase"] == (3 if name == "ae" else 0)
     called = re.findall(r"wsss( --config \S+)? ([a-z-]+)", done.stdout)
     of = f" --config examples/papers/{paper}.toml"
@@ -341,6 +341,8 @@ def test_a_paper_runs_with_its_settings(name: str, paper: str, workdir: Path) ->
             "--classes",
             "--format",
             "--key",
+            "--split",
+            "--saliency",
         ]
     )
 

@@ -1,0 +1,25 @@
+# What voc.mk and papers.mk share: the shell, the data, and when a stage has changed.
+
+RECIPES := $(dir $(lastword $(MAKEFILE_LIST)))
+
+SHELL       := bash
+.SHELLFLAGS := $(RECIPES)timed.sh
+.DELETE_ON_ERROR:
+
+WSSS     ?= wsss
+PYTHON   ?= python3
+TRAIN    ?= train_aug
+SALIENCY ?= Saliency
+CLASSES  ?= voc
+
+ifndef DATA
+$(error give the folder of the data set: DATA=VOC2012)
+endif
+
+# timed.sh writes the time of each command here.
+export TIMES = $(RUN)/times.tsv
+
+.PHONY: ALWAYS
+
+# $(call IF_CHANGED,COMMAND): the output of a quick COMMAND is the target, unless it already is.
+IF_CHANGED = $(1) > $@.new; if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi

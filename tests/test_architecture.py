@@ -79,6 +79,7 @@ def test_no_command_imports_another() -> None:
         "metrics",
         "stage",
         "drawing",
+        "tools.saliency",
         "tools.view",
         "commands.eval",
         "commands.train_cam",

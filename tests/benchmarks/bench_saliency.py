@@ -16,7 +16,7 @@ from PIL import Image
 
 from wsss_cli.models.u2netp import packaged
 
-COUNT, HEIGHT, WIDTH = 40, 375, 500
+COUNT, HEIGHT, WIDTH = 20, 375, 500
 RUNS = 3  # of each way in turn, so that what else the machine does strikes all alike
 
 

@@ -4,7 +4,8 @@
 #   make sweep DATA=voc6     the 6-class subset on a CPU
 #   make sweep DATA=voc6 BETAS='4 8' ALPHAS= STEPS=
 #
-# Measured on the photographs of SPLIT, a list of DATA. Settings chosen so belong measured on others.
+# Measured on the photographs of SPLIT, a list of DATA, all of them among those of TRAIN. Settings
+# that were chosen so are to be measured on others.
 
 .PHONY: sweep
 sweep: sweep-table
@@ -18,6 +19,10 @@ ALPHAS ?= 1 2 4 8 16 24
 SWEEP  := $(RUN)/sweep/$(SPLIT)
 
 SWEPT := $(BETAS:%=$(SWEEP)/beta-%.json) $(STEPS:%=$(SWEEP)/steps-%.json) $(ALPHAS:%=$(SWEEP)/alpha-%.json)
+
+ifeq ($(SWEPT),)
+$(error give a value to try: BETAS, STEPS or ALPHAS)
+endif
 
 .PHONY: sweep-table
 sweep-table: $(SWEPT)

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from wsss_cli.drawing import INK, PALE, PAPER, font
+from wsss_cli.drawing import CURVES, GRID, INK, PALE, PAPER, font, ticks
 from wsss_cli.files import provenance, write_image
-from wsss_cli.training.plot import ticks
 
 PANEL, HEIGHT = 320, 300
-BLUE, GRID = (38, 84, 190), (228, 228, 232)
+BLUE = CURVES[0]
 
 Points = list[tuple[float, float]]  # value of the setting, mIoU in percent
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.looking import cam_checkpoint as cam_checkpoint
 from tests.looking import looking as looking
+from tests.mirror import mirror as mirror
 from wsss_cli import console, files
 from wsss_cli.cli import COMMANDS, cli
 

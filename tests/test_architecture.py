@@ -80,6 +80,7 @@ def test_no_command_imports_another() -> None:
         "stage",
         "drawing",
         "tools.page",
+        "tools.saliency",
         "tools.view",
         "commands.eval",
         "commands.train_cam",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from wsss_cli import drawing
 
@@ -24,3 +25,15 @@ def test_texts_are_one_line_and_fit() -> None:
     assert len(drawing.fitted("i" * 99, style, 100)) > 20  # no shorter than needed
     strange = "a\nb\x1b[31m\u202e\u200f\ud800😀é"
     assert drawing.fitted(strange, style, 1000) == "a?b?[31m???😀é"
+
+
+def test_ticks_are_round_and_span() -> None:
+    assert drawing.ticks(0, 8) == [0, 2, 4, 6, 8]
+    assert drawing.ticks(0, 0.034)[-1] >= 0.034
+    assert drawing.ticks(1, 1)[0] <= 1 <= drawing.ticks(1, 1)[-1]
+
+
+def test_small_losses_have_ticks() -> None:
+    """They were rounded to 0, and a division by them ended the training."""
+    assert drawing.ticks(0, 1e-12)[1:] == pytest.approx([2e-13, 4e-13, 6e-13, 8e-13, 1e-12])
+    assert drawing.ticks(-1e20, -1e20)[0] < drawing.ticks(-1e20, -1e20)[-1]

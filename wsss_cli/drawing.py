@@ -1,7 +1,8 @@
-"""Colours, font and overlays that the contact sheet and the training plot share."""
+"""Colours, font, scales and overlays that the contact sheet and the plots share."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image, ImageFont
 from wsss_cli.classes import IGNORE, palette
 
 INK, PALE, PAPER = (34, 34, 38), (120, 120, 128), (255, 255, 255)
+GRID = (228, 228, 232)
+CURVES = ((38, 84, 190), (214, 94, 30), (40, 140, 90), (150, 60, 160))
 _BLEND = 0.65  # share of the label colours over the photograph
 _MOST_LETTERS = 200  # of a text; no picture is wide enough for more
 
@@ -39,6 +42,23 @@ def fitted(text: str, style: Any, width: float) -> str:
         # All letters are about as wide; the last few one by one.
         shown = shown[: min(len(shown) - 1, int(len(shown) * 1.2 * width / style.getlength(shown)))]
     return shown + "…"
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers that span low to high.
+
+    >>> ticks(0, 1)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    if high - low <= 1e-9 * max(abs(high), abs(low)):
+        high = low + max(abs(low), 1)
+    elif high - low < 1e-100:
+        high = low + 1
+    rough = (high - low) / count
+    power: float = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [float(f"{place * step:.10g}") for place in range(first, last + 1)]
 
 
 def heat(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

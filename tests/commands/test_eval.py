@@ -264,6 +264,49 @@ def test_a_part_is_added_up_once(run: Run, measured: Any) -> None:
     assert "would overwrite its own input a.json" in result.err
 
 
+def test_the_picture_is_drawn_of_any_result(run: Run, measured: Any) -> None:
+    plain = run("eval", input=measured, check=0)
+    for _ in range(2):  # its own is replaced
+        done = run("eval", "--plot", "new/a.png", input=measured, check=0)
+        assert (done.out, done.err) == (plain.out, "")
+    meta = files.read_meta("new/a.png")
+    assert meta is not None
+    assert meta["tool"] == "eval"
+    run("eval", "--confusion", "a.json", input=measured, check=0)
+    run("eval", "--merge", "a.json", "--plot", "b.png", check=0)
+    assert (files.read_image("new/a.png") == files.read_image("b.png")).all()
+
+
+def test_a_picture_replaces_nothing_of_another_origin(run: Run, measured: Any) -> None:
+    Path("notes.png").write_text("no picture")
+    Path("file").touch()
+    for target, said in {
+        "a.txt": "a.txt: --plot is a picture, its name ends in .png",
+        "notes.png": "notes.png: would be replaced, but was not written by eval",
+        "p 0.png": "p 0.png: would be replaced, but was not written by eval",
+        "file/a.png": "cannot write file/a.png: ",
+    }.items():
+        done = run("eval", "--plot", target, input=measured, check=2)
+        assert done.err.startswith(f"wsss eval: {said}")
+        assert done.err.count("\n") == 1
+        assert done.out == ""
+    assert Path("notes.png").read_text() == "no picture"
+    done = run("eval", "--plot", "a.png", "--confusion", "a.png", input=measured, check=2)
+    assert "named for two files" in done.err
+
+
+def test_a_full_disk_costs_the_picture_but_not_the_result(
+    shell: Run, run: Run, measured: Any
+) -> None:
+    Path("in.jsonl").write_text(as_lines(measured))
+    whole = run("eval", "in.jsonl", check=0)
+    done = shell("ulimit -f 0; wsss eval in.jsonl --workers 1 --plot a.png", check=1)
+    assert done.out == whole.out
+    assert done.err.count("\n") == 1
+    assert "File too large" in done.err
+    assert not Path("a.png").exists()
+
+
 def test_masks_that_are_ignored_all_over(run: Run, measured: Any) -> None:
     files.write_label_map("void.png", np.full((2, 2), 255, np.uint8))
     void = [{**record, "mask": "void.png"} for record in measured]

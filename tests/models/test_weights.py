@@ -5,11 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +13,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.mirror import Mirror, cached
 from wsss_cli import files
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.models import weights
 from wsss_cli.models.backbones import BACKBONES, build_backbone
 from wsss_cli.models.base import Backbone
 from wsss_cli.models.cam import CamNetwork
-from wsss_cli.models.weights import Download, Package
+from wsss_cli.models.download import Download
+from wsss_cli.models.weights import Package, torchvisions
 
 
 class Tiny(Backbone):
@@ -55,66 +53,9 @@ def published() -> dict[str, Tensor]:
     return {**state, "fc.weight": torch.zeros(1000, 2), "fc.bias": torch.zeros(1000)}
 
 
-class Mirror:
-    """A server on this machine; ``answers`` maps a file name to what is sent."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        self.cut = self.garbled = self.endless = False
-        mirror = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                name = self.path.rpartition("/")[2]
-                mirror.asked.append(name)
-                if mirror.garbled:
-                    self.wfile.write(b"nothing like HTTP\r\n\r\n")
-                    return
-                if name not in mirror.answers:
-                    self.send_error(404)
-                    return
-                body = mirror.answers[name]
-                self.send_response(200)
-                if not mirror.endless:
-                    self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                while mirror.endless:
-                    try:
-                        self.wfile.write(body)
-                    except OSError:  # the reader has gone
-                        return
-                self.wfile.write(body[: len(body) // 2] if mirror.cut else body)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/models"
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    mirror = Mirror()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("TORCH_HOME", raising=False)
-    monkeypatch.setenv("WSSS_WEIGHTS_URL", mirror.url + "/")
-    thread = threading.Thread(target=mirror.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield mirror
-    mirror.server.shutdown()
-    thread.join()
-    mirror.server.server_close()
-
-
 def named(content: bytes) -> str:
     """A file name with the digest in it, as torchvision's."""
     return f"tiny-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-
-
-def cached(tmp_path: Path) -> list[str]:
-    folder = tmp_path / "cache" / "wsss"
-    return sorted(os.listdir(folder)) if folder.exists() else []
 
 
 # ---- downloads -----------------------------------------------------------------------------------
@@ -139,47 +80,6 @@ def test_imagenet_weights_are_fetched_once(
     assert captured.err == f"wsss weights: fetching {mirror.url}/{name}\n"
 
 
-def test_what_is_not_what_was_published_is_refused(mirror: Mirror, tmp_path: Path) -> None:
-    mirror.answers["tiny-01234567.pth"] = b"something else"
-    with pytest.raises(ConfigurationError, match=r"not the published file .* instead of 01234567"):
-        Download("tiny-01234567.pth").file()
-    assert cached(tmp_path) == []
-
-
-def test_a_transfer_cut_short_leaves_nothing(mirror: Mirror, tmp_path: Path) -> None:
-    content = as_file(published())
-    mirror.answers[named(content)] = content
-    mirror.cut = True
-    with pytest.raises(ConfigurationError) as caught:
-        Download(named(content)).file()
-    half, whole = len(content) // 2, len(content)
-    assert str(caught.value) == (
-        f"{mirror.url}/{named(content)}: cut short after {half} of {whole} bytes; try again, "
-        "or fetch it elsewhere and give --weights FILE"
-    )
-    assert cached(tmp_path) == []
-    mirror.cut = False
-    assert Download(named(content)).file().read_bytes() == content
-
-
-def test_a_damaged_file_in_the_cache_is_fetched_again(
-    mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    content = as_file(published())
-    name = named(content)
-    mirror.answers[name] = content
-    path = Download(name).file()
-    path.write_bytes(content[:-1] + b"?")
-    capsys.readouterr()
-    assert Download(name).file().read_bytes() == content
-    assert capsys.readouterr().err.startswith(f"wsss weights: {path} is damaged; fetching it again")
-    assert mirror.asked == [name, name]
-    path.write_bytes(b"")
-    mirror.answers.clear()
-    with pytest.raises(ConfigurationError, match="Not Found"):
-        Download(name).file()
-
-
 @pytest.mark.parametrize("home", [None, "torch-home"])
 def test_torchs_own_cache_is_looked_into_first(
     home: str | None,
@@ -196,64 +96,16 @@ def test_torchs_own_cache_is_looked_into_first(
         monkeypatch.setenv("TORCH_HOME", str(tmp_path / home))
     hub.mkdir(parents=True)
     (hub / name).write_bytes(content)
-    assert Download(name).file() == hub / name
+    assert torchvisions(name).file() == hub / name
     assert mirror.asked == []
     # What is not the published file is left as it is, and fetched into our own cache.
     (hub / name).write_bytes(content[:-1])
-    assert Download(name).file() == tmp_path / "cache/wsss" / name
+    assert torchvisions(name).file() == tmp_path / "cache/wsss" / name
     assert (hub / name).read_bytes() == content[:-1]
     assert mirror.asked == [name]
     assert f"wsss weights: {hub / name} is not the published file; fetching it" in (
         capsys.readouterr().err
     )
-
-
-def test_failures_name_the_address_and_the_way_out(
-    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def message() -> str:
-        with pytest.raises(ConfigurationError) as caught:
-            Download("tiny-01234567.pth").file()
-        text = str(caught.value)
-        assert "\n" not in text
-        assert text.endswith("fetch it elsewhere and give --weights FILE")
-        return text
-
-    assert message().startswith(f"cannot fetch {mirror.url}/tiny-01234567.pth: Not Found;")
-    mirror.garbled = True
-    assert "nothing like HTTP" in message()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("WSSS_WEIGHTS_URL", f"http://127.0.0.1:{port}")
-    assert f"127.0.0.1:{port}/tiny-01234567.pth: Connection refused;" in message()
-    monkeypatch.setenv("WSSS_WEIGHTS_URL", "no address")
-    assert "unknown url type" in message()
-    (tmp_path / "taken").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
-    assert str(tmp_path / "taken") in message()
-
-
-def test_a_body_without_end_is_not_read_for_ever(
-    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(weights, "_LARGEST", 3 << 20)
-    mirror.answers["tiny-00000000.pth"] = bytes(1 << 16)
-    mirror.endless = True
-    with pytest.raises(ConfigurationError, match="longer than 3145728 bytes; it is another file"):
-        Download("tiny-00000000.pth").file()
-    assert cached(tmp_path) == []
-
-
-def test_several_processes_fetch_each_the_right_file(mirror: Mirror, tmp_path: Path) -> None:
-    contents = [bytes([number]) * 300_000 for number in range(6)]
-    for content in contents:
-        mirror.answers[named(content)] = content
-    wanted = contents * 3
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        fetched = pool.map(lambda content: Download(named(content)).file().read_bytes(), wanted)
-        assert list(fetched) == wanted
-    assert cached(tmp_path) == sorted(mirror.answers)
 
 
 def test_downloads_are_torchvisions() -> None:
@@ -269,7 +121,7 @@ def test_downloads_are_torchvisions() -> None:
         if isinstance(each, Download):
             assert len(each.digest) == 64
             assert f"-{each.digest[:8]}." in each.name
-    assert Download("another-0676ba61.pth").digest == "0676ba61"
+    assert torchvisions("another-0676ba61.pth").digest == "0676ba61"
     assert weights.MIRROR == "https://download.pytorch.org/models"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsss_cli.training.plot import plot_metrics, read_curves, smooth, ticks
+from wsss_cli.training.plot import plot_metrics, read_curves, smooth
 
 
 def write(path: Path, rows: list[dict[str, float]]) -> None:
@@ -39,12 +39,6 @@ def test_broken_lines_and_other_quantities_are_passed_over(tmp_path: Path) -> No
     log.write_text("")
     plot_metrics(log, tmp_path / "a.png")
     assert (tmp_path / "a.png").exists()
-
-
-def test_ticks_are_round_and_span() -> None:
-    assert ticks(0, 8) == [0, 2, 4, 6, 8]
-    assert ticks(0, 0.034)[-1] >= 0.034
-    assert ticks(1, 1)[0] <= 1 <= ticks(1, 1)[-1]
 
 
 def test_smoothing_keeps_the_mean_of_a_constant() -> None:
@@ -81,12 +75,6 @@ def test_a_legend_has_a_bound(tmp_path: Path) -> None:
     plot_metrics(log, tmp_path / "a.png")
     pixels = np.asarray(Image.open(tmp_path / "a.png"))
     assert (pixels[:40, 600:] == 255).all()  # it grew beyond the upper edge
-
-
-def test_small_losses_have_ticks() -> None:
-    """They were rounded to 0, and a division by them ended the training."""
-    assert ticks(0, 1e-12)[1:] == pytest.approx([2e-13, 4e-13, 6e-13, 8e-13, 1e-12])
-    assert ticks(-1e20, -1e20)[0] < ticks(-1e20, -1e20)[-1]
 
 
 def test_smoothing_is_the_mean_of_the_neighbours() -> None:

@@ -71,6 +71,13 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False),
     help="Write the confusion matrix there, to be merged.",
 )
+@click.option(
+    "--plot",
+    default=None,
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Draw the thresholds tried, the IoU of each class and the confusion matrix there (.png).",
+)
 @click.option("--merge", is_flag=True, help="The arguments are files of --confusion; add them up.")
 @_options.check_option
 @_options.processes_option
@@ -88,6 +95,7 @@ def command(
     fail_under: float | None,
     per_image: str | None,
     confusion: str | None,
+    plot: str | None,
     merge: bool,
     check: bool,
     workers: int,
@@ -107,15 +115,17 @@ def command(
     from wsss_cli.datasets.check import Differences
     from wsss_cli.stage import Failures
     from wsss_cli.tools.eval import Question, evaluate, own_values
+    from wsss_cli.tools.eval_plot import check_picture, plot_result
     from wsss_cli.tools.report import check_free, facts, load_counts, merged, render, save_counts
 
     _options.only_with("runs without --merge", not merge, *_OF_MEASURING, choice="merge")
     if merge and not records:
         raise click.UsageError("--merge needs the files to add up")
     differences = Differences("eval")
-    kept = [path for path in (per_image, confusion) if path]
+    kept = [path for path in (per_image, confusion, plot) if path]
     files.check_targets(kept, keep=records)
     check_free(confusion, per_image)
+    check_picture(plot)
     with own_values(per_image) as each:
         if merge:
             measured = merged([load_counts(path) for path in files.distinct(records)])
@@ -139,6 +149,8 @@ def command(
         # The files come after the result, which a full disk must not cost.
     if confusion:
         save_counts(confusion, measured)
+    if plot:
+        plot_result(plot, measured)
     miou = measured.confusion.miou()
     low = fail_under is not None and not miou >= fail_under
     if low:

@@ -9,15 +9,22 @@ import click
 from wsss_cli.commands import _frame, _options
 
 
+class _Model(_options.ReadableFile):
+    """A file, or the name of the network that wsss knows."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "u2netp" else super().convert(value, param, ctx)
+
+
 @_frame.command()
 @_options.records_argument
 @click.option(
     "--model",
     default=None,
-    metavar="FILE",
-    type=_options.ReadableFile(),
-    help="A salient-object network in ONNX, such as U2-Net, instead of the estimate; needs "
-    "onnxruntime (pip install 'wsss[onnx]').",
+    metavar="u2netp|FILE",
+    type=_Model(),
+    help="A salient-object network instead of the estimate: the small U2-Net, which is fetched "
+    "once, or any in ONNX. Needs onnxruntime (pip install onnxruntime).",
 )
 @click.option(
     "--input-size",
@@ -49,12 +56,13 @@ def command(
     region is salient if its colour differs from the regions that touch the border; regions near the
     centre count more. It misses objects that touch the border, scattered objects, and objects of
     the background's colour; a trained network is far better. With --model, it is the network's
-    first output, taken as logits if not in [0, 1] and stretched to reach from 0 to 1. With
-    --invert, reads `saliency` too.
+    first output, taken as logits if not in [0, 1] and stretched to reach from 0 to 1. u2netp
+    (U2-Net-P, Qin et al. 2020; Apache-2.0) learned from photographs with pixel-wise masks of
+    salient objects: more supervision than image-level labels. With --invert, reads `saliency` too.
 
     \b
     Example:
-      wsss index voc VOC2012 | wsss saliency --model u2net.onnx -o out/saliency > train.jsonl
+      wsss index voc VOC2012 | wsss saliency --model u2netp -o out/saliency > train.jsonl
     """
     from wsss_cli.stage import Stage, Tool
     from wsss_cli.tools.saliency import Estimator, Inverter, SaliencyNetwork
@@ -63,7 +71,7 @@ def command(
     if invert and model:
         raise click.UsageError("--model makes maps and --invert rewrites some: choose one")
     if model:
-        tool: Tool = SaliencyNetwork(model, input_size)
+        tool: Tool = SaliencyNetwork(model, input_size, at_once=workers)
     else:
         tool = Inverter() if invert else Estimator()
     Stage(tool, **stage).run(records, workers=workers)

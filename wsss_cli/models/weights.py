@@ -2,124 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import urllib.error
-import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from wsss_cli import console
-from wsss_cli.errors import ConfigurationError, describe
-from wsss_cli.files import atomic
+from wsss_cli.errors import ConfigurationError
 from wsss_cli.models.base import Backbone
+from wsss_cli.models.download import Download, caches
 from wsss_cli.models.formats import read_weights
 from wsss_cli.models.states import described, needed, shown, state_of, under_prefix
 
 MIRROR = "https://download.pytorch.org/models"
-_MEGABYTE = 1 << 20
-_LARGEST = 2000 * _MEGABYTE  # of a file whose length is not announced
 _SHA256 = {
     "resnet50-0676ba61.pth": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
     "resnet101-63fe2227.pth": "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
     "vgg16-397923af.pth": "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
 }
-
-
-@dataclass(frozen=True)
-class Download:
-    """Weights that torchvision publishes, downloaded once and checked.
-
-    Attributes:
-        name: name of the file.
-    """
-
-    name: str
-
-    @property
-    def digest(self) -> str:
-        """The file's SHA-256; of a file that is not in the table the first eight digits, which are
-        part of its name."""
-        return _SHA256.get(self.name) or self.name.rsplit("-", 1)[1].split(".")[0]
-
-    def file(self) -> Path:
-        """The file in the cache or in torch's own, fetched if it is missing or damaged.
-
-        The cache is ``wsss`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; torch's is
-        ``hub/checkpoints`` in ``$TORCH_HOME`` or in ``torch`` beside it, and is only read.
-        ``$WSSS_WEIGHTS_URL`` names a mirror.
-
-        Raises:
-            ConfigurationError: unreachable, cut short, or the digest is another.
-        """
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        target = caches / "wsss" / self.name
-        home = os.environ.get("TORCH_HOME")
-        hub = (Path(home).expanduser() if home else caches / "torch") / "hub/checkpoints"
-        url = f"{os.environ.get('WSSS_WEIGHTS_URL', MIRROR).rstrip('/')}/{self.name}"
-        if target.is_file():
-            if self._is_right(target):
-                return target
-            console.warn("weights", f"{target} is damaged; fetching it again")
-        elif (theirs := hub / self.name).is_file():
-            if self._is_right(theirs):
-                console.detail("weights", f"found {theirs}")
-                return theirs
-            console.warn("weights", f"{theirs} is not the published file; fetching it")
-        console.note("weights", f"fetching {url}")
-        try:
-            self._fetch(url, target)
-        except (OSError, HTTPException, ValueError) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            text = describe(reason) if isinstance(reason, BaseException) else reason
-            raise ConfigurationError(
-                f"cannot fetch {url}: {text}; fetch it elsewhere and give --weights FILE"
-            ) from error
-        return target
-
-    def _is_right(self, path: Path) -> bool:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest().startswith(self.digest)
-
-    def _fetch(self, url: str, target: Path) -> None:
-        digest = hashlib.sha256()
-        received = 0
-        with (
-            atomic(target) as temporary,
-            urllib.request.urlopen(url, timeout=30) as response,
-            open(temporary, "wb") as stream,
-        ):
-            length = response.headers.get("Content-Length", "")
-            announced = int(length) if length.isdigit() else None
-            if announced is not None and announced > _LARGEST:
-                raise ConfigurationError(f"{url}: {announced} bytes; it is another file")
-            blocks = None if announced is None else -(-announced // _MEGABYTE)
-            with console.progress("weights", total=blocks, unit="megabyte") as progress:
-                # A body that does not end is not read for ever.
-                most = announced or _LARGEST
-                while received <= most and (block := response.read(_MEGABYTE)):
-                    digest.update(block)
-                    stream.write(block)
-                    received += len(block)
-                    progress.update()
-            stream.flush()
-            if received > most:
-                raise ConfigurationError(f"{url}: longer than {most} bytes; it is another file")
-            if announced is not None and received < announced:
-                raise ConfigurationError(
-                    f"{url}: cut short after {received} of {announced} bytes; try again, "
-                    "or fetch it elsewhere and give --weights FILE"
-                )
-            if not digest.hexdigest().startswith(self.digest):
-                raise ConfigurationError(
-                    f"{url}: not the published file (SHA-256 {digest.hexdigest()[:8]}… instead of "
-                    f"{self.digest[:8]}…); try again, or give --weights FILE"
-                )
 
 
 @dataclass(frozen=True)
@@ -147,7 +49,29 @@ class Package:
 
 def published(name: str) -> Download | Package:
     """The weights under a name in the table of backbones: a file to download, or a package."""
-    return Download(name) if name.endswith(".pth") else Package(name)
+    return torchvisions(name) if name.endswith(".pth") else Package(name)
+
+
+def torchvisions(name: str) -> Download:
+    """Weights that torchvision publishes; torch's own cache may hold them too.
+
+    Args:
+        name: of the file. If it is not in the table, its digest is the first eight digits, which
+            are part of the name.
+    """
+
+    def hub() -> Iterator[Path]:
+        home = os.environ.get("TORCH_HOME")
+        yield (Path(home).expanduser() if home else caches() / "torch") / "hub/checkpoints" / name
+
+    return Download(
+        name=name,
+        digest=_SHA256.get(name) or name.rsplit("-", 1)[1].split(".")[0],
+        home=MIRROR,
+        topic="weights",
+        instead="give --weights FILE",
+        elsewhere=hub,
+    )
 
 
 def load_pretrained(backbone: Backbone, weights: str) -> None:

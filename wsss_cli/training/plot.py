@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from itertools import accumulate, islice
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from wsss_cli.drawing import INK, PALE, PAPER, fitted, font
+from wsss_cli.drawing import CURVES, GRID, INK, PALE, PAPER, fitted, font, ticks
 from wsss_cli.files import provenance, write_image
 from wsss_cli.training.outputs import PLOT
 
 _SIZE = (900, 380)
-_GRID = (228, 228, 232)
-_COLOURS = ((38, 84, 190), (214, 94, 30), (40, 140, 90), (150, 60, 160))
 _NOT_SCORES = {"step", "epoch", "loss", "lr", "images_per_second"}
 _MOST_CURVES = 12  # of a panel
 _LARGEST = 1e100  # a value beyond it is damage, and its squares are infinite
@@ -63,23 +60,6 @@ def _plain(value: Any) -> bool:
     return isinstance(value, int | float) and -_LARGEST < value < _LARGEST  # NaN is not
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that span low to high.
-
-    >>> ticks(0, 1)
-    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    """
-    if high - low <= 1e-9 * max(abs(high), abs(low)):
-        high = low + max(abs(low), 1)
-    elif high - low < 1e-100:
-        high = low + 1
-    rough = (high - low) / count
-    power: float = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [float(f"{place * step:.10g}") for place in range(first, last + 1)]
-
-
 def smooth(points: Points, share: float = 0.02) -> Points:
     """The running mean over about ``share`` of the points."""
     reach = max(int(len(points) * share), 0)
@@ -117,7 +97,7 @@ def _panel(
 
     for value in up:
         _, y = spot(across[0], value)
-        draw.line((left, y, right, y), _GRID)
+        draw.line((left, y, right, y), GRID)
         draw.text((left - 8, y), f"{value:g}", PALE, font(13), anchor="rm")
     for value in across:
         x, _ = spot(value, up[0])
@@ -127,7 +107,7 @@ def _panel(
     draw.text(((left + right) / 2, box[3] - 16), "epoch", PALE, font(13), anchor="mm")
     style = font(13)
     for place, (name, points) in enumerate(shown.items()):
-        colour = _COLOURS[place % len(_COLOURS)]
+        colour = CURVES[place % len(CURVES)]
         _curve(draw, [spot(*point) for point in points], [spot(*p) for p in smooth(points)], colour)
         if len(curves) > 1 or name != title:
             x = right - 150

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from wsss_cli.training.affinity import region_loss, to_grid
+from wsss_cli.training.affinity import loss_advice, region_loss, to_grid
 from wsss_cli.training.batch import Batch
 
 
@@ -27,3 +28,20 @@ def test_region_loss_learns_to_tell_regions_apart() -> None:
         return region_loss(3)(lambda images: features, batch).item()
 
     assert loss(apart) < 0.01 < 1 < loss(alike)
+
+
+@pytest.mark.parametrize(
+    ("losses", "told"),
+    [
+        ([0.6] * 30, True),
+        ([0.6, 0.59] * 5, True),
+        ([0.60 - 0.001 * step for step in range(20)], True),
+        ([0.6 - 0.005 * step for step in range(40)], False),
+        ([0.6] * 9, False),  # too few to tell
+    ],
+)
+def test_a_loss_that_has_not_fallen_is_told(losses: list[float], told: bool) -> None:
+    line = loss_advice(losses)
+    assert (line is not None) == told
+    if line:
+        assert line.startswith("the loss has not fallen (0.")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
 
+from wsss_cli import console
 from wsss_cli.datasets.augment import random_view
 from wsss_cli.files import load_checkpoint
 from wsss_cli.methods.affinity import affinity_loss, affinity_targets, pairwise_affinity
@@ -16,6 +19,8 @@ from wsss_cli.models.backbones import BACKBONES
 from wsss_cli.models.networks import CLASSIFIERS, build_network, colours_to_state, restored
 from wsss_cli.training.batch import Batch
 from wsss_cli.training.loop import Loss
+from wsss_cli.training.outputs import log_path
+from wsss_cli.training.plot import read_curves
 from wsss_cli.training.session import session
 
 
@@ -100,3 +105,29 @@ def train_affinity(
             loss=region_loss(radius),
             settings={"checkpoint": start.digest, "scale": scale, "radius": radius},
         )
+        log = log_path(Path(out))
+        if here.group.main and log.exists():
+            losses = [loss for _, loss in read_curves(log)["loss"]]
+            if line := loss_advice(losses):
+                console.warn("train-aff", line)
+
+
+def loss_advice(losses: Sequence[float]) -> str | None:
+    """What a loss that has not fallen means, where there are enough values to tell.
+
+    Args:
+        losses: those logged during training, in order.
+    """
+    tenth = len(losses) // 10
+    if not tenth:
+        return None
+    first, last = mean(losses[:tenth]), mean(losses[-tenth:])
+    if last <= _FALLEN * first:
+        return None
+    return (
+        f"the loss has not fallen ({first:.3f} at first, {last:.3f} in the end): the affinities "
+        "say little; train for longer (--steps), or look at the confident regions (wsss view)"
+    )
+
+
+_FALLEN = 0.95  # of the loss at first; a useful AffinityNet ends at about half of it

@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-seg": ("Segmentation", "Train a DeepLab segmentation network."),
     "predict": ("Segmentation", "Write label maps predicted by a segmentation network."),
     "eval": ("Measuring", "Measure label maps or CAMs against true masks."),
-    "view": ("Measuring", "Draw images, maps and masks side by side."),
+    "view": ("Measuring", "Draw images, maps and masks side by side, or on a page."),
     "config": ("Settings", "Print the settings in effect and the source of each."),
 }
 

@@ -56,7 +56,7 @@ def command(
     link: bool,
     stage: dict[str, Any],
 ) -> None:
-    """Draw images, maps and masks: on a sheet, on a page for a browser, or one by one.
+    """Draw images, maps and masks side by side, or on a page.
 
     Reads records with `image` and the keys of --keys. Writes a contact sheet or a page, whose path
     it prints, or, where -o is a folder, one picture a record, and prints the records with `view`

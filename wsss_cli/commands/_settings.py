@@ -21,9 +21,6 @@ class Settings:
     path: str
     text: str = ""
 
-    def __str__(self) -> str:
-        return self.path
-
     def at(self, table: str, key: str | None = None) -> str:
         """``PATH:LINE`` of a table, or of a key in it; the path alone if it cannot be told.
 

@@ -124,8 +124,8 @@ def command(
     differences = Differences("eval")
     kept = [path for path in (per_image, confusion, plot) if path]
     files.check_targets(kept, keep=records)
-    check_free(confusion, per_image)
     check_picture(plot)
+    check_free(confusion, per_image, plot)
     with own_values(per_image) as each:
         if merge:
             measured = merged([load_counts(path) for path in files.distinct(records)])

@@ -12,10 +12,8 @@ from PIL import Image, ImageDraw
 from wsss_cli import files
 from wsss_cli.drawing import CURVES, GRID, INK, PALE, PAPER, fitted, font, ticks
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.metrics import mean
-from wsss_cli.tools.report import Measured, facts
+from wsss_cli.tools.report import TOOL, Measured, facts
 
-_TOOL = "eval"
 _LEFT, _MARGIN, _HEAD = 520, 24, 92  # pixels: width of the left half, around it, above it
 _SWEEP = 330  # height of the thresholds
 _BAR = 22  # height of the row of a class
@@ -23,16 +21,9 @@ _NAMES = 130  # width of class names
 
 
 def check_picture(path: str | None) -> None:
-    """Raise ConfigurationError if the picture would not be a PNG, or replace another file."""
-    if path is None:
-        return
-    if not path.lower().endswith(".png"):
+    """Raise ConfigurationError if the picture would not be a PNG."""
+    if path is not None and not path.lower().endswith(".png"):
         raise ConfigurationError(f"{path}: --plot is a picture, its name ends in .png")
-    if files.is_taken(path) and files.made_by(path) != _TOOL:
-        raise ConfigurationError(
-            f"{path}: would be replaced, but was not written by eval; "
-            "move it away or name another file"
-        )
 
 
 def plot_result(path: str, measured: Measured) -> None:
@@ -67,7 +58,7 @@ def plot_result(path: str, measured: Measured) -> None:
         _draw_sweep(draw, (_MARGIN, _HEAD, _LEFT - _MARGIN, bars_top), measured)
     _draw_bars(draw, bars_top, names, [float(iou[index]) for index in shown])
     _draw_matrix(page, cell, names, columns, shares)
-    files.write_image(path, page, files.provenance(_TOOL, {}))
+    files.write_image(path, page, files.provenance(TOOL, {}))
 
 
 def _shares(measured: Measured, shown: list[int]) -> tuple[npt.NDArray[np.float64], list[str]]:
@@ -101,16 +92,12 @@ def _draw_sweep(draw: Any, box: tuple[int, int, int, int], measured: Measured) -
         x, _ = spot(value, 0)
         draw.line((x, bottom, x, bottom + 4), PALE)
         draw.text((x, bottom + 8), f"{value:g}", PALE, small, anchor="mt")
-    best = measured.thresholds[measured.best]
+    place = measured.best
+    best = measured.thresholds[place]
     draw.line((*spot(best, 0), *spot(best, 1)), PALE)
     draw.text((spot(best, 1)[0] + 5, top + 2), f"best {best:g}", PALE, small)
-    curves = {
-        "mIoU": [confusion.miou() for confusion in measured.confusions],
-        "precision": [mean(confusion.precision()) for confusion in measured.confusions],
-        "recall": [mean(confusion.recall()) for confusion in measured.confusions],
-    }
     x = float(left)
-    for (name, values), colour in zip(curves.items(), CURVES, strict=False):
+    for (name, values), colour in zip(measured.curves().items(), CURVES, strict=False):
         known = [
             spot(*point)
             for point in zip(measured.thresholds, values, strict=True)
@@ -119,7 +106,7 @@ def _draw_sweep(draw: Any, box: tuple[int, int, int, int], measured: Measured) -
         if len(known) > 1:
             draw.line(known, colour, width=3, joint="curve")
         draw.line((x, bottom + 38, x + 18, bottom + 38), colour, width=3)
-        text = f"{name} {100 * values[measured.best]:.2f}"
+        text = f"{name} {100 * values[place]:.2f}"
         draw.text((x + 24, bottom + 38), text, INK, small, anchor="lm")
         x += 24 + small.getlength(text) + 22
 

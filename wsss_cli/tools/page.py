@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +28,6 @@ from wsss_cli import __version__, console, files, inputs, records
 from wsss_cli.classes import IGNORE, MAX_CLASSES, palette
 from wsss_cli.drawing import heat
 from wsss_cli.errors import ConfigurationError, WsssError, describe
-from wsss_cli.metrics import Confusion, mean
 from wsss_cli.pool import in_threads
 from wsss_cli.records import STDIN, Record
 from wsss_cli.stage import Failures
@@ -435,11 +434,8 @@ def _result(measured: Measured) -> dict[str, Any]:
     swept = {}
     if len(measured.confusions) > 1:
         swept = {
-            name: [
-                (threshold, _number(value(each)))
-                for threshold, each in zip(measured.thresholds, measured.confusions, strict=True)
-            ]
-            for name, value in _SWEPT.items()
+            name: list(zip(measured.thresholds, map(_number, values), strict=True))
+            for name, values in measured.curves().items()
         }
     return {
         **data,
@@ -451,13 +447,6 @@ def _result(measured: Measured) -> dict[str, Any]:
         "matrix": confusion.counts[np.ix_(occur, [*occur, confusion.num_classes])].tolist(),
         "sweep": swept,
     }
-
-
-_SWEPT: dict[str, Callable[[Confusion], float]] = {
-    "mIoU": lambda confusion: confusion.miou(),
-    "precision": lambda confusion: mean(confusion.precision()),
-    "recall": lambda confusion: mean(confusion.recall()),
-}
 
 
 def _number(value: float) -> float | None:

@@ -19,6 +19,7 @@ from wsss_cli.errors import ConfigurationError, describe
 from wsss_cli.metrics import Confusion, mean
 from wsss_cli.texts import read_text
 
+TOOL = "eval"
 _FORMAT = "wsss-confusion-2"
 _LONGEST = 1 << 26  # bytes
 _COLUMNS = ("iou", "precision", "recall")
@@ -67,6 +68,14 @@ class Measured:
         """The threshold of that confusion matrix, if it has one."""
         return self.thresholds[self.best] if self.thresholds else None
 
+    def curves(self) -> dict[str, list[float]]:
+        """The mIoU, and the means of precision and recall, of each confusion matrix."""
+        return {
+            "mIoU": [confusion.miou() for confusion in self.confusions],
+            "precision": [mean(confusion.precision()) for confusion in self.confusions],
+            "recall": [mean(confusion.recall()) for confusion in self.confusions],
+        }
+
 
 # ---- in a file -----------------------------------------------------------------------------------
 
@@ -92,14 +101,16 @@ def load_counts(path: str | Path) -> Measured:
         raise ConfigurationError(f"cannot read {path}: {reason}") from error
 
 
-def check_free(counts: str | None, own_values: str | None) -> None:
+def check_free(counts: str | None, own_values: str | None, plot: str | None) -> None:
     """Raise ConfigurationError if a file that `eval` writes would replace one of another origin.
 
     Args:
         counts: path of :func:`save_counts`, or None.
         own_values: path of lines of :func:`image_values`, or None.
+        plot: path of a picture of `eval`, or None.
     """
-    for path, is_own in ((counts, _is_counts), (own_values, _is_own_values)):
+    kinds = ((counts, _is_counts), (own_values, _is_own_values), (plot, _is_plot))
+    for path, is_own in kinds:
         if path and files.is_taken(path) and not is_own(path):
             raise ConfigurationError(
                 f"{path}: would be replaced, but was not written by eval; "
@@ -117,6 +128,10 @@ def _is_counts(path: str) -> bool:
 
 def _is_own_values(path: str) -> bool:
     return {"id", "miou", "iou"} <= set(files.first_object(path))
+
+
+def _is_plot(path: str) -> bool:
+    return files.made_by(path) == TOOL
 
 
 def _measured(data: Any) -> Measured:

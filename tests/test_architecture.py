@@ -17,7 +17,7 @@ FLOORS = [  # from the ground up; a module may import from its own floor and tho
     ("methods", "records", "pool", "unique"),
     ("files", "inputs", "pictures"),
     ("stage", "datasets", "models", "drawing"),
-    ("tools", "training"),
+    ("tools", "training", "recipes"),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -67,6 +67,7 @@ def test_the_help_lists_the_commands_under_their_stages(run: Run) -> None:
         elif (entry := re.match(r"  ([a-z-]+) ", line)) and stages:
             stages[list(stages)[-1]].append(entry[1])
     assert list(stages) == [
+        "Recipe",
         "Data",
         "Classifiers",
         "Maps",

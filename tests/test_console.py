@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -47,6 +48,24 @@ def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None
     with console.progress("t") as bar:
         bar.update()
     assert capsys.readouterr().err == ""
+
+
+def test_a_caller_that_asks_is_told_even_by_quiet_tools(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setenv(console.TELL, "1")
+    console.configure(quiet=True)
+    with console.progress("t", total=9, initial=2) as bar:
+        for _ in range(3):
+            bar.update(1, loss="0.1")
+            now[0] += 0.15
+    told = capsys.readouterr().err.rstrip("\n").split("\n")  # MARK would end a line of splitlines
+    assert all(line.startswith(console.MARK) for line in told)
+    assert [json.loads(line[1:]) for line in told] == [
+        {"total": 9, "unit": "image", "done": done, "shown": {"loss": "0.1"}} for done in (3, 5)
+    ]
 
 
 def test_a_terminal_gets_a_bar(

@@ -78,35 +78,6 @@ def test_each_script_is_valid_documents_its_usage_and_stops_at_the_first_failure
     assert os.access(path, os.X_OK)
 
 
-def test_own_photographs_become_masks(script: Script, workdir: Path) -> None:
-    """The whole chain, trained for one epoch; a second run computes nothing again."""
-    rng = np.random.default_rng(0)
-    for number in range(4):
-        path = workdir / "my photos" / ["cat", "traffic light"][number % 2] / f"{number} é.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(path)
-    Path("classes.txt").write_text("cat\ntraffic light\n")
-    Path("wsss.toml").write_text(
-        '[train-cam]\nepochs = 1\ncrop = 64\nresize = "48,80"\ndevice = "cpu"\n'
-        '[make-cam]\nscales = "1"\n[train-aff]\nepochs = 1\ncrop = 64\ndevice = "cpu"\n'
-    )
-    done = script("own-folder.sh", "my photos", "classes.txt", "my masks")
-    assert done.returncode == 0, done.stderr
-    records = [json.loads(line) for line in Path("my masks/masks.jsonl").read_text().splitlines()]
-    assert [record["labels"] for record in records] == [["cat"]] * 2 + [["traffic light"]] * 2
-    for record in records:
-        labels = files.read_label_map(record["pseudo"], (48, 64))
-        assert set(np.unique(labels)) <= {0, 1 + (record["labels"] != ["cat"])}
-    with Image.open("my masks/sheet.png") as sheet:
-        assert sheet.width > 3 * 200
-    made = {path: path.stat().st_mtime_ns for path in Path("my masks").rglob("*.[np][pnt][gz]*")}
-    made.pop(Path("my masks/sheet.png"), None)
-    again = script("own-folder.sh", "my photos", "classes.txt", "my masks")
-    assert again.returncode == 0, again.stderr
-    assert again.stderr.count("finished already") == 2
-    assert {path: path.stat().st_mtime_ns for path in made} == made
-
-
 def test_regions_grow_step_by_step(script: Script, workdir: Path) -> None:
     """Adversarial erasing, two steps; a second run computes nothing again."""
     rng = np.random.default_rng(0)
@@ -586,17 +557,6 @@ def test_several_gpus_stop_if_one_of_them_fails(script: Script) -> None:
     done = script("several-gpus.sh", "records.jsonl", "3")
     assert done.returncode == 1
     assert not Path("cam.jsonl").exists()
-
-
-def test_own_labels_may_stand_in_a_table(script: Script) -> None:
-    Path("my photos").mkdir()
-    Path("my photos/labels.csv").write_text("a.jpg,cat\n")
-    Path("classes.txt").write_text("cat\n")
-    Path("out").mkdir()
-    for name in ("cam.pt", "aff.pt"):
-        Path("out", name).touch()
-    calls = recorded(script, "own-folder.sh", "my photos", "classes.txt")
-    assert " ".join(calls[0][1:]) == "index folder my photos --csv my photos/labels.csv"
 
 
 def test_each_job_of_an_array_has_its_part(script: Script) -> None:

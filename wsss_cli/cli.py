@@ -23,6 +23,7 @@ from wsss_cli.texts import read_text
 # and one more at its end if Python means something else by it.
 # Kept here so that `wsss --help` imports no tool; a test compares the lines with the tools' own.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "masks": ("Recipe", "Make masks of labelled photographs, by a chain of the tools below."),
     "index": ("Data", "Print the records of a data set on disk."),
     "saliency": ("Data", "Write saliency maps of photographs."),
     "toy": ("Data", "Make a small synthetic data set in VOC's layout."),

@@ -6,6 +6,8 @@ apply to the whole process.
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +16,11 @@ from typing import Any, Protocol
 
 _LONGEST = 1000  # characters of a message; longer ones are shown in part
 _LOG_INTERVAL = 30.0  # seconds between progress lines when stderr is not a terminal
+
+# Set in the environment of a tool whose caller shows the progress: it is told in lines that begin
+# with MARK, which no message does.
+TELL, MARK = "WSSS_TELL_PROGRESS", "\x1e"
+_TELL_INTERVAL = 0.2
 
 _level = 0  # -1 quiet, 0 normal, 1 verbose
 _debug = False
@@ -58,6 +65,11 @@ def detail(tool: str, text: str) -> None:
         _print(f"wsss {tool}: {text}")
 
 
+def relay(line: str) -> None:
+    """Print a line that another tool printed."""
+    _print(line)
+
+
 def clean(text: str) -> str:
     """``text`` as a terminal may be shown it: one line, bounded, without control characters.
 
@@ -98,7 +110,8 @@ class Progress(Protocol):
 def progress(
     tool: str, *, total: int | None = None, unit: str = "image", initial: int = 0
 ) -> Iterator[Progress]:
-    """Report progress: a bar on a terminal, a line every 30 seconds in a log, nothing with ``-q``.
+    """Report progress: a bar on a terminal, a line every 30 seconds in a log, nothing with ``-q``;
+    to the caller if it asks, see ``TELL``.
 
     Args:
         tool: name of the tool, printed first.
@@ -106,7 +119,9 @@ def progress(
         unit: the unit that is counted, in the singular.
         initial: units that a resumed run has already done.
     """
-    if quiet():
+    if os.environ.get(TELL):
+        yield _Told(total, unit, initial)
+    elif quiet():
         yield _Silent()
     elif sys.stderr.isatty():
         from tqdm import tqdm
@@ -140,6 +155,24 @@ class _Bar:
             self._bar.set_postfix(shown, refresh=False)
         with suppress(OSError):
             self._bar.update(count)
+
+
+class _Told:
+    """Progress for the caller, who shows it."""
+
+    def __init__(self, total: int | None, unit: str, initial: int) -> None:
+        self._told = {"total": total, "unit": unit}
+        self._done, self._last = initial, -_TELL_INTERVAL
+
+    def update(self, count: int = 1, **shown: Any) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._last >= _TELL_INTERVAL:
+            self._last = now
+            told = json.dumps({**self._told, "done": self._done, "shown": shown}, default=str)
+            with suppress(OSError):  # the caller has gone
+                sys.stderr.write(f"{MARK}{told}\n")
+                sys.stderr.flush()
 
 
 class _Lines:

@@ -76,6 +76,24 @@ def test_cams_become_label_maps_that_follow_the_photograph(run: Run, squares: Re
     assert meta["classes"] == ["cat", "dog"]
 
 
+def test_saliency_is_read_only_when_asked_for(crf: Run, squares: Records) -> None:
+    done = crf("--by-saliency", input=squares[:1])
+    assert (done.code, done.out) == (1, "")
+    assert "saliency" in done.err
+    grey = np.zeros((HEIGHT, WIDTH), np.uint8)
+    grey[:4] = 255
+    Image.fromarray(grey).save("grey.png")
+    record = {**squares[0], "saliency": "grey.png"}
+    done = crf("--by-saliency", "--crf-steps", "0", input=[record], check=0)
+    labels = label_maps(done.records)[0]
+    assert (labels[:4].any(1)).all()
+    assert not labels[4:].any()
+    meta = files.read_meta(done.records[0]["pseudo"])
+    assert meta is not None
+    assert meta["params"]["saliency"] is True
+    assert "saliency" in meta["inputs"]
+
+
 def test_settings_reach_the_crf(crf: Run, squares: Records) -> None:
     # Blind to colours, or without a step, nothing follows the photograph.
     for settings in (["--bilateral", "80,500,10"], ["--crf-steps", "0"]):

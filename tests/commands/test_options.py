@@ -48,6 +48,7 @@ ALIKE = {
     "--checkpoint": "Trained network (",
     "--classes": "Class list",
     "--crf": "Refine the ",
+    "--csv": "Table of labels, here or in ",
     "--epochs": "Passes over the records.",
     "--key": "Record key of the ",
     "--lr": "Learning rate",

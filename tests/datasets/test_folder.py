@@ -119,6 +119,32 @@ def test_masks_and_saliency(root: Path) -> None:
     ]
 
 
+def test_the_same_photograph_in_two_folders_has_both_labels(root: Path) -> None:
+    add(root, "cat/a.png", "dog/b.png", "dog/c.jpg", "loose.png")
+    Image.new("RGB", (3, 2), (9, 9, 9)).save(root / "dog/d.png")  # as large a file, another picture
+    records, errors = read(root, merge_copies=True, keep_unlabelled=True)
+    assert errors == []
+    assert [(record["id"], record.get("labels")) for record in records] == [
+        ("cat/a", ["cat", "dog"]),
+        ("dog/c", ["dog"]),
+        ("dog/d", ["dog"]),
+    ]
+    assert len(read(root, keep_unlabelled=True)[0]) == 5
+
+
+def test_photographs_without_labels_may_be_kept(root: Path) -> None:
+    add(root, "cat/a.png", "loose.png")
+    assert read(root)[1] == ["loose.png: lies in no sub-folder, so it has no label"]
+    records, errors = read(root, keep_unlabelled=True)
+    assert errors == []
+    assert [(record["id"], record.get("labels")) for record in records] == [
+        ("cat/a", ["cat"]),
+        ("loose", None),
+    ]
+    found = labels(root, "loose.png,dog\n", keep_unlabelled=True)
+    assert found == {"loose": ["dog"], "cat/a": None}
+
+
 def test_links_in_a_circle_end(root: Path) -> None:
     add(root, "cat/a.jpg")
     (root / "cat/round").symlink_to(root.resolve(), target_is_directory=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from wsss_cli.methods.saliency import (
     lab,
     optimise,
     otsu,
+    salient_scores,
     superpixels,
 )
 
@@ -152,3 +154,36 @@ def test_the_optimum_is_the_least_cost() -> None:
 def test_otsu_parts_two_heaps() -> None:
     values = np.concatenate([np.full(30, 0.1), np.full(10, 0.8)])
     assert 0.1 < otsu(values) < 0.8
+
+
+def test_salient_scores_pixel_by_pixel() -> None:
+    rng = np.random.default_rng(0)
+    cam = rng.random((3, 4, 5)).astype(np.float32)
+    cam[:, 0, 0] = 0
+    saliency = rng.random((4, 5)).astype(np.float32)
+    scores = salient_scores(cam, saliency)
+    assert scores.dtype == np.float32
+    for y in range(4):
+        for x in range(5):
+            s, top = saliency[y, x], max(cam[:, y, x])
+            shares = [m / top if top else 1 for m in cam[:, y, x]]
+            np.testing.assert_allclose(
+                scores[:, y, x], [1 - s, *(s * share for share in shares)], rtol=1e-6
+            )
+    assert ((scores.argmax(0) > 0) == (saliency > 0.5)).all()
+
+
+@pytest.mark.parametrize(
+    ("cam", "saliency"),
+    [
+        (np.zeros((0, 2, 2)), np.zeros((2, 2))),
+        (np.zeros((1, 2, 2)), np.zeros((2, 3))),
+        (np.full((1, 2, 2), -1.0), np.zeros((2, 2))),
+        (np.full((1, 2, 2), np.nan), np.zeros((2, 2))),
+        (np.zeros((1, 2, 2)), np.full((2, 2), 1.5)),
+        (np.zeros((1, 2, 2)), np.full((2, 2), np.nan)),
+    ],
+)
+def test_salient_scores_of_nothing_sensible_are_refused(cam: Any, saliency: Any) -> None:
+    with pytest.raises(ValueError, match="saliency"):
+        salient_scores(cam, saliency)

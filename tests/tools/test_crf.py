@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.tools.conftest import LEFT, STILL
+from tests.tools.conftest import LEFT, META, STILL
 from wsss_cli import files
 from wsss_cli.errors import WsssError
 from wsss_cli.stage import Job
@@ -63,6 +64,33 @@ def test_a_label_map_of_nothing_known_is_refused(record: dict[str, Any]) -> None
     files.write_label_map(record["pred"], np.full((48, 64), 255, np.uint8))
     with pytest.raises(WsssError, match=r"pred\.png: no pixel of it is known, all are 255"):
         refined(record, key="pred")
+
+
+@pytest.mark.parametrize("bound", [0, 40])
+def test_saliency_is_the_background(record: dict[str, Any], bound: int) -> None:
+    """It overrides what the maps say, and any constant."""
+    grey = np.zeros((48, 64), np.uint8)
+    grey[:24] = 255
+    record["saliency"] = str(Path(record["image"]).with_name("saliency.png"))
+    Image.fromarray(grey).save(record["saliency"])
+    labels = refined(record, saliency=True, threshold=0.9, max_side=bound)
+    assert (labels[:20, :28] == 3).all()
+    assert not labels[28:].any()
+    cat = np.stack([1 - LEFT, LEFT])
+    files.write_maps(record["cam"], cat, ("cat", "dog"), (48, 64), META)
+    labels = refined(record, saliency=True, max_side=bound)
+    assert (labels[:20, :28] == 3).all()
+    assert (labels[:20, 36:] == 1).all()
+    assert not labels[28:].any()
+
+
+def test_saliency_needs_maps(record: dict[str, Any]) -> None:
+    record["pred"] = record["saliency"] = str(Path(record["image"]).with_name("pred.png"))
+    files.write_label_map(record["pred"], np.zeros((48, 64), np.uint8))
+    with pytest.raises(WsssError, match="a label map; --by-saliency is for maps"):
+        refined(record, key="pred", saliency=True)
+    assert Source(saliency=True).needs == ("image", "cam", "saliency")
+    assert "saliency" not in Source().params
 
 
 def test_no_class_is_all_background(record: dict[str, Any]) -> None:

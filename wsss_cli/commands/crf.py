@@ -22,6 +22,12 @@ from wsss_cli.commands import _frame, _options
 @_options.alpha_option()
 @_options.threshold_option
 @click.option(
+    "--by-saliency",
+    is_flag=True,
+    help="Background of maps is where the record's saliency is low; the maps tell which class is "
+    "salient. Overrides --alpha and --threshold.",
+)
+@click.option(
     "--certainty",
     default=0.7,
     show_default=True,
@@ -52,6 +58,7 @@ def command(
     records: tuple[str, ...],
     method: str,
     crf: dict[str, float] | None,
+    by_saliency: bool,
     iterations: int,
     dilations: tuple[int, ...],
     device: str,
@@ -64,9 +71,10 @@ def command(
 
     Reads records with `image` and `cam` (or the key named by --key); adds `pseudo`: OUT/ID.png, a
     label map of the classes present. An image without labels is all background. The background of
-    maps is their own where they have one, else --alpha; --threshold overrides both. Pixels of 255
-    in a label map are filled. --iterations, --dilations and --device are for --method pamr, whose
-    --workers are threads that read and write; --certainty and the kernels are for the dense CRF.
+    maps is their own where they have one, else --alpha; --threshold overrides both, and --by-
+    saliency, which reads `saliency` too, all three. Pixels of 255 in a label map are filled.
+    --iterations, --dilations and --device are for --method pamr, whose --workers are threads that
+    read and write; --certainty and the kernels are for the dense CRF.
 
     \b
     Example:
@@ -79,7 +87,7 @@ def command(
     from wsss_cli.stage import Stage, Tool
     from wsss_cli.tools.crf import CrfRefiner, Source
 
-    source = Source(class_list=classes, **settings)
+    source = Source(class_list=classes, saliency=by_saliency, **settings)
     if crf is not None:
         refiner: Tool = CrfRefiner(source=source, crf=crf)
     else:

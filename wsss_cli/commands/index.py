@@ -155,6 +155,16 @@ def voc(
     help="Table of labels, here or in ROOT: one line a photograph, 'file,label label ...'.",
 )
 @click.option("--unlabelled", is_flag=True, help="Take all photographs, without labels.")
+@click.option(
+    "--keep-unlabelled",
+    is_flag=True,
+    help="Take photographs in no sub-folder, or in no line of the table, too, without labels.",
+)
+@click.option(
+    "--merge-copies",
+    is_flag=True,
+    help="Of photographs that are the same, byte for byte, take the first, with the labels of all.",
+)
 @click.option("--masks", metavar="DIR", help="Folder of true masks, ID.png; here or in ROOT.")
 @saliency_option
 @_options.classes_option("Class list of the masks, for --check")
@@ -190,6 +200,12 @@ def folder(
 
     if options["csv"] and options["unlabelled"]:
         raise click.UsageError("--csv gives labels and --unlabelled none: choose one")
+    _options.only_with(
+        "labels, not --unlabelled",
+        not options["unlabelled"],
+        "keep_unlabelled",
+        choice="unlabelled",
+    )
     table = options.pop("csv")
     _options.only_with("--check", check, "classes")
     if check and not classes:

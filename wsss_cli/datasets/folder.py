@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsss_cli import console
 from wsss_cli.datasets._paths import (
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
@@ -19,6 +20,7 @@ from wsss_cli.datasets._paths import (
     same_but_for_case,
 )
 from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.inputs import digest
 from wsss_cli.records import Record, check_id
 from wsss_cli.unique import Seen
 
@@ -36,6 +38,8 @@ def folder_records(
     *,
     table: str | Path | None = None,
     unlabelled: bool = False,
+    keep_unlabelled: bool = False,
+    merge_copies: bool = False,
     masks: str | Path | None = None,
     saliency: str | Path | None = None,
 ) -> Iterator[Record]:
@@ -43,7 +47,7 @@ def folder_records(
 
     The id is the path below ``root`` without its suffix. Hidden files and folders are skipped. At
     most the names in a single folder and its parent folders are in memory at a time; of a table,
-    all rows.
+    all rows, and with ``merge_copies`` all names.
 
     Args:
         root: the folder.
@@ -52,6 +56,10 @@ def folder_records(
             working directory. Only the photographs in it become records.
         unlabelled: all photographs become records, without labels. By default a photograph's label
             is the name of its sub-folder of ``root``.
+        keep_unlabelled: photographs in no sub-folder, or in no row of the table, become records
+            without labels. By default the former are left out with an error, the latter without.
+        merge_copies: of photographs that are the same, byte for byte, only the first becomes a
+            record, with the labels of all.
         masks: folder of ground-truth masks, relative to ``root`` or to the working directory, with
             files ID.png or, without the folders of the id, NAME.png. A record without such a file
             has no ``mask``.
@@ -70,8 +78,14 @@ def folder_records(
     if table is not None:
         rows = read_table(below(root, table, "--csv", folder=False), on_error)
         photographs: Iterable[Photograph] = _existing(root, rows, on_error)
+        if keep_unlabelled:
+            photographs = _and_others(root, list(photographs), set(folders.values()), on_error)
     else:
-        photographs = _walk_labelled(root, set(folders.values()), unlabelled, on_error)
+        photographs = _walk_labelled(
+            root, set(folders.values()), unlabelled, keep_unlabelled, on_error
+        )
+    if merge_copies:
+        photographs = _merged(root, list(photographs))
     repeated = _repeated(root, set(folders.values())) if folders else Seen()
     for name, labels in photographs:
         record: Record = {"id": os.path.splitext(name)[0], "image": os.path.join(root, name)}
@@ -120,7 +134,7 @@ def _beside(folder: str, record_id: str, repeated: Seen) -> str | None:
 
 
 def _walk_labelled(
-    root: str, excluded: set[str], unlabelled: bool, on_error: OnError
+    root: str, excluded: set[str], unlabelled: bool, keep_unlabelled: bool, on_error: OnError
 ) -> Iterator[tuple[str, list[str] | None]]:
     """Path below ``root`` and labels of each photograph."""
     identities = frozenset(_identity(folder) for folder in excluded)
@@ -135,10 +149,10 @@ def _walk_labelled(
     for name in _walk(root, "", identities, on_error, others):
         label, is_inside, _ = name.partition("/")
         seen.add(label)
-        if is_labelled and not is_inside:
+        if is_labelled and not is_inside and not keep_unlabelled:
             on_error(f"{name}: lies in no sub-folder, so it has no label")
         else:
-            yield name, [label] if is_labelled else None
+            yield name, [label] if is_labelled and is_inside else None
     left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
     if not seen:
         hint = f"; {left_out} cannot be read: convert them" if left_out else ""
@@ -150,6 +164,41 @@ def _walk_labelled(
             on_error(f"{label}: no photograph in this folder")
     if left_out:
         on_error(f"left out, as they cannot be read: {left_out}; convert them to JPEG or PNG")
+
+
+def _and_others(
+    root: str, listed: list[Photograph], excluded: set[str], on_error: OnError
+) -> Iterator[Photograph]:
+    """The photographs of a table, and then all others below ``root``, without labels."""
+    yield from listed
+    ids = {os.path.splitext(name)[0] for name, _ in listed}
+    identities = frozenset(_identity(folder) for folder in excluded)
+    for name in _walk(root, "", identities, on_error, Counter()):
+        if os.path.splitext(name)[0] not in ids:
+            yield name, None
+
+
+def _merged(root: str, photographs: list[Photograph]) -> Iterator[Photograph]:
+    """Photographs of the same content as one, the first of them, with the labels of all."""
+    paths = [os.path.join(root, name) for name, _ in photographs]
+    sizes = [os.stat(path).st_size if os.path.isfile(path) else None for path in paths]
+    common = Counter(sizes)
+    places: dict[str, int] = {}  # of the first photograph with a digest
+    merged: list[Photograph | None] = list(photographs)
+    for place, (name, labels) in enumerate(photographs):
+        if common[sizes[place]] < 2 or (content := digest(paths[place])) is None:
+            continue
+        first = merged[places.setdefault(content, place)]
+        if places[content] == place or first is None:
+            continue
+        of_all = [*(first[1] or ()), *(labels or ())]
+        known = first[1] is not None or labels is not None
+        merged[places[content]] = first[0], list(dict.fromkeys(of_all)) if known else None
+        merged[place] = None
+        console.detail("index folder", f"{name}: the same photograph as {first[0]}")
+    if count := merged.count(None):
+        console.note("index folder", f"{count} of the photographs are copies of others")
+    yield from (photograph for photograph in merged if photograph is not None)
 
 
 def _sub_folders(root: str, excluded: frozenset[tuple[int, int]]) -> list[str]:

@@ -1,4 +1,6 @@
-"""Training-free saliency: the contrast of image regions to the likely background.
+"""Training-free saliency, and maps of classes weighted with any saliency.
+
+The estimate is the contrast of image regions to the likely background.
 
 Zhu et al., "Saliency Optimization from Robust Background Detection", CVPR 2014. Regions that are
 connected to the border of the image are likely background; a region is salient if its colour
@@ -258,3 +260,30 @@ def otsu(values: Floats) -> float:
     above = below[-1] - below
     variance = (mass[-1] * below / below[-1] - mass) ** 2 / np.maximum(below * above, 1)
     return float(centres[int(variance.argmax())])
+
+
+def salient_scores(cam: npt.NDArray[Any], saliency: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Scores in which saliency tells objects from background, and the maps which object it is.
+
+    Background has the score 1 - s, a class s M_c / max_k M_k, where s is the saliency of the pixel:
+    the strongest class there has the whole of it, so that it beats the background where s > 1/2.
+    Where no class is active, all have s.
+
+    Args:
+        cam: activation maps M, at least 0, (K, h, w) with K >= 1.
+        saliency: s in [0, 1], (h, w).
+
+    Returns:
+        float32 (1 + K, h, w) in [0, 1], background first.
+
+    Raises:
+        ValueError: shapes that do not fit, or values that are negative, NaN or saliency above 1.
+    """
+    if cam.ndim != 3 or not len(cam) or saliency.shape != cam.shape[1:]:
+        raise ValueError(f"saliency of shape {saliency.shape} for maps of {cam.shape}")
+    if not (cam >= 0).all() or not ((saliency >= 0) & (saliency <= 1)).all():
+        raise ValueError("maps or saliency outside their range, or NaN")
+    top = cam.max(0)
+    share = np.divide(cam, top, out=np.ones(cam.shape, np.float32), where=top > 0)
+    scores: npt.NDArray[np.float32] = np.concatenate([(1 - saliency)[None], share * saliency])
+    return scores.astype(np.float32, copy=False)

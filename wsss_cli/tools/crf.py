@@ -16,6 +16,7 @@ from wsss_cli.classes import IGNORE
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods import crf
+from wsss_cli.methods.saliency import salient_scores
 from wsss_cli.stage import Job, RecordTool
 from wsss_cli.tools import label_maps
 from wsss_cli.tools.label_maps import Labels, Scores
@@ -33,6 +34,7 @@ class Given:
         labels: a label map of the image, or None.
         maps: activation maps in its place.
         numbers: class numbers of the maps.
+        saliency: float32 (H, W) in [0, 1], the size of ``image``, or None.
     """
 
     image: npt.NDArray[np.uint8]
@@ -40,6 +42,7 @@ class Given:
     labels: Labels | None = None
     maps: Maps | None = None
     numbers: Sequence[int] = ()
+    saliency: Scores | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,7 @@ class Source:
         key: record key of the maps or label map.
         alpha: exponent of the background score of maps that have no background.
         threshold: constant background instead, or None.
+        saliency: whether the record's saliency tells objects from background instead.
         certainty: probability given to the label of each pixel of a label map.
         max_side: photographs with a longer side are refined at this size; 0 is no limit.
         class_list: class list given by the user, or None for that of the maps.
@@ -58,17 +62,25 @@ class Source:
     key: str = "cam"
     alpha: float = 16.0
     threshold: float | None = None
+    saliency: bool = False
     certainty: float = 0.7
     max_side: int = 1024
     class_list: Sequence[str] | None = None
 
     @property
+    def needs(self) -> Sequence[str]:
+        """The record keys that it is made from."""
+        return ("image", self.key, *(("saliency",) if self.saliency else ()))
+
+    @property
     def params(self) -> dict[str, Any]:
         """The settings that change the result."""
+        by_saliency = {"saliency": True} if self.saliency else {}
         return {
             "key": self.key,
             "alpha": self.alpha,
             "threshold": self.threshold,
+            **by_saliency,
             "certainty": self.certainty,
             "max_side": self.max_side,
             "classes": self.class_list,
@@ -80,7 +92,13 @@ class Source:
         if Path(source).suffix.lower() == ".npz":
             image, maps = label_maps.read_matching(record, self.key, self.max_side)
             numbers = label_maps.class_numbers(maps, self.class_list)
-            return Given(image, maps.size, maps=maps, numbers=numbers)
+            saliency = None
+            if self.saliency:
+                grey = files.read_grey(record["saliency"], maps.size)
+                saliency = label_maps.resize(grey[None], image.shape[:2])[0]
+            return Given(image, maps.size, maps=maps, numbers=numbers, saliency=saliency)
+        if self.saliency:
+            raise WsssError(f"{source}: a label map; --by-saliency is for maps (cam, scores)")
         image, size = files.read_bounded(record["image"], self.max_side)
         stored, meta = files.read_labels(source, size)
         listed = self.class_list or inputs.class_list(meta or {})
@@ -122,6 +140,10 @@ class Source:
             return np.ones((1, *size), np.float32), ()
         assert given.maps is not None
         classes, own = label_maps.split_background(given.maps)
+        if given.saliency is not None:
+            return salient_scores(
+                label_maps.resize(classes.cam, size), given.saliency
+            ), given.numbers
         scores = label_maps.with_background(
             label_maps.resize(classes.cam, size),
             None if own is None else label_maps.resize(own[None], size)[0],
@@ -148,7 +170,7 @@ class CrfRefiner(RecordTool):
 
     @property
     def needs(self) -> Sequence[str]:
-        return ("image", self.source.key)
+        return self.source.needs
 
     @property
     def class_list(self) -> Sequence[str] | None:

@@ -44,7 +44,7 @@ class PamrRefiner(BatchTool):
 
     @property
     def needs(self) -> Sequence[str]:
-        return ("image", self._source.key)
+        return self._source.needs
 
     @property
     def class_list(self) -> Sequence[str] | None:

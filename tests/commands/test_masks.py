@@ -1,0 +1,237 @@
+"""``wsss masks``: the whole chain on small photographs, trained for two steps."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import Run
+from wsss_cli import files
+
+QUICK = """
+import sys
+from dataclasses import replace
+from wsss_cli.recipes import masks
+def quick(way):
+    steps = ("--steps", "2", "--batch-size", "2", "--crop", "64", "--device", "cpu")
+    frozen = ("--freeze-until", "head") if "head" in way.trainer else ()
+    trainer = (way.trainer[0], *steps, *frozen)
+    return replace(way, trainer=trainer, maps=("--scales", "1"), network=steps)
+masks._BY_LABELS = tuple(map(quick, masks._BY_LABELS))
+masks._BY_SALIENCY = tuple(map(quick, masks._BY_SALIENCY))
+from wsss_cli.__main__ import main
+sys.argv[0] = "/bin/wsss"
+main()
+"""
+
+
+def start(*args: str) -> subprocess.Popen[str]:
+    """``wsss masks`` with short trainings."""
+    return subprocess.Popen(
+        [sys.executable, "-c", QUICK, "masks", *args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def masks(*args: str, code: int = 0) -> tuple[str, str]:
+    process = start(*args)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    return out, err
+
+
+@pytest.fixture
+def photos(workdir: Path) -> Path:
+    """Four photographs in two sub-folders, with names that need quoting."""
+    rng = np.random.default_rng(0)
+    folder = workdir / "my phötos"
+    for number in range(4):
+        path = folder / ["cat", "traffic light"][number % 2] / f"{number} é.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+def made() -> dict[Path, int]:
+    kept = [path for path in Path("out").rglob("*") if path.suffix in (".pt", ".npz", ".png")]
+    return {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_photographs_become_masks_and_a_second_run_computes_nothing(photos: Path) -> None:
+    out, err = masks(photos.name, "--saliency-model", "none")
+    records = [json.loads(line) for line in Path("out/masks.jsonl").read_text().splitlines()]
+    assert [record["labels"] for record in records] == [["cat"]] * 2 + [["traffic light"]] * 2
+    for record in records:
+        labels = files.read_label_map(record["pseudo"], (48, 64))
+        assert set(np.unique(labels)) <= {0, 1 + (record["labels"] != ["cat"])}
+    assert Path("out/classes.txt").read_text() == "cat\ntraffic light\n"
+    assert "wsss masks: 4 masks of 4 photographs in out/masks" in err
+    assert "4 photographs: 2 cat, 2 traffic light" in out
+    assert Path("out/report.html").stat().st_size > 10_000
+    before = made()
+    assert len([path for path in before if path.parent.parent == Path("out/masks")]) == 4
+    again, _ = masks(photos.name, "--saliency-model", "none")
+    assert again == out
+    assert made() == before
+
+
+def test_what_is_printed_is_a_script_that_does_the_same(photos: Path, shell: Run) -> None:
+    out, _ = masks(photos.name, "--saliency-model", "none", "--device", "cpu")
+    dry, err = masks(photos.name, "--saliency-model", "none", "--device", "cpu", "--dry-run")
+    assert dry == out
+    assert err == ""
+    before = {path: path.read_bytes() for path in Path("out/masks").rglob("*.png")}
+    assert len(before) == 4
+    Path("out").rename("first")
+    shell(out.replace("/bin/wsss", "wsss"), check=0)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_saliency_tells_objects_from_background(photos: Path, run: Run) -> None:
+    listed = run("index", "folder", photos.name, check=0).records
+    for record in listed:
+        record["saliency"] = f"{record['id'].replace('/', ' ')}.png"
+        grey = np.zeros((48, 64), np.uint8)
+        grey[:, :32] = 255
+        Image.fromarray(grey).save(record["saliency"])
+    Path("photos.jsonl").write_text("".join(json.dumps(record) + "\n" for record in listed))
+    masks("photos.jsonl")
+    for line in Path("out/masks.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        labels = files.read_label_map(record["pseudo"], (48, 64))
+        assert (labels[:, :24] == 1 + (record["labels"] != ["cat"])).all()
+        assert not labels[:, 40:].any()
+
+
+def test_the_network_predicts_photographs_without_labels_too(photos: Path) -> None:
+    Image.new("RGB", (64, 48)).save(photos / "loose.png")
+    masks(photos.name, "--saliency-model", "none", "--network")
+    predicted = [json.loads(line) for line in Path("out/predicted.jsonl").read_text().splitlines()]
+    assert len(predicted) == 5
+    assert [record["id"] for record in predicted if "labels" not in record] == ["loose"]
+    assert all(Path(record["pred"]).exists() for record in predicted)
+    assert len(Path("out/masks.jsonl").read_text().splitlines()) == 4
+
+
+def test_bad_photographs_are_named_and_the_others_get_masks(photos: Path) -> None:
+    (photos / "cat/broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (photos / "cat/raw.heic").touch()
+    (photos / "dog").mkdir()
+    (photos / "dog/copy.jpg").write_bytes((photos / "cat/0 é.jpg").read_bytes())
+    _, err = masks(photos.name, "--saliency-model", "none", code=1)
+    assert "cat/broken" in err
+    assert "1 .heic" in err
+    records = [json.loads(line) for line in Path("out/masks.jsonl").read_text().splitlines()]
+    assert {record["id"]: record["labels"] for record in records}["cat/0 é"] == ["cat", "dog"]
+    assert len(records) == 4
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["my phötos"], "saliency needs onnxruntime: pip install onnxruntime"),
+        (["my phötos", "-o", "my phötos/out"], "would be taken for photographs"),
+        (["my phötos", "-o", "my phötos"], "would be taken for photographs"),
+        (["my phötos/cat"], "no sub-folders that could be labels"),
+        (["empty"], "no sub-folders that could be labels"),
+        (["one"], "all photographs show cat: nothing to tell apart"),
+        (["nowhere"], "'nowhere' does not exist"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_work(
+    photos: Path, args: list[str], problem: str
+) -> None:
+    Path("empty").mkdir()
+    Path("one/cat").mkdir(parents=True)
+    Image.new("RGB", (64, 48)).save("one/cat/a.png")
+    if args == ["my phötos"]:
+        try:
+            import onnxruntime  # noqa: F401
+        except ImportError:
+            pass
+        else:
+            pytest.skip("onnxruntime is there")
+    else:
+        args = [*args, "--saliency-model", "none"]
+    _, err = masks(*args, code=2)
+    assert problem in err
+    assert err.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_a_second_run_is_refused_while_the_first_lives_and_goes_on_after_its_end(
+    photos: Path,
+) -> None:
+    first = start(photos.name, "--saliency-model", "none")
+    assert first.stdout is not None
+    for line in first.stdout:
+        if " train-cam " in line:
+            break
+    _, err = masks(photos.name, "--saliency-model", "none", code=2)
+    assert f"another 'wsss masks' works in it (process {first.pid} on " in err
+    first.send_signal(signal.SIGTERM)
+    _, told = first.communicate(timeout=60)
+    assert first.returncode == 143
+    assert "wsss masks: interrupted; what is finished is safe" in told
+    masks(photos.name, "--saliency-model", "none")
+
+
+def test_a_killed_run_leaves_its_folder_to_the_next(photos: Path) -> None:
+    first = start(photos.name, "--saliency-model", "none")
+    assert first.stdout is not None
+    for line in first.stdout:
+        if " train-cam " in line:
+            break
+    first.kill()
+    first.wait()
+    deadline = time.monotonic() + 60
+    while True:  # the tool that was running ends its step first
+        second = start(photos.name, "--saliency-model", "none")
+        _, err = second.communicate(timeout=60)
+        if second.returncode != 2 or time.monotonic() > deadline:
+            break
+        assert "another 'wsss masks'" in err
+        time.sleep(0.2)
+    assert second.returncode == 0, err
+
+
+def test_progress_is_one_line_for_the_whole(photos: Path, monkeypatch: Any) -> None:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-c", QUICK, "masks", photos.name, "--saliency-model", "none"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=follower,
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(leader, 4096)
+        except OSError:
+            break
+        if not shown and process.poll() is not None:
+            break
+    assert process.wait() == 0
+    text = shown.decode()
+    assert re.search(r"masks 3/6 train-cam: +\d+%", text)
+    assert "\x1e" not in text

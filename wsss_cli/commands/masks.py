@@ -1,0 +1,90 @@
+"""``wsss masks``: from a folder of photographs to masks, as a chain of the other tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from wsss_cli.commands import _frame, _options
+
+
+class _Saliency(_options.ReadableFile):
+    """A file, or one of the two words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        words = ("u2netp", "none")
+        return value if value in words else super().convert(value, param, ctx)
+
+
+@_frame.command()
+@click.argument("photos", type=click.Path(exists=True))
+@click.option(
+    "-o",
+    "--out",
+    default="out",
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Output folder, for all that is made.",
+)
+@click.option(
+    "--csv",
+    metavar="FILE",
+    show_default="labels.csv in PHOTOS, if it is there",
+    help="Table of labels, here or in PHOTOS: one line a photograph, 'file,label label ...'.",
+)
+@_options.classes_option("Class list that numbers the classes, if not the labels in their order")
+@click.option(
+    "--saliency-model",
+    default="u2netp",
+    show_default=True,
+    metavar="u2netp|none|FILE",
+    type=_Saliency(),
+    help="Salient-object network that tells objects from background, as in 'wsss saliency "
+    "--model'; none learns from the labels alone.",
+)
+@click.option(
+    "--network",
+    is_flag=True,
+    help="Train a segmentation network on the masks too, and predict all photographs with it, "
+    "those without labels too.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the commands and run none.")
+@_options.device_option
+@_options.seed_option
+def command(
+    photos: str,
+    out: str,
+    csv: str | None,
+    classes: tuple[str, ...] | None,
+    saliency_model: str,
+    network: bool,
+    dry_run: bool,
+    device: str,
+    seed: int,
+) -> None:
+    """Make masks of labelled photographs, by a chain of the tools below.
+
+    PHOTOS is a folder with a sub-folder for each class, or with a table of labels, or a file of
+    records. Prints every command as a line of shell and runs it; the way is chosen by the number of
+    photographs a class. Writes the masks OUT/masks/ID.png, their records OUT/masks.jsonl, and
+    OUT/report.html to look at. Run again, it goes on where it stopped.
+
+    \b
+    Example:
+      wsss masks photos -o out
+    """
+    from wsss_cli.recipes.masks import Given, make
+
+    settings = click.get_current_context().find_root().params.get("settings")
+    given = Given(
+        photos=photos,
+        out=out,
+        table=csv,
+        classes=classes,
+        saliency=None if saliency_model == "none" else saliency_model,
+        network=network,
+        common={"--device": device, "--seed": str(seed)},
+    )
+    make(given, before=["--config", settings] if settings else [], dry_run=dry_run)

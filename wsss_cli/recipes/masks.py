@@ -1,0 +1,426 @@
+"""``masks``: from labelled photographs to masks, as a list of commands.
+
+No algorithm is here: which tools follow one another, with which settings for how many photographs.
+How both were chosen: examples/README.md.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from wsss_cli import console, records
+from wsss_cli.datasets.folder import folder_records
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.recipes.run import Runner, Step, callable_as, locked
+from wsss_cli.records import Record
+
+FEW, SOME = 8, 50  # photographs a class, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the masks are made from.
+
+    Attributes:
+        photos: folder of photographs, or a file of records.
+        table: table of labels, or None.
+        out: folder of all that is made.
+        classes: the class list, or None for the labels in their order.
+        saliency: ``u2netp``, the file of a network, or None for labels alone.
+        network: whether a segmentation network is trained on the masks.
+        common: options for every tool that has them, by name, such as ``{"--device": "cpu"}``.
+    """
+
+    photos: str
+    out: str
+    table: str | None = None
+    classes: Sequence[str] | None = None
+    saliency: str | None = None
+    network: bool = False
+    common: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The photographs that the masks are made for.
+
+    Attributes:
+        labelled: how many have labels.
+        unlabelled: how many have none.
+        by_class: how many show each class, in the order of names.
+        have_saliency: whether all labelled records have a saliency map.
+        alike: whether all labelled ones show the same classes.
+    """
+
+    labelled: int
+    unlabelled: int
+    by_class: Mapping[str, int]
+    have_saliency: bool
+    alike: bool
+
+    @property
+    def each(self) -> float:
+        """Photographs a class, on average."""
+        return sum(self.by_class.values()) / max(len(self.by_class), 1)
+
+
+def count(found: Iterable[Record]) -> Counted:
+    """Count the photographs of some records by their labels."""
+    by_class: dict[str, int] = {}
+    labelled = unlabelled = salient = 0
+    sets: set[frozenset[str]] = set()
+    for record in found:
+        names = records.labels(record)
+        if names is None:
+            unlabelled += 1
+            continue
+        labelled += 1
+        salient += bool(record.get("saliency"))
+        sets.add(frozenset(names))
+        for name in names:
+            by_class[name] = by_class.get(name, 0) + 1
+    ordered = {name: by_class[name] for name in sorted(by_class)}
+    return Counted(labelled, unlabelled, ordered, 0 < labelled == salient, len(sets) == 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A chain of tools for a number of photographs.
+
+    Attributes:
+        name: what it is, in words.
+        why: the measurement that speaks for it.
+        trainer: the trainer of the classifier, with its options.
+        maps: options of make-cam.
+        mask: the tool from maps to masks with its options; random-walk brings AffinityNet.
+        network: options of train-seg.
+    """
+
+    name: str
+    why: str
+    trainer: Sequence[str]
+    maps: Sequence[str] = ()
+    mask: Sequence[str]
+    network: Sequence[str]
+
+
+def choose(counted: Counted, *, saliency: bool) -> Way:
+    """The way that was best for as many photographs a class, with or without saliency."""
+    size = 0 if counted.each <= FEW else 1 if counted.each <= SOME else 2
+    return (_BY_SALIENCY if saliency else _BY_LABELS)[size]
+
+
+# A backbone that learns from few photographs learns them by heart; the new layer alone does not.
+_NEW_LAYER_ONLY = ("--freeze-until", "head", "--batch-size", "16", "--steps", "60")
+_AS_VOC6 = ("--epochs", "8", "--lr", "0.02")
+_TWO_SCALES, _THREE_SCALES = ("--scales", "0.5,1"), ("--scales", "0.5,1,1.5")
+_NARROW = ("--bilateral", "50,5,4", "--gaussian", "3,1")
+_SALIENT = ("crf", "--by-saliency", *_NARROW)
+_REFINED = ("crf", "--threshold", "0.3", "--bilateral", "50,5,10")
+_WALKED = ("random-walk", "--beta", "8", "--alpha", "8")
+_SHORT = ("--lr", "0.001", "--batch-size", "8", "--steps", "300")
+_LONG = ("--lr", "0.001", "--batch-size", "16", "--epochs", "12")
+
+_FROZEN_CAM_BY_SALIENCY = Way(
+    name="CAM of a frozen backbone, background by saliency",
+    why="mIoU of about 60 with 4 photographs of VOC a class, where EPS had as much and took longer",
+    trainer=("train-cam", *_NEW_LAYER_ONLY),
+    maps=_TWO_SCALES,
+    mask=_SALIENT,
+    network=_SHORT,
+)
+_SHORT_EPS = Way(
+    name="EPS and dense CRF",
+    why="mIoU of about 72 with 16 photographs of VOC a class, the CAM with saliency 68",
+    trainer=(
+        "eps-train",
+        "--variant",
+        "eps",
+        "--steps",
+        "150",
+        "--batch-size",
+        "8",
+        "--lr",
+        "0.01",
+    ),
+    maps=_TWO_SCALES,
+    mask=("crf", *_NARROW),
+    network=_SHORT,
+)
+_EPS = Way(
+    name="EPS, AffinityNet and random walk",
+    why="mIoU of about 80 with 130 photographs of VOC a class, labels alone 75",
+    trainer=("eps-train", "--variant", "eps", *_AS_VOC6),
+    maps=_THREE_SCALES,
+    mask=_WALKED,
+    network=_LONG,
+)
+_FROZEN_CAM = Way(
+    name="CAM of a frozen backbone and dense CRF",
+    why="mIoU of about 46 with 4 or 16 photographs of VOC a class; with saliency 60 to 72",
+    trainer=("train-cam", *_NEW_LAYER_ONLY),
+    maps=_TWO_SCALES,
+    mask=_REFINED,
+    network=_SHORT,
+)
+_CAM = Way(
+    name="CAM, AffinityNet and random walk",
+    why="mIoU of about 75 with 130 photographs of VOC a class; with saliency 80",
+    trainer=("train-cam", *_AS_VOC6),
+    maps=_THREE_SCALES,
+    mask=_WALKED,
+    network=_LONG,
+)
+
+# For few, some and many photographs a class.
+_BY_SALIENCY = (_FROZEN_CAM_BY_SALIENCY, _SHORT_EPS, _EPS)
+_BY_LABELS = (_FROZEN_CAM, _FROZEN_CAM, _CAM)
+
+
+def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
+    """The way for these photographs, and its commands in order.
+
+    Raises:
+        ConfigurationError: nothing can be learned from these labels.
+    """
+    saliency = given.saliency is not None or counted.have_saliency
+    _check(given, counted, saliency=saliency)
+    way = choose(counted, saliency=saliency)
+    out = Path(given.out)
+
+    def at(name: str) -> str:
+        return str(out / name)
+
+    def tool(*args: str, to: str | None = None) -> Step:
+        options = [
+            part
+            for name, value in given.common.items()
+            if name in _HAVE[args[0]] and value != _USUAL[name]
+            for part in (name, value)
+        ]
+        return Step((*args, *options), output=to and at(to))
+
+    steps: list[Step] = []
+    photos = given.photos
+    if Path(photos).is_dir():
+        table = ("--csv", given.table) if given.table else ()
+        every = ("--keep-unlabelled",) if given.network else ()
+        listed = "all.jsonl" if given.network else "photos.jsonl"
+        steps.append(tool("index", "folder", photos, *table, *every, "--merge-copies", to=listed))
+        photos = at(listed)
+    every_photo = photos
+    if given.network:
+        steps.append(Step.grep('"labels": [', photos, at("photos.jsonl")))
+        photos = at("photos.jsonl")
+    classes = at("classes.txt")
+    steps.append(Step.lines(tuple(given.classes or counted.by_class), classes))
+    if given.saliency is not None and not counted.have_saliency:
+        steps.append(
+            tool(
+                "saliency",
+                photos,
+                "--model",
+                given.saliency,
+                "--skip-existing",
+                "-o",
+                at("saliency"),
+                to="saliency.jsonl",
+            )
+        )
+        photos = at("saliency.jsonl")
+    again = ("--resume", "--replace")
+    model = at("classifier.pt")
+    steps += [
+        tool(way.trainer[0], photos, "--classes", classes, *way.trainer[1:], *again, "-o", model),
+        tool(
+            "make-cam",
+            photos,
+            "-c",
+            model,
+            *way.maps,
+            "--skip-existing",
+            "-o",
+            at("cam"),
+            to="cam.jsonl",
+        ),
+    ]
+    maps = at("cam.jsonl")
+    walk: tuple[str, ...] = ()
+    if way.mask[0] == "random-walk":
+        alphas = ("--low-alpha", "2", "--high-alpha", "12")
+        regions, affinity = at("regions.jsonl"), at("affinity.pt")
+        steps += [
+            tool(
+                "make-aff-labels",
+                maps,
+                *alphas,
+                "--skip-existing",
+                "-o",
+                at("regions"),
+                to="regions.jsonl",
+            ),
+            tool(
+                "train-aff",
+                regions,
+                "-c",
+                model,
+                "--lr",
+                "0.01",
+                "--crop",
+                "256",
+                *again,
+                "-o",
+                affinity,
+            ),
+        ]
+        maps, walk = regions, ("-c", affinity)
+    name, *settings = way.mask
+    steps.append(
+        tool(name, maps, *walk, *settings, "--skip-existing", "-o", at("masks"), to="masks.jsonl")
+    )
+    steps.append(tool("view", at("masks.jsonl"), "-o", at("report.html")))
+    if given.network:
+        network = at("network.pt")
+        learn = ("--classes", classes, *way.network, *again)
+        steps += [
+            tool("train-seg", at("masks.jsonl"), *learn, "-o", network),
+            tool(
+                "predict",
+                every_photo,
+                "-c",
+                network,
+                "--skip-existing",
+                "-o",
+                at("predicted"),
+                to="predicted.jsonl",
+            ),
+        ]
+    return way, steps
+
+
+_USUAL = {"--device": "auto", "--seed": "0"}  # need not be said
+_TRAINER = frozenset({"--device", "--seed"})
+_INFERENCE = frozenset({"--device"})
+_HAVE: Mapping[str, frozenset[str]] = {
+    "index": frozenset(),
+    "saliency": frozenset(),
+    "train-cam": _TRAINER,
+    "eps-train": _TRAINER,
+    "make-cam": _INFERENCE,
+    "make-aff-labels": frozenset(),
+    "train-aff": _TRAINER,
+    "random-walk": _INFERENCE,
+    "crf": frozenset(),
+    "view": frozenset(),
+    "train-seg": _TRAINER,
+    "predict": _INFERENCE,
+}
+
+
+def _check(given: Given, counted: Counted, *, saliency: bool) -> None:
+    if not counted.labelled or not counted.by_class:
+        raise ConfigurationError(
+            f"{given.photos}: no photograph shows a class; put the photographs into sub-folders "
+            "named after what they show, or name it in a table, --csv"
+        )
+    if counted.alike and not saliency:
+        raise ConfigurationError(
+            f"all photographs show {' and '.join(counted.by_class)}: nothing to tell apart; add "
+            "photographs without, or take saliency (--saliency-model u2netp)"
+        )
+
+
+def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> None:
+    """Print the commands, and run them unless it is a dry run; say where the masks are.
+
+    Ends the process: 0, or 1 if records failed on the way.
+
+    Args:
+        given: what to make them from.
+        before: arguments of ``wsss`` before each command.
+        dry_run: print only.
+
+    Raises:
+        ConfigurationError: the photographs, or what the recipe needs, are not there.
+        StepFailed: a step left nothing to go on with.
+    """
+    _check_places(given)
+    if given.table is None and (Path(given.photos) / "labels.csv").is_file():
+        given = replace(given, table="labels.csv")
+    problems: list[str] = []
+    counted = count(_records(given, problems.append))
+    way, steps = plan(given, counted)
+    wsss = " ".join([callable_as(), *map(shlex.quote, before)])
+    for line in _told(given, counted, way):
+        print(f"# {console.clean(line)}", flush=True)
+    if dry_run:
+        for line in [f"mkdir -p {shlex.quote(given.out)}", *(step.command(wsss) for step in steps)]:
+            print(line)
+        return
+    _check_saliency(given, counted)
+    with locked(given.out) as lock:
+        run = Runner("masks", len(steps), lock, before)
+        print(f"mkdir -p {shlex.quote(given.out)}")
+        for step in steps:
+            print(step.command(wsss), flush=True)
+            run(step)
+    for line in _made(given, counted):
+        console.note("masks", line)
+    sys.exit(1 if run.failed else 0)
+
+
+def _records(given: Given, on_error: Callable[[str], None]) -> Iterator[Record]:
+    """The records that the first step will print."""
+    if not Path(given.photos).is_dir():
+        return records.read([given.photos], on_error)
+    return folder_records(
+        given.photos, on_error, table=given.table, keep_unlabelled=given.network, merge_copies=True
+    )
+
+
+def _check_places(given: Given) -> None:
+    """Raise ConfigurationError if what is made would be taken for photographs."""
+    photos, out = Path(given.photos).resolve(), Path(given.out).resolve()
+    if photos.is_dir() and (out == photos or photos in out.parents):
+        raise ConfigurationError(
+            f"{given.out}: lies in {given.photos}, so that the masks would be taken for "
+            "photographs; give a folder elsewhere with -o"
+        )
+    if not photos.is_dir() and given.table:
+        raise ConfigurationError("--csv is for a folder of photographs; records have their labels")
+
+
+def _check_saliency(given: Given, counted: Counted) -> None:
+    """Raise ConfigurationError if the saliency network cannot run."""
+    if given.saliency is not None and not counted.have_saliency and not find_spec("onnxruntime"):
+        raise ConfigurationError(
+            "saliency needs onnxruntime: pip install onnxruntime, and run the same command again; "
+            "or go on from the labels alone, with worse masks: --saliency-model none"
+        )
+
+
+def _told(given: Given, counted: Counted, way: Way) -> Iterator[str]:
+    """What is made, and why this way, in words."""
+    by_class = ", ".join(f"{number} {name}" for name, number in counted.by_class.items())
+    yield f"{counted.labelled} photographs: {by_class}"
+    if counted.unlabelled:
+        what = "the network predicts them" if given.network else "left out; --network predicts them"
+        yield f"{counted.unlabelled} without labels: {what}"
+    yield f"{way.name}: {way.why}"
+
+
+def _made(given: Given, counted: Counted) -> Iterator[str]:
+    """Where everything is, in words."""
+    out = Path(given.out)
+    with open(out / "masks.jsonl", encoding="utf-8") as stream:
+        made = sum(1 for _ in stream)
+    yield f"{made} masks of {counted.labelled} photographs in {out / 'masks'}"
+    yield f"their records: {out / 'masks.jsonl'}; numbers of the classes: {out / 'classes.txt'}"
+    if given.network:
+        yield f"network: {out / 'network.pt'}; its masks of all photographs: {out / 'predicted'}"
+    yield f"to look at: {out / 'report.html'}"

@@ -177,6 +177,22 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert not Path("out").exists()
 
 
+def test_a_step_that_fails_is_named_and_what_to_do(photos: Path) -> None:
+    Path("net.onnx").write_bytes(b"no network")
+    _, err = masks(photos.name, "--saliency-model", "none")
+    before = made()
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        _, err = masks(photos.name, "--saliency-model", "net.onnx", code=2)
+        assert "saliency needs onnxruntime" in err
+    else:
+        _, err = masks(photos.name, "--saliency-model", "net.onnx", code=2)
+        assert "net.onnx" in err
+        assert "wsss masks: saliency failed (exit code 2); --saliency-model none does" in err
+    assert made() == before
+
+
 def test_a_second_run_is_refused_while_the_first_lives_and_goes_on_after_its_end(
     photos: Path,
 ) -> None:

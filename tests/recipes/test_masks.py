@@ -97,6 +97,8 @@ def test_saliency_of_the_records_is_taken_as_it_is(workdir: Path) -> None:
     lines = commands(given, counted(4, have_saliency=True))
     assert not any("wsss saliency" in line or "index" in line for line in lines)
     assert any("--by-saliency" in line for line in lines)
+    alone = commands(Given(photos="photos.jsonl", out="out"), counted(4, have_saliency=True))
+    assert not any("saliency" in line for line in alone)
 
 
 def test_the_class_list_and_the_table_are_those_given(workdir: Path) -> None:

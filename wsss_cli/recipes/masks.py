@@ -122,6 +122,8 @@ _TWO_SCALES, _THREE_SCALES = ("--scales", "0.5,1"), ("--scales", "0.5,1,1.5")
 _NARROW = ("--bilateral", "50,5,4", "--gaussian", "3,1")
 _SALIENT = ("crf", "--by-saliency", *_NARROW)
 _REFINED = ("crf", "--threshold", "0.3", "--bilateral", "50,5,10")
+_ALPHAS = ("--low-alpha", "2", "--high-alpha", "12")
+_AFFINITY = ("--lr", "0.01", "--crop", "256")
 _WALKED = ("random-walk", "--beta", "8", "--alpha", "8")
 _SHORT = ("--lr", "0.001", "--batch-size", "8", "--steps", "300")
 _LONG = ("--lr", "0.001", "--batch-size", "16", "--epochs", "12")
@@ -162,7 +164,7 @@ _EPS = Way(
 )
 _FROZEN_CAM = Way(
     name="CAM of a frozen backbone and dense CRF",
-    why="mIoU of about 46 with 4 or 16 photographs of VOC a class; with saliency 60 to 72",
+    why="mIoU of about 45 with 4 or 16 photographs of VOC a class; with saliency 60 to 72",
     trainer=("train-cam", *_NEW_LAYER_ONLY),
     maps=_TWO_SCALES,
     mask=_REFINED,
@@ -188,7 +190,7 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
     Raises:
         ConfigurationError: nothing can be learned from these labels.
     """
-    saliency = given.saliency is not None or counted.have_saliency
+    saliency = given.saliency is not None
     _check(given, counted, saliency=saliency)
     way = choose(counted, saliency=saliency)
     out = Path(given.out)
@@ -196,109 +198,57 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
     def at(name: str) -> str:
         return str(out / name)
 
-    def tool(*args: str, to: str | None = None) -> Step:
-        options = [
-            part
-            for name, value in given.common.items()
-            if name in _HAVE[args[0]] and value != _USUAL[name]
-            for part in (name, value)
-        ]
-        return Step((*args, *options), output=to and at(to))
+    def common(tool: str) -> list[str]:
+        said = {name: value for name, value in given.common.items() if value != _USUAL[name]}
+        return [part for name in said if name in _HAVE[tool] for part in (name, said[name])]
+
+    def stream(tool: str, *args: str, to: str) -> Step:
+        """A tool that writes a file a record into the folder ``to``, and the records beside it."""
+        kept = ("--skip-existing", "-o", at(to))
+        return Step((tool, *args, *common(tool), *kept), output=at(f"{to}.jsonl"))
+
+    def train(tool: str, *args: str, to: str) -> Step:
+        return Step((tool, *args, *common(tool), "--resume", "--replace", "-o", at(to)))
 
     steps: list[Step] = []
     photos = given.photos
     if Path(photos).is_dir():
+        photos = at("all.jsonl" if given.network else "photos.jsonl")
         table = ("--csv", given.table) if given.table else ()
         every = ("--keep-unlabelled",) if given.network else ()
-        listed = "all.jsonl" if given.network else "photos.jsonl"
-        steps.append(tool("index", "folder", photos, *table, *every, "--merge-copies", to=listed))
-        photos = at(listed)
+        listed = ("index", "folder", given.photos, *table, *every, "--merge-copies")
+        steps.append(Step(listed, output=photos))
     every_photo = photos
     if given.network:
-        steps.append(Step.grep('"labels": [', photos, at("photos.jsonl")))
         photos = at("photos.jsonl")
-    classes = at("classes.txt")
-    steps.append(Step.lines(tuple(given.classes or counted.by_class), classes))
+        steps.append(Step.grep('"labels": [', every_photo, photos))
+    classes = ("--classes", at("classes.txt"))
+    steps.append(Step.lines(tuple(given.classes or counted.by_class), at("classes.txt")))
     if given.saliency is not None and not counted.have_saliency:
-        steps.append(
-            tool(
-                "saliency",
-                photos,
-                "--model",
-                given.saliency,
-                "--skip-existing",
-                "-o",
-                at("saliency"),
-                to="saliency.jsonl",
-            )
-        )
+        step = stream("saliency", photos, "--model", given.saliency, to="saliency")
+        steps.append(replace(step, instead="--saliency-model none does without"))
         photos = at("saliency.jsonl")
-    again = ("--resume", "--replace")
-    model = at("classifier.pt")
+    trainer, *settings = way.trainer
+    model = ("-c", at("classifier.pt"))
     steps += [
-        tool(way.trainer[0], photos, "--classes", classes, *way.trainer[1:], *again, "-o", model),
-        tool(
-            "make-cam",
-            photos,
-            "-c",
-            model,
-            *way.maps,
-            "--skip-existing",
-            "-o",
-            at("cam"),
-            to="cam.jsonl",
-        ),
+        train(trainer, photos, *classes, *settings, to="classifier.pt"),
+        stream("make-cam", photos, *model, *way.maps, to="cam"),
     ]
-    maps = at("cam.jsonl")
-    walk: tuple[str, ...] = ()
-    if way.mask[0] == "random-walk":
-        alphas = ("--low-alpha", "2", "--high-alpha", "12")
-        regions, affinity = at("regions.jsonl"), at("affinity.pt")
+    maps, (refiner, *settings) = at("cam.jsonl"), way.mask
+    if refiner == "random-walk":
         steps += [
-            tool(
-                "make-aff-labels",
-                maps,
-                *alphas,
-                "--skip-existing",
-                "-o",
-                at("regions"),
-                to="regions.jsonl",
-            ),
-            tool(
-                "train-aff",
-                regions,
-                "-c",
-                model,
-                "--lr",
-                "0.01",
-                "--crop",
-                "256",
-                *again,
-                "-o",
-                affinity,
-            ),
+            stream("make-aff-labels", maps, *_ALPHAS, to="regions"),
+            train("train-aff", at("regions.jsonl"), *model, *_AFFINITY, to="affinity.pt"),
         ]
-        maps, walk = regions, ("-c", affinity)
-    name, *settings = way.mask
-    steps.append(
-        tool(name, maps, *walk, *settings, "--skip-existing", "-o", at("masks"), to="masks.jsonl")
-    )
-    steps.append(tool("view", at("masks.jsonl"), "-o", at("report.html")))
+        maps, settings = at("regions.jsonl"), ["-c", at("affinity.pt"), *settings]
+    steps += [
+        stream(refiner, maps, *settings, to="masks"),
+        Step(("view", at("masks.jsonl"), "-o", at("report.html"))),
+    ]
     if given.network:
-        network = at("network.pt")
-        learn = ("--classes", classes, *way.network, *again)
         steps += [
-            tool("train-seg", at("masks.jsonl"), *learn, "-o", network),
-            tool(
-                "predict",
-                every_photo,
-                "-c",
-                network,
-                "--skip-existing",
-                "-o",
-                at("predicted"),
-                to="predicted.jsonl",
-            ),
+            train("train-seg", at("masks.jsonl"), *classes, *way.network, to="network.pt"),
+            stream("predict", every_photo, "-c", at("network.pt"), to="predicted"),
         ]
     return way, steps
 
@@ -307,7 +257,6 @@ _USUAL = {"--device": "auto", "--seed": "0"}  # need not be said
 _TRAINER = frozenset({"--device", "--seed"})
 _INFERENCE = frozenset({"--device"})
 _HAVE: Mapping[str, frozenset[str]] = {
-    "index": frozenset(),
     "saliency": frozenset(),
     "train-cam": _TRAINER,
     "eps-train": _TRAINER,
@@ -316,7 +265,6 @@ _HAVE: Mapping[str, frozenset[str]] = {
     "train-aff": _TRAINER,
     "random-walk": _INFERENCE,
     "crf": frozenset(),
-    "view": frozenset(),
     "train-seg": _TRAINER,
     "predict": _INFERENCE,
 }

@@ -34,12 +34,14 @@ class Step:
         output: file for what it prints, or None.
         text: lines that the step writes instead, and the shell command that does it.
         source: file of records whose lines with ``text`` are kept.
+        instead: what to do if it fails, in words.
     """
 
     args: tuple[str, ...]
     output: str | None = None
     text: tuple[str, ...] = ()
     source: str | None = None
+    instead: str = "what is finished is kept, and the same command goes on"
 
     @classmethod
     def lines(cls, text: Sequence[str], output: str) -> Step:
@@ -104,6 +106,8 @@ def locked(out: str) -> Iterator[int]:
                 f"{out}: another 'wsss masks' works in it ({holder or 'unknown process'}); "
                 "wait for it, or give another -o"
             ) from None
+        except OSError:  # a file system without locks
+            pass
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
         yield descriptor
@@ -226,7 +230,7 @@ class StepFailed(WsssError):
     def __init__(self, step: Step, code: int) -> None:
         self.code = code
         how = f"was killed (signal {-code})" if code < 0 else f"failed (exit code {code})"
-        super().__init__(f"{step.name} {how}; what is finished is kept, the same command goes on")
+        super().__init__(f"{step.name} {how}; {step.instead}")
         self.exit_code = code if code > 0 else 128 - code
 
 

@@ -46,7 +46,7 @@ TRAINING = {
     "train-seg": ["--weights", "none", *_SMALL],
 }
 READING = {**STREAMING, **TRAINING, "eval": []}
-NO_RECORDS = {"index", "toy", "import", "config"}
+NO_RECORDS = {"index", "toy", "import", "config", "masks"}
 
 
 def plain(result: Result) -> None:

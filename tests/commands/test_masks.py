@@ -179,7 +179,7 @@ def test_what_cannot_work_is_refused_before_any_work(
 
 def test_a_step_that_fails_is_named_and_what_to_do(photos: Path) -> None:
     Path("net.onnx").write_bytes(b"no network")
-    _, err = masks(photos.name, "--saliency-model", "none")
+    masks(photos.name, "--saliency-model", "none")
     before = made()
     try:
         import onnxruntime  # noqa: F401

@@ -60,9 +60,7 @@ def test_every_planned_command_is_one_that_the_tools_take(
     each: int, saliency: str | None, workdir: Path
 ) -> None:
     (workdir / "photos").mkdir()
-    given = Given(
-        photos="photos", out="out", saliency=saliency, network=True, common={"--device": "cpu"}
-    )
+    given = Given(photos="photos", out="out", saliency=saliency, network=True, device="cpu")
     for step in plan(given, counted(each))[1]:
         if not step.args:
             continue
@@ -101,6 +99,17 @@ def test_saliency_of_the_records_is_taken_as_it_is(workdir: Path) -> None:
     assert not any("saliency" in line for line in alone)
 
 
+@pytest.mark.parametrize("network", [False, True])
+def test_photographs_without_labels_reach_the_network_alone(network: bool, workdir: Path) -> None:
+    Path("a.jsonl").touch()
+    given = Given(photos="a.jsonl", out="out", network=network)
+    lines = commands(given, counted(4, unlabelled=1))
+    assert lines[0] == "grep -F '\"labels\":' a.jsonl > out/photos.jsonl"
+    rest = [line for line in lines[1:] if "a.jsonl" in line]
+    assert [line.split()[1] for line in rest] == ["predict"] * network
+    assert not any(line.startswith("grep") for line in commands(given, counted(4)))
+
+
 def test_the_class_list_and_the_table_are_those_given(workdir: Path) -> None:
     (workdir / "photos").mkdir()
     given = Given(photos="photos", out="out", table="my.csv", classes=["dog", "a cat"])
@@ -111,11 +120,11 @@ def test_the_class_list_and_the_table_are_those_given(workdir: Path) -> None:
 
 def test_only_what_differs_from_the_default_is_said(workdir: Path) -> None:
     Path("a.jsonl").touch()
-    said = Given(photos="a.jsonl", out="out", common={"--device": "cuda:1", "--seed": "3"})
+    said = Given(photos="a.jsonl", out="out", device="cuda:1", seed=3)
     lines = commands(said, counted(4))
     assert sum("--device cuda:1" in line for line in lines) == 2
     assert sum("--seed 3" in line for line in lines) == 1
-    usual = Given(photos="a.jsonl", out="out", common={"--device": "auto", "--seed": "0"})
+    usual = Given(photos="a.jsonl", out="out", device="auto", seed=0)
     assert not any("--device" in line or "--seed" in line for line in commands(usual, counted(4)))
 
 
@@ -126,8 +135,13 @@ def test_what_nothing_can_be_learned_from_is_refused(workdir: Path) -> None:
     with pytest.raises(ConfigurationError, match="all photographs show cat: nothing to tell apart"):
         plan(given, one)
     plan(Given(photos="a.jsonl", out="out", saliency="u2netp"), one)
-    with pytest.raises(ConfigurationError, match=r"a\.jsonl: no photograph shows a class"):
+    with pytest.raises(
+        ConfigurationError, match=r"a\.jsonl: no photograph shows a class; are these"
+    ):
         plan(given, counted(4, by_class={}))
+    Path("photos").mkdir()
+    with pytest.raises(ConfigurationError, match="photos: no photograph shows a class; put the"):
+        plan(Given(photos="photos", out="out"), counted(4, by_class={}))
 
 
 def test_a_step_as_shell() -> None:

@@ -80,13 +80,16 @@ class ReadableFile(click.Path):
 
     Args:
         stream: let a pipe pass that the shell has opened, such as ``<(…)``.
+        words: values that name no file and are kept as they are.
     """
 
-    def __init__(self, *, stream: bool = False) -> None:
+    def __init__(self, *words: str, stream: bool = False) -> None:
         super().__init__(exists=True, dir_okay=False)
-        self.stream = stream
+        self.words, self.stream = words, stream
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in self.words:
+            return value
         path = os.fsdecode(super().convert(value, param, ctx))
         try:
             check_ends(path, stream=self.stream)

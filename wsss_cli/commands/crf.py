@@ -71,8 +71,8 @@ def command(
 
     Reads records with `image` and `cam` (or the key named by --key); adds `pseudo`: OUT/ID.png, a
     label map of the classes present. An image without labels is all background. The background of
-    maps is their own where they have one, else --alpha; --threshold overrides both, and --by-
-    saliency, which reads `saliency` too, all three. Pixels of 255 in a label map are filled.
+    maps is their own where they have one, else --alpha; --threshold overrides both, and
+    --by-saliency, which reads `saliency` too, all three. Pixels of 255 in a label map are filled.
     --iterations, --dilations and --device are for --method pamr, whose --workers are threads that
     read and write; --certainty and the kernels are for the dense CRF.
 

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from wsss_cli.commands import _frame, _options
-
-
-class _Saliency(_options.ReadableFile):
-    """A file, or one of the two words."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        words = ("u2netp", "none")
-        return value if value in words else super().convert(value, param, ctx)
 
 
 @_frame.command()
@@ -40,7 +30,7 @@ class _Saliency(_options.ReadableFile):
     default="u2netp",
     show_default=True,
     metavar="u2netp|none|FILE",
-    type=_Saliency(),
+    type=_options.ReadableFile("u2netp", "none"),
     help="Salient-object network that tells objects from background, as in 'wsss saliency "
     "--model'; none learns from the labels alone.",
 )
@@ -85,6 +75,7 @@ def command(
         classes=classes,
         saliency=None if saliency_model == "none" else saliency_model,
         network=network,
-        common={"--device": device, "--seed": str(seed)},
+        device=device,
+        seed=seed,
     )
     make(given, before=["--config", settings] if settings else [], dry_run=dry_run)

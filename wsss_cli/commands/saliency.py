@@ -9,20 +9,13 @@ import click
 from wsss_cli.commands import _frame, _options
 
 
-class _Model(_options.ReadableFile):
-    """A file, or the name of the network that wsss knows."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == "u2netp" else super().convert(value, param, ctx)
-
-
 @_frame.command()
 @_options.records_argument
 @click.option(
     "--model",
     default=None,
     metavar="u2netp|FILE",
-    type=_Model(),
+    type=_options.ReadableFile("u2netp"),
     help="A salient-object network instead of the estimate: the small U2-Net, which is fetched "
     "once, or any in ONNX. Needs onnxruntime (pip install onnxruntime).",
 )

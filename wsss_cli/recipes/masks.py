@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Given:
         classes: the class list, or None for the labels in their order.
         saliency: ``u2netp``, the file of a network, or None for labels alone.
         network: whether a segmentation network is trained on the masks.
-        common: options for every tool that has them, by name, such as ``{"--device": "cpu"}``.
+        device, seed: options for every tool that has them.
     """
 
     photos: str
@@ -42,7 +42,8 @@ class Given:
     classes: Sequence[str] | None = None
     saliency: str | None = None
     network: bool = False
-    common: Mapping[str, str] = field(default_factory=dict)
+    device: str = "auto"
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def choose(counted: Counted, *, saliency: bool) -> Way:
 
 # A backbone that learns from few photographs learns them by heart; the new layer alone does not.
 _NEW_LAYER_ONLY = ("--freeze-until", "head", "--batch-size", "16", "--steps", "60")
+_FEW_STEPS = ("--lr", "0.01", "--batch-size", "8", "--steps", "150")
 _AS_VOC6 = ("--epochs", "8", "--lr", "0.02")
 _TWO_SCALES, _THREE_SCALES = ("--scales", "0.5,1"), ("--scales", "0.5,1,1.5")
 _NARROW = ("--bilateral", "50,5,4", "--gaussian", "3,1")
@@ -139,24 +141,14 @@ _FROZEN_CAM_BY_SALIENCY = Way(
 _SHORT_EPS = Way(
     name="EPS and dense CRF",
     why="mIoU of about 72 with 16 photographs of VOC a class, the CAM with saliency 68",
-    trainer=(
-        "eps-train",
-        "--variant",
-        "eps",
-        "--steps",
-        "150",
-        "--batch-size",
-        "8",
-        "--lr",
-        "0.01",
-    ),
+    trainer=("eps-train", "--variant", "eps", *_FEW_STEPS),
     maps=_TWO_SCALES,
     mask=("crf", *_NARROW),
     network=_SHORT,
 )
 _EPS = Way(
     name="EPS, AffinityNet and random walk",
-    why="mIoU of about 80 with 130 photographs of VOC a class, labels alone 75",
+    why="mIoU of about 80 with 130 photographs of VOC a class and better saliency, labels alone 75",
     trainer=("eps-train", "--variant", "eps", *_AS_VOC6),
     maps=_THREE_SCALES,
     mask=_WALKED,
@@ -172,7 +164,7 @@ _FROZEN_CAM = Way(
 )
 _CAM = Way(
     name="CAM, AffinityNet and random walk",
-    why="mIoU of about 75 with 130 photographs of VOC a class; with saliency 80",
+    why="mIoU of about 75 with 130 photographs of VOC a class; with good saliency 80",
     trainer=("train-cam", *_AS_VOC6),
     maps=_THREE_SCALES,
     mask=_WALKED,
@@ -198,30 +190,30 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
     def at(name: str) -> str:
         return str(out / name)
 
-    def common(tool: str) -> list[str]:
-        said = {name: value for name, value in given.common.items() if value != _USUAL[name]}
-        return [part for name in said if name in _HAVE[tool] for part in (name, said[name])]
+    # What is the default need not be said.
+    device = ("--device", given.device) if given.device != "auto" else ()
+    seed = ("--seed", str(given.seed)) if given.seed else ()
 
     def stream(tool: str, *args: str, to: str) -> Step:
         """A tool that writes a file a record into the folder ``to``, and the records beside it."""
-        kept = ("--skip-existing", "-o", at(to))
-        return Step((tool, *args, *common(tool), *kept), output=at(f"{to}.jsonl"))
+        on = device if tool in _ON_DEVICE else ()
+        return Step((tool, *args, *on, "--skip-existing", "-o", at(to)), output=at(f"{to}.jsonl"))
 
     def train(tool: str, *args: str, to: str) -> Step:
-        return Step((tool, *args, *common(tool), "--resume", "--replace", "-o", at(to)))
+        return Step((tool, *args, *device, *seed, "--resume", "--replace", "-o", at(to)))
 
     steps: list[Step] = []
     photos = given.photos
     if Path(photos).is_dir():
-        photos = at("all.jsonl" if given.network else "photos.jsonl")
+        photos = at("all.jsonl" if counted.unlabelled else "photos.jsonl")
         table = ("--csv", given.table) if given.table else ()
         every = ("--keep-unlabelled",) if given.network else ()
         listed = ("index", "folder", given.photos, *table, *every, "--merge-copies")
         steps.append(Step(listed, output=photos))
     every_photo = photos
-    if given.network:
+    if counted.unlabelled:
         photos = at("photos.jsonl")
-        steps.append(Step.grep('"labels": [', every_photo, photos))
+        steps.append(Step.grep('"labels":', every_photo, photos))
     classes = ("--classes", at("classes.txt"))
     steps.append(Step.lines(tuple(given.classes or counted.by_class), at("classes.txt")))
     if given.saliency is not None and not counted.have_saliency:
@@ -253,29 +245,19 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
     return way, steps
 
 
-_USUAL = {"--device": "auto", "--seed": "0"}  # need not be said
-_TRAINER = frozenset({"--device", "--seed"})
-_INFERENCE = frozenset({"--device"})
-_HAVE: Mapping[str, frozenset[str]] = {
-    "saliency": frozenset(),
-    "train-cam": _TRAINER,
-    "eps-train": _TRAINER,
-    "make-cam": _INFERENCE,
-    "make-aff-labels": frozenset(),
-    "train-aff": _TRAINER,
-    "random-walk": _INFERENCE,
-    "crf": frozenset(),
-    "train-seg": _TRAINER,
-    "predict": _INFERENCE,
-}
+_ON_DEVICE = ("make-cam", "random-walk", "predict")
 
 
 def _check(given: Given, counted: Counted, *, saliency: bool) -> None:
+    """Raise ConfigurationError if these labels teach nothing."""
     if not counted.labelled or not counted.by_class:
-        raise ConfigurationError(
-            f"{given.photos}: no photograph shows a class; put the photographs into sub-folders "
-            "named after what they show, or name it in a table, --csv"
+        remedy = (
+            "put the photographs into sub-folders named after what they show, or name it in a "
+            "table, --csv"
+            if Path(given.photos).is_dir()
+            else "are these records with labels, as 'wsss index' prints them?"
         )
+        raise ConfigurationError(f"{given.photos}: no photograph shows a class; {remedy}")
     if counted.alike and not saliency:
         raise ConfigurationError(
             f"all photographs show {' and '.join(counted.by_class)}: nothing to tell apart; add "
@@ -300,8 +282,7 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     _check_places(given)
     if given.table is None and (Path(given.photos) / "labels.csv").is_file():
         given = replace(given, table="labels.csv")
-    problems: list[str] = []
-    counted = count(_records(given, problems.append))
+    counted = count(_records(given))
     way, steps = plan(given, counted)
     wsss = " ".join([callable_as(), *map(shlex.quote, before)])
     for line in _told(given, counted, way):
@@ -322,8 +303,12 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     sys.exit(1 if run.failed else 0)
 
 
-def _records(given: Given, on_error: Callable[[str], None]) -> Iterator[Record]:
-    """The records that the first step will print."""
+def _records(given: Given) -> Iterator[Record]:
+    """The records that the first step will print; it also names those that it leaves out."""
+
+    def on_error(problem: str) -> None:
+        pass
+
     if not Path(given.photos).is_dir():
         return records.read([given.photos], on_error)
     return folder_records(

@@ -79,7 +79,8 @@ def callable_as() -> str:
     if os.path.basename(called) == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m wsss_cli"
     found = shutil.which("wsss")
-    return "wsss" if found and os.path.samefile(found, called) else shlex.quote(called)
+    is_found = found and os.path.realpath(found) == os.path.realpath(called)
+    return "wsss" if is_found else shlex.quote(called)
 
 
 @contextmanager
@@ -223,12 +224,12 @@ class Runner:
 class StepFailed(WsssError):
     """A step gave nothing that the next could work on.
 
-    Attributes:
+    Args:
+        step: the step.
         code: its exit code, or minus the number of the signal that killed it.
     """
 
     def __init__(self, step: Step, code: int) -> None:
-        self.code = code
         how = f"was killed (signal {-code})" if code < 0 else f"failed (exit code {code})"
         super().__init__(f"{step.name} {how}; {step.instead}")
         self.exit_code = code if code > 0 else 128 - code

@@ -22,4 +22,6 @@ export TIMES = $(RUN)/times.tsv
 .PHONY: ALWAYS
 
 # $(call IF_CHANGED,COMMAND): the output of a quick COMMAND is the target, unless it already is.
-IF_CHANGED = $(1) > $@.new; if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+# Two recipes at once in one RUN both write it: hence the number of the process.
+NEW        = $@.$$$$.new
+IF_CHANGED = $(1) > $(NEW) || { rm $(NEW); exit 1; }; if cmp -s $(NEW) $@; then rm $(NEW); else mv $(NEW) $@; fi

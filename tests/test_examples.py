@@ -645,3 +645,31 @@ def test_a_changed_setting_of_a_paper_makes_again_what_follows() -> None:
     assert again() == every[2:]
     Path("labels").write_text('{"id": "a", "labels": ["ram"]}\n')
     assert again() == every
+
+
+@pytest.mark.usefixtures("workdir")
+def test_two_recipes_at_once_share_their_records() -> None:
+    """Each waits until the other writes too."""
+    Path("wsss").write_text(
+        "#!/bin/sh\n: > started.$$\n"
+        "while [ $(ls started.* | wc -l) -lt 2 ]; do sleep 0.02; done\ncat labels\n"
+    )
+    Path("wsss").chmod(0o755)
+    Path("labels").write_text('{"id": "a"}\n')
+    command = ["make", "-f", str(EXAMPLES / "voc.mk"), "DATA=data", "RUN=runs", "WSSS=./wsss"]
+    both = [subprocess.Popen([*command, "runs/train.jsonl"]) for _ in range(2)]
+    assert [one.wait(timeout=60) for one in both] == [0, 0]
+    assert Path("runs/train.jsonl").read_text() == '{"id": "a"}\n'
+    assert not [*Path("runs").rglob("*.new")]
+
+
+@pytest.mark.usefixtures("workdir")
+def test_records_that_cannot_be_listed_leave_the_earlier_ones() -> None:
+    Path("wsss").write_text("#!/bin/sh\necho '{}'; exit 2\n")
+    Path("wsss").chmod(0o755)
+    Path("runs").mkdir()
+    Path("runs/train.jsonl").write_text('{"id": "a"}\n')
+    command = ["make", "-f", str(EXAMPLES / "voc.mk"), "DATA=data", "RUN=runs", "WSSS=./wsss"]
+    assert subprocess.run([*command, "runs/train.jsonl"]).returncode == 2
+    assert Path("runs/train.jsonl").read_text() == '{"id": "a"}\n'
+    assert not [*Path("runs").rglob("*.new")]

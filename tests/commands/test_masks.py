@@ -138,7 +138,10 @@ def test_bad_photographs_are_named_and_the_others_get_masks(photos: Path) -> Non
     (photos / "dog/copy.jpg").write_bytes((photos / "cat/0 é.jpg").read_bytes())
     _, err = masks(photos.name, "--saliency-model", "none", code=1)
     assert "cat/broken" in err
-    assert "1 .heic" in err
+    assert "1 .heic (cat/raw.heic)" in err
+    assert "wsss masks: 4 masks of 5 photographs in out/masks\n" in err
+    assert "wsss masks: without a mask, for the reasons above: cat/broken\n" in err
+    assert "wsss masks: one photograph alone shows dog; add some\n" in err
     records = [json.loads(line) for line in Path("out/masks.jsonl").read_text().splitlines()]
     assert {record["id"]: record["labels"] for record in records}["cat/0 é"] == ["cat", "dog"]
     assert len(records) == 4

@@ -188,8 +188,8 @@ def test_no_photographs(root: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(root)
     message = (
-        "photos: no sub-folders that could be labels; name a table of labels with --csv, "
-        "or take the photographs without labels with --unlabelled"
+        "photos: no sub-folders that could be labels: make one for each class, or name a table "
+        "of labels with --csv ('wsss index folder --unlabelled' does without labels)"
     )
     assert str(caught.value) == message
     add(root, "a.jpg", "masks/a.png")
@@ -368,12 +368,16 @@ def test_no_class_vanishes(root: Path) -> None:
     assert errors == [
         "cow: no photograph in this folder",
         "empty: no photograph in this folder",
-        "left out, as they cannot be read: 1 .gif, 2 .heic; convert them to JPEG or PNG",
+        "left out, as they cannot be read: 1 .gif (cat/f.gif), 2 .heic (cow/d.heic, ...); "
+        "convert them to JPEG or PNG",
     ]
     for path in root.rglob("*.*"):
         if path.suffix.lower() in (".jpg", ".jfif"):
             path.unlink()
-    with pytest.raises(ConfigurationError, match=r"1 \.gif, 2 \.heic cannot be read: convert them"):
+    problem = (
+        r"1 \.gif \(cat/f\.gif\), 2 \.heic \(cow/d\.heic, \.\.\.\) cannot be read: convert them"
+    )
+    with pytest.raises(ConfigurationError, match=problem):
         read(root)
 
 

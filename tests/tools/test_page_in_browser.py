@@ -161,6 +161,18 @@ def test_a_page_of_photographs_alone(browser: Browser, shown: list[dict[str, Any
     browser.press("Escape")
 
 
+def test_without_true_masks_it_opens_on_the_pseudo_masks(
+    browser: Browser, shown: list[dict[str, Any]]
+) -> None:
+    opened(browser, [{k: v for k, v in each.items() if k != "mask"} for each in shown])
+    assert over(browser).startswith("pseudo-mask of photo 0 é")
+    opened(
+        browser,
+        [{k: v for k, v in each.items() if k in KEYS[:2]} | {"id": each["id"]} for each in shown],
+    )
+    assert over(browser).startswith("activation of photo 0 é")
+
+
 def test_the_slider_blends(browser: Browser, shown: list[dict[str, Any]]) -> None:
     opened(browser, shown)
 

@@ -533,3 +533,16 @@ def test_no_damage_to_a_state_is_an_internal_error(
         with pytest.raises(WsssError, match=r"net\.resume\.pt"):
             pytest.fail(f"{data.keys()}: {trainer(records, out).run(resume=True)}")
         assert not out.exists()
+
+
+def test_who_asked_to_resume_need_not_ask_again(
+    records: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupting(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        signal.raise_signal(signal.SIGINT)
+        return brightness_loss(forward, batch)
+
+    with pytest.raises(SystemExit):
+        trainer(records, tmp_path / "net.pt", loss=interrupting).run(resume=True)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("interrupted at step 1 of 10; the same command goes on from there")

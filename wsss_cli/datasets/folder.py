@@ -30,6 +30,7 @@ _LABEL_COLUMN = ("label", "labels", "class", "classes")
 
 OnError = Callable[[str], None]
 Photograph = tuple[str, list[str] | None]  # path below the root, labels
+Others = dict[str, tuple[int, str]]  # by suffix: how many pictures of another format, the first
 
 
 def folder_records(
@@ -105,7 +106,7 @@ def _repeated(root: str, excluded: set[str]) -> Seen:
     """Names, without their folders, that several photographs below ``root`` have, listed or not."""
     once, again = Seen(), Seen()
     identities = frozenset(_identity(folder) for folder in excluded)
-    for name in _walk(root, "", identities, lambda text: None, Counter()):
+    for name in _walk(root, "", identities, lambda text: None, {}):
         if once.add(base := posixpath.basename(os.path.splitext(name)[0])):
             again.add(base)
     return again
@@ -141,11 +142,11 @@ def _walk_labelled(
     is_labelled = not unlabelled
     if is_labelled and not _sub_folders(root, identities):
         raise ConfigurationError(
-            f"{root}: no sub-folders that could be labels; name a table of labels with --csv, "
-            "or take the photographs without labels with --unlabelled"
+            f"{root}: no sub-folders that could be labels: make one for each class, or name a "
+            "table of labels with --csv ('wsss index folder --unlabelled' does without labels)"
         )
     seen: set[str] = set()
-    others: Counter[str] = Counter()
+    others: Others = {}
     for name in _walk(root, "", identities, on_error, others):
         label, is_inside, _ = name.partition("/")
         seen.add(label)
@@ -153,7 +154,10 @@ def _walk_labelled(
             on_error(f"{name}: lies in no sub-folder, so it has no label")
         else:
             yield name, [label] if is_labelled and is_inside else None
-    left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+    left_out = ", ".join(
+        f"{count} {suffix} ({first}{', ...' if count > 1 else ''})"
+        for suffix, (count, first) in sorted(others.items())
+    )
     if not seen:
         hint = f"; {left_out} cannot be read: convert them" if left_out else ""
         raise ConfigurationError(
@@ -173,7 +177,7 @@ def _and_others(
     yield from listed
     ids = {os.path.splitext(name)[0] for name, _ in listed}
     identities = frozenset(_identity(folder) for folder in excluded)
-    for name in _walk(root, "", identities, on_error, Counter()):
+    for name in _walk(root, "", identities, on_error, {}):
         if os.path.splitext(name)[0] not in ids:
             yield name, None
 
@@ -217,13 +221,13 @@ def _walk(
     inner: str,
     excluded: frozenset[tuple[int, int]],
     on_error: OnError,
-    others: Counter[str],
+    others: Others,
 ) -> Iterator[str]:
     """Paths below ``root`` of all photographs in its folder ``inner``, sorted, each id once.
 
     ``excluded`` holds the identities of folders not to enter: those of masks and saliency maps, and
     the parents of this folder, since a link to a parent would never end. Pictures of other formats
-    are counted in ``others``, by their suffix.
+    are counted in ``others``.
     """
     folder = os.path.join(root, inner)
     try:
@@ -247,7 +251,8 @@ def _walk(
             continue
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in OTHER_SUFFIXES:
-            others[suffix.lower()] += 1
+            count, earlier = others.get(suffix.lower(), (0, path))
+            others[suffix.lower()] = count + 1, earlier
             continue
         if (first := by_stem.setdefault(stem, name)) != name:
             on_error(f"{path}: {first} has the same name but for the suffix; move or rename one")

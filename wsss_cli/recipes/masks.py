@@ -132,7 +132,7 @@ _LONG = ("--lr", "0.001", "--batch-size", "16", "--epochs", "12")
 
 _FROZEN_CAM_BY_SALIENCY = Way(
     name="CAM of a frozen backbone, background by saliency",
-    why="mIoU of about 60 with 4 photographs of VOC a class, where EPS had as much and took longer",
+    why="measured: mIoU about 60 with 4 photographs a class; EPS is as good and slower",
     trainer=("train-cam", *_NEW_LAYER_ONLY),
     maps=_TWO_SCALES,
     mask=_SALIENT,
@@ -140,7 +140,7 @@ _FROZEN_CAM_BY_SALIENCY = Way(
 )
 _SHORT_EPS = Way(
     name="EPS and dense CRF",
-    why="mIoU of about 72 with 16 photographs of VOC a class, the CAM with saliency 68",
+    why="measured: mIoU about 72 with 16 photographs a class; CAM by saliency 68",
     trainer=("eps-train", "--variant", "eps", *_FEW_STEPS),
     maps=_TWO_SCALES,
     mask=("crf", *_NARROW),
@@ -148,7 +148,7 @@ _SHORT_EPS = Way(
 )
 _EPS = Way(
     name="EPS, AffinityNet and random walk",
-    why="mIoU of about 80 with 130 photographs of VOC a class and better saliency, labels alone 75",
+    why="measured: mIoU about 80 with 130 photographs a class and better saliency; labels alone 75",
     trainer=("eps-train", "--variant", "eps", *_AS_VOC6),
     maps=_THREE_SCALES,
     mask=_WALKED,
@@ -156,7 +156,7 @@ _EPS = Way(
 )
 _FROZEN_CAM = Way(
     name="CAM of a frozen backbone and dense CRF",
-    why="mIoU of about 45 with 4 or 16 photographs of VOC a class; with saliency 60 to 72",
+    why="measured: mIoU about 45 with 4 or 16 photographs a class; with saliency 60 to 72",
     trainer=("train-cam", *_NEW_LAYER_ONLY),
     maps=_TWO_SCALES,
     mask=_REFINED,
@@ -164,7 +164,7 @@ _FROZEN_CAM = Way(
 )
 _CAM = Way(
     name="CAM, AffinityNet and random walk",
-    why="mIoU of about 75 with 130 photographs of VOC a class; with good saliency 80",
+    why="measured: mIoU about 75 with 130 photographs a class; with good saliency 80",
     trainer=("train-cam", *_AS_VOC6),
     maps=_THREE_SCALES,
     mask=_WALKED,
@@ -287,6 +287,8 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     wsss = " ".join([callable_as(), *map(shlex.quote, before)])
     for line in _told(given, counted, way):
         print(f"# {console.clean(line)}", flush=True)
+    if single := [name for name, number in counted.by_class.items() if number == 1]:
+        console.warn("masks", f"one photograph alone shows {' or '.join(single)}; add some")
     if dry_run:
         for line in [f"mkdir -p {shlex.quote(given.out)}", *(step.command(wsss) for step in steps)]:
             print(line)
@@ -350,10 +352,20 @@ def _told(given: Given, counted: Counted, way: Way) -> Iterator[str]:
 def _made(given: Given, counted: Counted) -> Iterator[str]:
     """Where everything is, in words."""
     out = Path(given.out)
-    with open(out / "masks.jsonl", encoding="utf-8") as stream:
-        made = sum(1 for _ in stream)
-    yield f"{made} masks of {counted.labelled} photographs in {out / 'masks'}"
+    made = _ids(out / "masks.jsonl")
+    yield f"{len(made)} masks of {counted.labelled} photographs in {out / 'masks'}"
+    listed = counted.unlabelled or Path(given.photos).is_dir()
+    wanted = _ids(out / "photos.jsonl" if listed else given.photos)
+    if lost := [name for name in wanted if name not in made]:
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        yield f"without a mask, for the reasons above: {', '.join(lost[:5])}{more}"
     yield f"their records: {out / 'masks.jsonl'}; numbers of the classes: {out / 'classes.txt'}"
     if given.network:
         yield f"network: {out / 'network.pt'}; its masks of all photographs: {out / 'predicted'}"
     yield f"to look at: {out / 'report.html'}"
+
+
+def _ids(source: str | Path) -> dict[str, None]:
+    """The ids of the records with labels in a file, in their order."""
+    found = records.read([str(source)], lambda problem: None)
+    return {str(record["id"]): None for record in found if records.labels(record) is not None}

@@ -157,6 +157,7 @@ class Trainer:
         self.group = group
         self.out = out
         self.checkpoint = checkpoint
+        self.resumes = False
         self.run_identity = {**run, **asdict(plan), "processes": group.world}
         self.workers = max(1, workers)
         self.validate = validate
@@ -208,6 +209,7 @@ class Trainer:
             WsssError: the loss is not finite, there was nothing to learn from, or nothing can be
                 written.
         """
+        self.resumes = resume
         if resume and replace and self.group.on_main(self._outdated):
             resume = False
         if resume and (finished := self.group.on_main(self._finished)) is not None:
@@ -461,10 +463,11 @@ class Trainer:
         """Save the state and exit with the code of the signal."""
         self._save_state()
         if self.group.main:
+            again = "" if self.resumes else " with --resume"
             console.warn(
                 self.tool,
                 f"interrupted at step {self.state.step} of {self.steps}; "
-                "the same command with --resume goes on from there",
+                f"the same command{again} goes on from there",
             )
         interrupt.leave()
 

@@ -22,6 +22,7 @@ export TIMES = $(RUN)/times.tsv
 .PHONY: ALWAYS
 
 # $(call IF_CHANGED,COMMAND): the output of a quick COMMAND is the target, unless it already is.
-# Two recipes at once in one RUN both write it: hence the number of the process.
+# Two recipes at once in one RUN both write it: hence the number of the process. A trap, since after
+# `COMMAND ||` the shell would no longer stop at the first failure inside COMMAND.
 NEW        = $@.$$$$.new
-IF_CHANGED = $(1) > $(NEW) || { rm $(NEW); exit 1; }; if cmp -s $(NEW) $@; then rm $(NEW); else mv $(NEW) $@; fi
+IF_CHANGED = trap 'rm -f $(NEW)' ERR; $(1) > $(NEW); if cmp -s $(NEW) $@; then rm $(NEW); else mv $(NEW) $@; fi

@@ -652,7 +652,8 @@ def test_two_recipes_at_once_share_their_records() -> None:
     """Each waits until the other writes too."""
     Path("wsss").write_text(
         "#!/bin/sh\n: > started.$$\n"
-        "while [ $(ls started.* | wc -l) -lt 2 ]; do sleep 0.02; done\ncat labels\n"
+        "for _ in $(seq 1000); do [ $(ls started.* | wc -l) -lt 2 ] || break; sleep 0.02; done\n"
+        "cat labels\n"
     )
     Path("wsss").chmod(0o755)
     Path("labels").write_text('{"id": "a"}\n')
@@ -673,3 +674,14 @@ def test_records_that_cannot_be_listed_leave_the_earlier_ones() -> None:
     assert subprocess.run([*command, "runs/train.jsonl"]).returncode == 2
     assert Path("runs/train.jsonl").read_text() == '{"id": "a"}\n'
     assert not [*Path("runs").rglob("*.new")]
+
+
+@pytest.mark.usefixtures("workdir")
+def test_settings_that_are_refused_stop_the_recipe_and_leave_nothing() -> None:
+    Path("wsss").write_text("#!/bin/sh\nexit 2\n")
+    Path("wsss").chmod(0o755)
+    for recipe, settings in (("voc.mk", "WALK"), ("papers.mk", "random-walk")):
+        command = ["make", "-f", str(EXAMPLES / recipe), "DATA=data", "RUN=runs", "WSSS=./wsss"]
+        done = subprocess.run([*command, "PAPER=psa", f"runs/settings/{settings}"])
+        assert done.returncode == 2
+        assert not [*Path("runs/settings").iterdir()]

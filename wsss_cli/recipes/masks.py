@@ -203,16 +203,13 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
         return Step((tool, *args, *device, *seed, "--resume", "--replace", "-o", at(to)))
 
     steps: list[Step] = []
-    photos = given.photos
-    if Path(photos).is_dir():
-        photos = at("all.jsonl" if counted.unlabelled else "photos.jsonl")
+    every_photo, photos = _record_files(given, counted)
+    if Path(given.photos).is_dir():
         table = ("--csv", given.table) if given.table else ()
         every = ("--keep-unlabelled",) if given.network else ()
         listed = ("index", "folder", given.photos, *table, *every, "--merge-copies")
-        steps.append(Step(listed, output=photos))
-    every_photo = photos
+        steps.append(Step(listed, output=every_photo))
     if counted.unlabelled:
-        photos = at("photos.jsonl")
         steps.append(Step.grep('"labels":', every_photo, photos))
     classes = ("--classes", at("classes.txt"))
     steps.append(Step.lines(tuple(given.classes or counted.by_class), at("classes.txt")))
@@ -243,6 +240,15 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
             stream("predict", every_photo, "-c", at("network.pt"), to="predicted"),
         ]
     return way, steps
+
+
+def _record_files(given: Given, counted: Counted) -> tuple[str, str]:
+    """The files of the records of all photographs, and of those with labels."""
+    with_labels = str(Path(given.out) / "photos.jsonl")
+    every = given.photos
+    if Path(every).is_dir():
+        every = str(Path(given.out) / "all.jsonl") if counted.unlabelled else with_labels
+    return every, with_labels if counted.unlabelled else every
 
 
 _ON_DEVICE = ("make-cam", "random-walk", "predict")
@@ -354,11 +360,9 @@ def _made(given: Given, counted: Counted) -> Iterator[str]:
     out = Path(given.out)
     made = _ids(out / "masks.jsonl")
     yield f"{len(made)} masks of {counted.labelled} photographs in {out / 'masks'}"
-    listed = counted.unlabelled or Path(given.photos).is_dir()
-    wanted = _ids(out / "photos.jsonl" if listed else given.photos)
-    if lost := [name for name in wanted if name not in made]:
-        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-        yield f"without a mask, for the reasons above: {', '.join(lost[:5])}{more}"
+    _, photos = _record_files(given, counted)
+    if lost := [name for name in _ids(photos) if name not in made]:
+        yield f"without a mask, for the reasons above: {console.listed(lost, 5)}"
     yield f"their records: {out / 'masks.jsonl'}; numbers of the classes: {out / 'classes.txt'}"
     if given.network:
         yield f"network: {out / 'network.pt'}; its masks of all photographs: {out / 'predicted'}"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from wsss_cli import console
 from wsss_cli.classes import numbers
 from wsss_cli.datasets.augment import random_view, whole_view
 from wsss_cli.datasets.samples import Sample, Samples, batches, in_order
@@ -223,22 +224,15 @@ def label_advice(labels: Sequence[Sequence[str] | None], classes: Sequence[str])
     shown = Counter(name for names in labels for name in set(names or ()))
     lines = []
     if absent := [name for name in classes if name not in shown]:
-        lines.append(f"no photograph shows {_listed(absent)}: there is nothing to learn it from")
+        lines.append(
+            f"no photograph shows {console.listed(absent)}: there is nothing to learn it from"
+        )
     if everywhere := [name for name in classes if shown[name] == len(labels)]:
         lines.append(
-            f"every photograph shows {_listed(everywhere)}: there is nothing to tell it from; add "
-            "photographs without it"
+            f"every photograph shows {console.listed(everywhere)}: there is nothing to tell it "
+            "from; add photographs without it"
         )
     return lines
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) > _NAMED:
-        return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
-    return ", ".join(names)
-
-
-_NAMED = 20
 
 
 def needs_labels(classes: Sequence[str]) -> Callable[[Record], None]:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from wsss_cli import console, records
+from wsss_cli.datasets.check import check_numbering
 from wsss_cli.datasets.folder import folder_records
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.recipes.run import Runner, Step, callable_as, locked
@@ -289,6 +290,9 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     if given.table is None and (Path(given.photos) / "labels.csv").is_file():
         given = replace(given, table="labels.csv")
     counted = count(_records(given))
+    if not Path(given.photos).is_dir():
+        # Only to measure with, but in another order they would measure wrong.
+        check_numbering(list(_records(given)), "mask", given.classes or [*counted.by_class])
     way, steps = plan(given, counted)
     wsss = " ".join([callable_as(), *map(shlex.quote, before)])
     for line in _told(given, counted, way):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from wsss_cli import console, files, inputs, memory, records
 from wsss_cli.classes import BACKGROUND, IGNORE, MAX_CLASSES, numbers
-from wsss_cli.datasets.check import Differences, difference
+from wsss_cli.datasets.check import Differences, Numbering, difference
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.files import Meta
 from wsss_cli.metrics import Confusion, ThresholdSweep, threshold_histogram
@@ -125,6 +125,7 @@ class Tally:
         rules: how the background was decided, in words.
         provenances: of the predictions, as JSON.
         different: ids, and how labels and true mask differ, where that is asked for.
+        numbering: whether the true masks seem to mean the same classes.
     """
 
     def __init__(self, question: Question) -> None:
@@ -135,6 +136,7 @@ class Tally:
         self.rules: set[str] = set()
         self.provenances: set[str] = set()
         self.different: list[tuple[str, str]] = []
+        self.numbering = Numbering(question.classes or ())
 
     def look(self, record: Record) -> None:
         """Count one record.
@@ -164,6 +166,8 @@ class Tally:
             truth.flat[0] == question.ignore and (truth == question.ignore).all()
         )
         self.provenances.add(made_by)
+        if not (origin or {}).get("classes"):
+            self.numbering.look(record, truth, question.ignore)
         if question.check and question.classes:
             present = [n for n in np.unique(truth).tolist() if n not in (0, question.ignore)]
             self.different.append((record["id"], difference(record, present, question.classes)))
@@ -224,6 +228,7 @@ class Tally:
         """Add the counts of another tally of the same question."""
         self.images += other.images
         self.unlabelled += other.unlabelled
+        self.numbering.merge(other.numbering)
         self.confusion.merge(other.confusion)
         if self.sweep is None or other.sweep is None:
             self.sweep = self.sweep or other.sweep
@@ -232,6 +237,10 @@ class Tally:
         self.rules |= other.rules
         if len(self.provenances) < _KINDS_KEPT:
             self.provenances |= other.provenances
+
+    def doubt(self) -> str:
+        """Why the true masks do not seem to mean the classes measured, in words; else empty."""
+        return self.numbering.doubt(self.question.truth)
 
     def confusions(self) -> list[Confusion]:
         """The confusion matrix of all records; one for each threshold of a sweep."""
@@ -280,7 +289,8 @@ def evaluate(
 
     Raises:
         ConfigurationError: values of single images are asked for, but no single background.
-        WsssError: no record could be read, or no pixel counted.
+        WsssError: no record could be read, or no pixel counted; or the true masks seem to number
+            their classes in another order.
     """
     total: Tally | None = None
     differences = differences or Differences("eval")
@@ -306,6 +316,8 @@ def evaluate(
             "which is ignored, all over"
         )
     differences.finish(total.images)
+    if doubt := total.doubt():
+        raise WsssError(f"nothing was measured: {doubt}")
     if total.unlabelled:
         console.note("eval", f"{total.unlabelled} true masks are {question.ignore} all over")
     result = total.result(failures.count)

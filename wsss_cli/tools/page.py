@@ -356,7 +356,11 @@ class _Gathered:
         order = [*_FIRST_MEASURED, *self.page.keys]
         for key in sorted(self._totals, key=order.index):
             total = self._totals[key]
-            if total.images > total.unlabelled:
+            if doubt := total.doubt():
+                failures(f"'{key}' is not measured: {doubt}")
+                for entry in self.shown:
+                    entry["iou"].pop(key, None)
+            elif total.images > total.unlabelled:
                 measured = total.result(failures.count)
                 if len(measured.confusions) > 1:
                     self._look_again(key, measured, failures)

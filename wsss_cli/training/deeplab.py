@@ -12,6 +12,7 @@ from torch import Tensor
 from wsss_cli import console, files, inputs
 from wsss_cli.classes import IGNORE, check_classes, numbers
 from wsss_cli.datasets.augment import random_view, whole_view
+from wsss_cli.datasets.check import check_numbering
 from wsss_cli.datasets.samples import Sample, Samples, batches, in_order
 from wsss_cli.datasets.strong import by_strength
 from wsss_cli.errors import ConfigurationError, WsssError
@@ -103,6 +104,9 @@ def train_segmentation(
         given = here.read(records, either=keys, check=partial(need, keys=["labels"] if psl else []))
         held_out = here.read_held_out(either=["mask"])
         names = class_list(classes, given, keys)
+        for key in keys:
+            here.group.on_main(partial(check_numbering, given, key, names))
+        here.group.on_main(partial(check_numbering, held_out or (), "mask", names))
         if strong_weight is not None:
             strong, weak = by_strength(given, keys)
             settings |= {"strong_weight": strong_weight, "balance": balance}

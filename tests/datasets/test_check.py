@@ -73,7 +73,9 @@ def test_what_is_no_sign_of_another_order(photograph: Any) -> None:
     assert not numbering(*[photograph] * 5).doubt("mask")
 
 
-def test_mistakes_in_a_minority_are_no_sign() -> None:
+def test_mistakes_in_a_minority_are_no_sign_nor_is_a_pair_of_photographs() -> None:
+    assert not numbering(*[(["cat"], (3,))] * 2).doubt("mask")
+    assert numbering((["cat"], (3,)), (["dog"], (2,)), (["fox"], (1,))).doubt("mask")
     sound: list[Any] = [(["cat"], (2,))] * 4
     assert not numbering(*sound, *[(["cat"], (3,))] * 4).doubt("mask")
     assert numbering(*sound, *[(["cat"], (3,))] * 5).doubt("mask")

@@ -17,7 +17,7 @@ from wsss_cli.records import Record, labels
 _SHOWN = 20  # records named; the rest is only counted
 _EVERY = 4  # rows and columns of a mask looked at for its numbering
 _LOOKED_AT = 200  # masks, where all need not be read
-_FEW = 3  # photographs of a class from which on they can speak for its number
+_FEW = 3  # photographs from which on they can speak for the numbers of the classes
 
 
 def difference(record: Record, present: Sequence[int], classes: Sequence[str]) -> str:
@@ -107,11 +107,11 @@ class Numbering:
 
     def doubt(self, key: str) -> str:
         """What speaks for another order of the masks under ``key``; empty if nothing does."""
-        mostly = 2 * self._strange > self._photographs
+        mostly = self._photographs >= _FEW and 2 * self._strange > self._photographs
         suspects = [
             name
-            for name, count in self._other.items()
-            if 2 * count > self._shown[name] and (mostly or self._shown[name] >= _FEW)
+            for name in self.classes
+            if 2 * self._other[name] > self._shown[name] and (mostly or self._shown[name] >= _FEW)
         ]
         if not suspects:
             return ""

@@ -105,6 +105,16 @@ def test_what_is_printed_is_a_script_that_does_the_same(photos: Path, shell: Run
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_dry_run_names_what_would_be_left_out(photos: Path) -> None:
+    rows = "cat/0 é.jpg,cat\ntraffic light/1 é.jpg,light\nlost.jpg,cat\n"
+    Path("t.csv").write_text(rows)
+    dry, err = masks(photos.name, "--csv", "t.csv", "--saliency-model", "none", "--dry-run")
+    assert "# 2 photographs: 1 cat, 1 light" in dry
+    named = [line for line in err.splitlines() if "lost.jpg" in line]
+    assert len(named) == 1
+    assert named[0].startswith("wsss masks: ")
+
+
 def test_saliency_tells_objects_from_background(photos: Path, run: Run) -> None:
     listed = run("index", "folder", photos.name, check=0).records
     for record in listed:

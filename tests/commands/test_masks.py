@@ -151,7 +151,7 @@ def test_bad_photographs_are_named_and_the_others_get_masks(photos: Path) -> Non
     assert "1 .heic (cat/raw.heic)" in err
     assert "wsss masks: 4 masks of 5 photographs in out/masks\n" in err
     assert "wsss masks: without a mask, for the reasons above: cat/broken\n" in err
-    assert "wsss masks: one photograph alone shows dog; add some\n" in err
+    assert "wsss masks: dog: only one photograph; add some\n" in err
     records = [json.loads(line) for line in Path("out/masks.jsonl").read_text().splitlines()]
     assert {record["id"]: record["labels"] for record in records}["cat/0 é"] == ["cat", "dog"]
     assert len(records) == 4

@@ -303,7 +303,8 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     for line in _told(given, counted, way):
         print(f"# {console.clean(line)}", flush=True)
     if single := [name for name, number in counted.by_class.items() if number == 1]:
-        console.warn("masks", f"one photograph alone shows {' or '.join(single)}; add some")
+        each = " each" if len(single) > 1 else ""
+        console.warn("masks", f"{' and '.join(single)}: only one photograph{each}; add some")
     if dry_run:
         for line in [f"mkdir -p {shlex.quote(given.out)}", *(step.command(wsss) for step in steps)]:
             print(line)

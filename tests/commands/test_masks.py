@@ -43,7 +43,7 @@ main()
 def start(*args: str) -> subprocess.Popen[str]:
     """``wsss masks`` with short trainings."""
     return subprocess.Popen(
-        [sys.executable, "-c", QUICK, "masks", *args],
+        [sys.executable, "-P", "-c", QUICK, "masks", *args],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -113,6 +113,79 @@ def test_a_dry_run_names_what_would_be_left_out(photos: Path) -> None:
     named = [line for line in err.splitlines() if "lost.jpg" in line]
     assert len(named) == 1
     assert named[0].startswith("wsss masks: ")
+
+
+ALONE = ("--saliency-model", "none")
+
+
+def test_nothing_is_written_over_what_is_not_from_masks(photos: Path, run: Run) -> None:
+    listed = run("index", "folder", photos.name, check=0).out
+    Path("out").mkdir()
+    Path("out/photos.jsonl").write_text(listed + '{"id": "x", "image": "x.jpg"}\n')
+    before = Path("out/photos.jsonl").read_bytes()
+    _, err = masks("out/photos.jsonl", *ALONE, code=2)
+    assert "out/photos.jsonl: out/photos.jsonl is to be written there; give another" in err
+    _, err = masks("out/photos.jsonl", *ALONE, "--dry-run", code=2)
+    assert "is to be written there" in err
+    _, err = masks(photos.name, *ALONE, code=2)
+    assert "out/photos.jsonl: is there, and not from 'wsss masks'; give another folder" in err
+    assert [path.name for path in Path("out").iterdir()] == ["photos.jsonl"]
+    assert Path("out/photos.jsonl").read_bytes() == before
+    photos.rename("cam")
+    _, err = masks("cam", *ALONE, "-o", ".", code=2)
+    assert "wsss masks: cam: cam is to be written there; give another folder with -o\n" in err
+    assert not Path("classifier.pt").exists()
+
+
+def test_records_are_labelled_however_their_json_is_spaced(photos: Path, run: Run) -> None:
+    lines = run("index", "folder", photos.name, check=0).out.splitlines()
+    lines[0] = lines[0].replace('"labels": [', '"labels"  :[')
+    lines += ['{"id": "n", "image": "n.jpg", "labels": null}']
+    lines += ['{"id": "m", "image": "n.jpg", "meta": {"labels": ["cat"]}}']
+    Path("in.jsonl").write_text("\n".join(lines) + "\n")
+    _, err = masks("in.jsonl", *ALONE)
+    assert "wsss masks: 4 masks of 4 photographs in out/masks\n" in err
+
+
+def test_masks_of_photographs_that_are_gone_are_named(photos: Path) -> None:
+    masks(photos.name, *ALONE)
+    (photos / "cat" / "0 é.jpg").rename(photos / "traffic light" / "0 é.jpg")
+    (photos / "traffic light" / "3 é.jpg").unlink()
+    _, err = masks(photos.name, *ALONE, code=1)
+    assert (
+        "of no photograph any more, or of an earlier name, and not in the records: "
+        "out/masks/cat/0 é.png, out/masks/traffic light/3 é.png; remove them"
+    ) in err
+    Path("out/masks/cat/0 é.png").unlink()
+    Path("out/masks/traffic light/3 é.png").unlink()
+    masks(photos.name, *ALONE)
+
+
+def test_the_reader_of_the_commands_may_leave_and_own_modules_are_not_run(photos: Path) -> None:
+    Path("random.py").write_text("raise SystemExit('the script of the user ran')\n")
+    process = start(photos.name, *ALONE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert process.wait(timeout=120) == 0, err
+    assert "4 masks of 4 photographs" in err
+
+
+def test_names_that_look_like_options(photos: Path, shell: Run) -> None:
+    photos.rename("-ph")
+    dry = shell("wsss masks --dry-run --saliency-model none -o -out -- -ph", check=0).out
+    assert "index folder ./-ph " in dry
+    assert "mkdir -p ./-out\n" in dry
+
+
+def test_a_folder_that_cannot_be_made(photos: Path) -> None:
+    Path("file").touch()
+    _, err = masks(photos.name, *ALONE, "-o", "file/out", code=2)
+    assert err.endswith(
+        "wsss masks: file/out: cannot be written to: Not a directory; give another -o\n"
+    )
 
 
 def test_saliency_tells_objects_from_background(photos: Path, run: Run) -> None:
@@ -202,7 +275,7 @@ def test_a_step_that_fails_is_named_and_what_to_do(photos: Path) -> None:
     else:
         _, err = masks(photos.name, "--saliency-model", "net.onnx", code=2)
         assert "net.onnx" in err
-        assert "wsss masks: saliency failed (exit code 2); --saliency-model none does" in err
+        assert "wsss masks: saliency failed (exit code 2); if that is its network, --sal" in err
     assert made() == before
 
 
@@ -237,7 +310,7 @@ def test_a_killed_run_leaves_its_folder_to_the_next(photos: Path) -> None:
         _, err = second.communicate(timeout=60)
         if second.returncode != 2 or time.monotonic() > deadline:
             break
-        assert "another 'wsss masks'" in err
+        assert f"a tool that process {first.pid}, now gone, had started still works in it" in err
         time.sleep(0.2)
     assert second.returncode == 0, err
 

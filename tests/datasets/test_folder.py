@@ -282,9 +282,31 @@ def test_bad_lines_are_named_and_the_rest_goes_on(root: Path) -> None:
         "photos/t.csv:4: unsafe id \"../a.jpg\": no empty part, '.' or '..' allowed",
         'photos/t.csv:5: unsafe id "/etc/x.jpg": it must be a relative name',
         "photos/t.csv:6: no file name",
-        'photos/t.csv:7: unsafe id "\udcff.jpg": control or broken characters',
+        "photos/t.csv:7: not UTF-8; save the table as UTF-8",
         "photos/t.csv:8: field larger than field limit (131072)",
     ]
+
+
+def test_a_latin_1_label_is_refused_and_a_cell_of_several_is_split(root: Path) -> None:
+    add(root, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    (root / "t.csv").write_bytes(
+        b'a.jpg,"traffic light,dog"\nb.jpg,b\xe9b\xe9\nc.jpg,"a, b;c"\nd.jpg,x y\n'
+    )
+    records, errors = read(root, table="t.csv")
+    assert {record["id"]: record["labels"] for record in records} == {
+        "a": ["traffic light", "dog"],
+        "c": ["a, b", "c"],
+        "d": ["x", "y"],
+    }
+    assert errors == ["photos/t.csv:2: not UTF-8; save the table as UTF-8"]
+
+
+def test_empty_files_are_not_copies_of_one_photograph(root: Path) -> None:
+    add(root, "cat/a.jpg", "dog/b.jpg")
+    for name in ("cat/c.jpg", "dog/d.jpg"):
+        (root / name).write_bytes(b"")
+    records, _ = read(root, merge_copies=True)
+    assert {"cat/c", "dog/d"} <= {record["id"] for record in records}
 
 
 def test_what_is_not_there(root: Path) -> None:

@@ -190,7 +190,11 @@ def _merged(root: str, photographs: list[Photograph]) -> Iterator[Photograph]:
     places: dict[str, int] = {}  # of the first photograph with a digest
     merged: list[Photograph | None] = list(photographs)
     for place, (name, labels) in enumerate(photographs):
-        if common[sizes[place]] < 2 or (content := digest(paths[place])) is None:
+        if (
+            not sizes[place]
+            or common[sizes[place]] < 2
+            or (content := digest(paths[place])) is None
+        ):
             continue
         first = merged[places.setdefault(content, place)]
         if places[content] == place or first is None:
@@ -278,8 +282,9 @@ def read_table(path: str, on_error: OnError) -> Iterator[tuple[str, str, list[st
     """Files and labels from a table, UTF-8 with or without a byte order mark.
 
     A line is a file and its labels: ``photos/a 1.jpg,cat dog``. Labels are separated by spaces, or
-    by semicolons if the cell has one: ``a.jpg,traffic light;car``, ``a.jpg,traffic light;``. With
-    nothing after the comma the photograph shows no class; without the comma it is unlabelled.
+    by semicolons if the cell has one, else by commas: ``a.jpg,traffic light;car``,
+    ``a.jpg,traffic light;``, ``a.jpg,"traffic light,car"``. With nothing after the comma the
+    photograph shows no class; without the comma it is unlabelled.
 
     A first line with a cell file (or filename, image, path) is a header; the labels are then in the
     column label (or labels, class, classes), and other columns are skipped. Without a header all
@@ -312,6 +317,9 @@ def read_table(path: str, on_error: OnError) -> Iterator[tuple[str, str, list[st
                 continue
             if not any(cell.strip() for cell in row):
                 continue
+            if any("\udc80" <= letter <= "\udcff" for cell in row for letter in cell):
+                on_error(f"{path}:{rows.line_num}: not UTF-8; save the table as UTF-8")
+                continue
             started, first_row = True, not started
             if first_row and (header := _header(row, path)):
                 columns = header
@@ -338,7 +346,8 @@ def _labels(cells: Sequence[str]) -> list[str]:
     """The labels in some cells, each once."""
     labels: list[str] = []
     for cell in cells:
-        parts = cell.split(";") if ";" in cell else cell.split()
+        mark = next((mark for mark in ";," if mark in cell), None)
+        parts = cell.split(mark)
         labels += [name for part in parts if (name := part.strip())]
     return list(dict.fromkeys(labels))
 

@@ -6,6 +6,7 @@ How both were chosen: examples/README.md.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,13 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from wsss_cli import console, records
+from wsss_cli.classes import check_classes, numbers
 from wsss_cli.datasets.check import check_numbering
 from wsss_cli.datasets.folder import OnError, folder_records
-from wsss_cli.errors import ConfigurationError
-from wsss_cli.recipes.run import Runner, Step, callable_as, locked
+from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.recipes.run import LOCK, Runner, Step, callable_as, locked
 from wsss_cli.records import Record
 
-FEW, SOME = 8, 50  # photographs a class, at most
+FEW = 50  # photographs a class, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +116,12 @@ class Way:
 
 def choose(counted: Counted, *, saliency: bool) -> Way:
     """The way that was best for as many photographs a class, with or without saliency."""
-    size = 0 if counted.each <= FEW else 1 if counted.each <= SOME else 2
-    return (_BY_SALIENCY if saliency else _BY_LABELS)[size]
+    few, many = _BY_SALIENCY if saliency else _BY_LABELS
+    return few if counted.each <= FEW else many
 
 
 # A backbone that learns from few photographs learns them by heart; the new layer alone does not.
 _NEW_LAYER_ONLY = ("--freeze-until", "head", "--batch-size", "16", "--steps", "60")
-_FEW_STEPS = ("--lr", "0.01", "--batch-size", "8", "--steps", "150")
 _AS_VOC6 = ("--epochs", "8", "--lr", "0.02")
 _TWO_SCALES, _THREE_SCALES = ("--scales", "0.5,1"), ("--scales", "0.5,1,1.5")
 _NARROW = ("--bilateral", "50,5,4", "--gaussian", "3,1")
@@ -134,18 +135,10 @@ _LONG = ("--lr", "0.001", "--batch-size", "16", "--epochs", "12")
 
 _FROZEN_CAM_BY_SALIENCY = Way(
     name="CAM of a frozen backbone, background by saliency",
-    why="measured: mIoU about 65 with 4 photographs a class; EPS is as good and slower",
+    why="measured: mIoU about 65 with 4 photographs a class, 69 with 16; labels alone 45",
     trainer=("train-cam", *_NEW_LAYER_ONLY),
     maps=_TWO_SCALES,
     mask=_SALIENT,
-    network=_SHORT,
-)
-_SHORT_EPS = Way(
-    name="EPS and dense CRF",
-    why="measured: mIoU about 72 with 16 photographs a class; CAM by saliency 68",
-    trainer=("eps-train", "--variant", "eps", *_FEW_STEPS),
-    maps=_TWO_SCALES,
-    mask=("crf", *_NARROW),
     network=_SHORT,
 )
 _EPS = Way(
@@ -158,7 +151,7 @@ _EPS = Way(
 )
 _FROZEN_CAM = Way(
     name="CAM of a frozen backbone and dense CRF",
-    why="measured: mIoU about 45 with 4 or 16 photographs a class; with saliency 65 to 72",
+    why="measured: mIoU about 45 with 4 or 16 photographs a class; with saliency 65 to 69",
     trainer=("train-cam", *_NEW_LAYER_ONLY),
     maps=_TWO_SCALES,
     mask=_REFINED,
@@ -173,9 +166,9 @@ _CAM = Way(
     network=_LONG,
 )
 
-# For few, some and many photographs a class.
-_BY_SALIENCY = (_FROZEN_CAM_BY_SALIENCY, _SHORT_EPS, _EPS)
-_BY_LABELS = (_FROZEN_CAM, _FROZEN_CAM, _CAM)
+# For few and for many photographs a class.
+_BY_SALIENCY = (_FROZEN_CAM_BY_SALIENCY, _EPS)
+_BY_LABELS = (_FROZEN_CAM, _CAM)
 
 
 def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
@@ -212,12 +205,14 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
         listed = ("index", "folder", given.photos, *table, *every, "--merge-copies")
         steps.append(Step(listed, output=every_photo))
     if counted.unlabelled:
-        steps.append(Step.grep('"labels":', every_photo, photos))
+        steps.append(Step.labelled(every_photo, photos))
     classes = ("--classes", at("classes.txt"))
     steps.append(Step.lines(tuple(given.classes or counted.by_class), at("classes.txt")))
     if given.saliency is not None and not counted.have_saliency:
         step = stream("saliency", photos, "--model", given.saliency, to="saliency")
-        steps.append(replace(step, instead="--saliency-model none does without"))
+        steps.append(
+            replace(step, instead="if that is its network, --saliency-model none does without it")
+        )
         photos = at("saliency.jsonl")
     trainer, *settings = way.trainer
     model = ("-c", at("classifier.pt"))
@@ -266,6 +261,17 @@ def _check(given: Given, counted: Counted, *, saliency: bool) -> None:
             else "are these records with labels, as 'wsss index' prints them?"
         )
         raise ConfigurationError(f"{given.photos}: no photograph shows a class; {remedy}")
+    names = given.classes or tuple(counted.by_class)
+    check_classes(names, given.photos)
+    for name in counted.by_class:
+        if not name.isprintable() or name != name.strip():
+            raise ConfigurationError(
+                f"{given.photos}: the label {name!r} is no name for a class; name it otherwise"
+            )
+    try:
+        numbers(counted.by_class, names)
+    except WsssError as error:
+        raise ConfigurationError(f"{given.photos}: {error}") from error
     if counted.alike and not saliency:
         raise ConfigurationError(
             f"all photographs show {' and '.join(counted.by_class)}: nothing to tell apart; add "
@@ -287,7 +293,9 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
         ConfigurationError: the photographs, or what the recipe needs, are not there.
         StepFailed: a step left nothing to go on with.
     """
-    _check_places(given)
+    given = replace(given, photos=_no_option(given.photos), out=_no_option(given.out))
+    if not Path(given.photos).is_dir() and given.table:
+        raise ConfigurationError("--csv is for a folder of photographs; records have their labels")
     if given.table is None and (Path(given.photos) / "labels.csv").is_file():
         given = replace(given, table="labels.csv")
     # The first step names what is left out, if there is one.
@@ -299,26 +307,61 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
             [*_records(given, _say_nothing)], "mask", given.classes or [*counted.by_class]
         )
     way, steps = plan(given, counted)
+    _check_places(given, steps)
     wsss = " ".join([callable_as(), *map(shlex.quote, before)])
     for line in _told(given, counted, way):
-        print(f"# {console.clean(line)}", flush=True)
+        _show(f"# {console.clean(line)}")
     if single := [name for name, number in counted.by_class.items() if number == 1]:
         each = " each" if len(single) > 1 else ""
         console.warn("masks", f"{' and '.join(single)}: only one photograph{each}; add some")
+    directory = f"mkdir -p {shlex.quote(given.out)}"
     if dry_run:
-        for line in [f"mkdir -p {shlex.quote(given.out)}", *(step.command(wsss) for step in steps)]:
-            print(line)
+        for line in [directory, *(step.command(wsss) for step in steps)]:
+            _show(line)
         return
     _check_saliency(given, counted)
     with locked(given.out) as lock:
         run = Runner("masks", len(steps), lock, before)
-        print(f"mkdir -p {shlex.quote(given.out)}")
+        _show(directory)
         for step in steps:
-            print(step.command(wsss), flush=True)
+            _show(step.command(wsss))
             run(step)
+    stale = _stale(given)
+    if stale:
+        console.warn(
+            "masks",
+            f"of no photograph any more, or of an earlier name, and not in the records: "
+            f"{console.listed(stale, 5)}; remove them, or take masks by their records only",
+        )
     for line in _made(given, counted):
         console.note("masks", line)
-    sys.exit(1 if run.failed else 0)
+    sys.exit(1 if run.failed or stale else 0)
+
+
+def _no_option(path: str) -> str:
+    """A path that no command takes for an option."""
+    return f"./{path}" if path.startswith("-") else path
+
+
+def _show(line: str) -> None:
+    """Print a line; whoever reads them may leave (``| head``), which stops no work."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
+
+
+def _stale(given: Given) -> list[str]:
+    """Masks of earlier runs that are of none of the photographs now."""
+    out = Path(given.out)
+    kinds = [("masks", "pseudo"), *([("predicted", "pred")] if given.network else [])]
+    found: list[str] = []
+    for folder, key in kinds:
+        made = records.read([str(out / f"{folder}.jsonl")], _say_nothing)
+        now = {os.path.normpath(str(record.get(key))) for record in made}
+        there = map(os.path.normpath, sorted((out / folder).rglob("*.png")))
+        found += [path for path in there if path not in now]
+    return found
 
 
 def _say_nothing(problem: str) -> None:
@@ -334,16 +377,29 @@ def _records(given: Given, on_error: OnError) -> Iterator[Record]:
     )
 
 
-def _check_places(given: Given) -> None:
-    """Raise ConfigurationError if what is made would be taken for photographs."""
-    photos, out = Path(given.photos).resolve(), Path(given.out).resolve()
+def _check_places(given: Given, steps: Sequence[Step]) -> None:
+    """Raise ConfigurationError if the steps would write among the photographs, or over a file.
+
+    A folder with a lock was begun by an earlier run, whose files may be replaced.
+    """
+    photos = Path(given.photos).resolve()
+    out = Path(given.out).resolve()
     if photos.is_dir() and (out == photos or photos in out.parents):
         raise ConfigurationError(
             f"{given.out}: lies in {given.photos}, so that the masks would be taken for "
             "photographs; give a folder elsewhere with -o"
         )
-    if not photos.is_dir() and given.table:
-        raise ConfigurationError("--csv is for a folder of photographs; records have their labels")
+    targets = [target for step in steps for target in step.targets]
+    for target in targets:
+        place = Path(target).resolve()
+        if place == photos or place in photos.parents:
+            raise ConfigurationError(
+                f"{given.photos}: {target} is to be written there; give another folder with -o"
+            )
+        if not (out / LOCK).exists() and os.path.lexists(target):
+            raise ConfigurationError(
+                f"{target}: is there, and not from 'wsss masks'; give another folder with -o"
+            )
 
 
 def _check_saliency(given: Given, counted: Counted) -> None:

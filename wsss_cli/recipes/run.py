@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from wsss_cli import console, files
+import wsss_cli
+from wsss_cli import console, files, records
 from wsss_cli.errors import ConfigurationError, WsssError
 
 LOCK = ".wsss-lock"
+_LABELS = r'"labels" *: *\['  # what grep looks for
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Step:
     Attributes:
         args: arguments of ``wsss``; empty for a step that is no tool.
         output: file for what it prints, or None.
-        text: lines that the step writes instead, and the shell command that does it.
-        source: file of records whose lines with ``text`` are kept.
+        text: lines that the step writes instead.
+        source: file of records of which it keeps those with labels.
         instead: what to do if it fails, in words.
     """
 
@@ -49,9 +51,9 @@ class Step:
         return cls((), output, tuple(text))
 
     @classmethod
-    def grep(cls, text: str, source: str, output: str) -> Step:
-        """Keep the lines of a file that hold a text."""
-        return cls((), output, (text,), source)
+    def labelled(cls, source: str, output: str) -> Step:
+        """Keep the records with labels."""
+        return cls((), output, source=source)
 
     @property
     def name(self) -> str:
@@ -60,14 +62,20 @@ class Step:
     @property
     def made(self) -> str:
         """The file or folder that is there after the step."""
-        return self.output or self.args[self.args.index("-o") + 1]
+        return self.targets[0]
+
+    @property
+    def targets(self) -> list[str]:
+        """All files and folders that it writes."""
+        folder = [self.args[self.args.index("-o") + 1]] if "-o" in self.args else []
+        return [*([self.output] if self.output else []), *folder]
 
     def command(self, wsss: str) -> str:
         """The step as a line of shell; ``wsss`` is what to call."""
         if self.args:
             line = f"{wsss} {shlex.join(self.args)}"
         elif self.source:
-            line = f"grep -F {shlex.join((*self.text, self.source))}"
+            line = f"grep -E {shlex.join((_LABELS, self.source))}"
         else:
             line = f"printf '%s\\n' {shlex.join(self.text)}"
         return line + (f" > {shlex.quote(self.output)}" if self.output else "")
@@ -95,17 +103,21 @@ def locked(out: str) -> Iterator[int]:
     """
     import fcntl
 
-    Path(out).mkdir(parents=True, exist_ok=True)
-    path = os.path.join(out, LOCK)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        path = os.path.join(out, LOCK)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{out}: cannot be written to: {error.strerror}; give another -o"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip()
             raise ConfigurationError(
-                f"{out}: another 'wsss masks' works in it ({holder or 'unknown process'}); "
-                "wait for it, or give another -o"
+                f"{out}: {_who(holder)}; wait for it, or give another -o"
             ) from None
         except OSError:  # a file system without locks
             pass
@@ -114,6 +126,19 @@ def locked(out: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _who(holder: str) -> str:
+    """Who works in a folder, from what is written in its lock."""
+    words = holder.split()
+    if len(words) == 4 and words[3] == os.uname().nodename and words[1].isdecimal():
+        try:
+            os.kill(int(words[1]), 0)
+        except ProcessLookupError:
+            return f"a tool that {words[0]} {words[1]}, now gone, had started still works in it"
+        except (OSError, OverflowError):
+            pass
+    return f"another 'wsss masks' works in it ({holder or 'unknown process'})"
 
 
 class Runner:
@@ -160,8 +185,12 @@ class Runner:
         if step.source is None:
             kept = [line + "\n" for line in step.text]
         else:
-            with open(step.source, encoding="utf-8") as stream:
-                kept = [line for line in stream if step.text[0] in line]
+            found = records.read([step.source], lambda problem: console.warn(self._tool, problem))
+            kept = [
+                json.dumps(record, ensure_ascii=False) + "\n"
+                for record in found
+                if records.labels(record) is not None
+            ]
         with files.atomic(step.output) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 
@@ -177,7 +206,7 @@ class Runner:
 
     def _process(self, step: Step, stdout: IO[bytes] | None) -> int:
         process = subprocess.Popen(
-            [sys.executable, "-m", "wsss_cli", *self._before, *step.args, *_switches()],
+            [*_python(), "-m", "wsss_cli", *self._before, *step.args, *_switches()],
             stdin=subprocess.DEVNULL,
             stdout=stdout or subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -233,6 +262,12 @@ class StepFailed(WsssError):
         how = f"was killed (signal {-code})" if code < 0 else f"failed (exit code {code})"
         super().__init__(f"{step.name} {how}; {step.instead}")
         self.exit_code = code if code > 0 else 128 - code
+
+
+def _python() -> list[str]:
+    """This Python, without the modules of the working directory, which are the user's."""
+    ours = Path(wsss_cli.__file__).resolve().parent.parent
+    return [sys.executable, *(["-P"] if ours != Path.cwd() else [])]
 
 
 def _switches() -> list[str]:

@@ -21,7 +21,7 @@ ROWS_psa    := 'cam=48.0:train:CAM, best threshold' 'pseudo=58.1:train:random wa
 	'seg=61.7:val:network'
 ROWS_ae-psl := 'cam:train:CAM, best threshold' 'pseudo:train:mined in 3 steps, merged with saliency' \
 	'seg=55.0:val:network with PSL'
-ROWS_eps    := 'pseudo=69.4:train:maps, cut' 'seg=71.0:val:network'
+ROWS_eps    := 'pseudo=69.4:train:maps, cut' 'seg=70.9:val:network, DeepLab v2'
 ROWS_eps++  := 'pseudo:train:maps, cut' 'seg=71.7:val:network'
 ROWS_sipe   := 'cam=58.65:train:image-specific CAM' 'pseudo:train:random walk (the paper has IRNet)' \
 	'seg=68.8:val:network'

@@ -282,6 +282,21 @@ def test_images_reach_a_caffe_network_as_they_did_in_caffe(tmp_path: Path) -> No
     assert other.colours == CAFFE_COLOURS
 
 
+def test_images_reach_deeplabs_resnet_as_they_did_in_caffe(tmp_path: Path) -> None:
+    given = state()
+    torch.save({f"Scale.{key}": value for key, value in given.items()}, tmp_path / "coco.pth")
+    backbone = Small()
+    load_pretrained(backbone, str(tmp_path / "coco.pth"))
+    pixels = torch.randint(0, 256, (1, 3, 5, 5)).float()
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in backbone.colours)
+    bgr = pixels.flip(1) - torch.tensor([104.008, 116.669, 122.675]).view(1, 3, 1, 1)
+    torch.testing.assert_close(
+        backbone.conv1((pixels / 255 - mean) / std),
+        nn.functional.conv2d(bgr, given["conv1.weight"], given["conv1.bias"]),
+    )
+    torch.testing.assert_close(backbone.block[0].weight.data, given["block.0.weight"])
+
+
 def test_a_checkpoint_states_its_colours_only_where_they_are_not_the_backbones() -> None:
     backbone = build_backbone("efficientnet-lite0")
     assert colours_to_state(backbone) == {}

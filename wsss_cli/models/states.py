@@ -53,7 +53,8 @@ def state_of(data: Mapping[Any, Any]) -> State:
     """The tensors of what a file of weights holds, under names of ours where those are known.
 
     Dicts under usual names (``state_dict``, ``model``, ``net``) are opened. MXNet's names of
-    ResNet-38 and Caffe's names of VGG-16 become those of our backbones.
+    ResNet-38 and Caffe's names of VGG-16 become those of our backbones. Weights of Caffe are known
+    by their names, and turned round for images in RGB.
 
     Args:
         data: result of :func:`wsss_cli.models.formats.read_weights`.
@@ -69,9 +70,15 @@ def state_of(data: Mapping[Any, Any]) -> State:
         return State({_of_mxnet(key): value for key, value in tensors.items()})
     if any(key.endswith("conv1_1.weight") for key in tensors):
         return State(_of_caffe(tensors), CAFFE_COLOURS)
+    if (first := tensors.get(_SCALE)) is not None and first.ndim == 4:
+        return State({**tensors, _SCALE: first.flip(1)}, CAFFE_COLOURS)
     config = data.get("config")
     return State(tensors, colours_of(config) if isinstance(config, dict) else None)
 
+
+# The first convolution of DeepLab v2's ResNet-101, weights of Caffe under these names for PyTorch.
+# It takes BGR.
+_SCALE = "Scale.conv1.weight"
 
 # ---- names ---------------------------------------------------------------------------------------
 

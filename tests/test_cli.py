@@ -179,6 +179,8 @@ def test_the_command_line_wins_and_the_file_is_used(run: Run, photographs: Any) 
     [
         ("[make-cma]\n", "wsss.toml:1: no command 'make-cma'; did you mean [make-cam]?"),
         ("[view]\nwdith = 3\n", "wsss.toml:2: [view] has no option 'wdith'; did you mean width?"),
+        ('[view]\nrecords = "a.jsonl"\n', "wsss.toml:2: [view] has no option 'records'"),
+        ("[crf]\nmax-side = 1\nmax_side = 2\n", "wsss.toml:1: [crf] sets max_side twice"),
         ("view = 3\n", "wsss.toml:1: 'view' is not a table; write [view]"),
         ("[view\n", "wsss.toml: "),
         ('[view]\nwidth = "wide"\n', "'wide' is not a valid integer"),

@@ -488,6 +488,17 @@ def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
             files.load_checkpoint(path)
 
 
+@pytest.mark.parametrize("names", [["cat", "cat"], ["background", "cat"], ["cat", ""], []])
+def test_a_checkpoint_with_a_class_list_that_cannot_be_is_refused(
+    names: list[str], workdir: Path
+) -> None:
+    files.save_checkpoint(
+        "a.pt", kind="cam", backbone="resnet50", classes=names, config={}, state_dict={}
+    )
+    with pytest.raises(ConfigurationError, match="a damaged checkpoint: 'classes' is missing or"):
+        files.load_checkpoint("a.pt")
+
+
 def test_a_flipped_bit_in_a_checkpoint_is_found(workdir: Path) -> None:
     """Anywhere in the weights; torch would load other weights without a word."""
     import torch

@@ -199,19 +199,18 @@ def load_settings(name: str | None) -> tuple[Settings, dict[str, Any]]:
             raise click.UsageError(f"{file.at(table)}: no command '{table}'{hint}")
         if not isinstance(options, dict):
             raise click.UsageError(f"{file.at(table)}: '{table}' is not a table; write [{table}]")
-    return file, {table: _names(options) for table, options in tables.items()}
+    return file, {table: _names(options, table, file) for table, options in tables.items()}
 
 
-def _names(options: dict[str, Any]) -> dict[str, Any]:
-    """Keys as parameter names; a table within is that of a subcommand, which has none."""
-    return {
-        key.replace("-", "_"): (
-            {name.replace("-", "_"): of for name, of in value.items()}
-            if isinstance(value, dict)
-            else value
-        )
-        for key, value in options.items()
-    }
+def _names(options: dict[str, Any], table: str, file: Settings) -> dict[str, Any]:
+    """Keys as parameter names; a table within is that of a subcommand."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        name = key.replace("-", "_")
+        if name in found:
+            raise click.UsageError(f"{file.at(table)}: [{table}] sets {name} twice")
+        found[name] = _names(value, f"{table}.{key}", file) if isinstance(value, dict) else value
+    return found
 
 
 def main() -> None:

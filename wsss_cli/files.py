@@ -643,8 +643,9 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "backbone": lambda value: isinstance(value, str),
     "classes": lambda value: (
         isinstance(value, list)
-        and 0 < len(value) <= MAX_CLASSES
+        and len(value) > 0
         and all(isinstance(name, str) for name in value)
+        and inputs.can_be_classes(value)
     ),
     "config": lambda value: isinstance(value, dict),
     "state_dict": lambda value: (

@@ -126,7 +126,7 @@ def is_provenance(value: Any, *, levels: int = 100) -> bool:
         return False
     names, made_from, earlier = (value.get(key, {}) for key in ("classes", "inputs", "from"))
     return (
-        (not names or (_are_names(names) and _can_be_classes(names)))
+        (not names or (_are_names(names) and can_be_classes(names)))
         and isinstance(made_from, dict)
         and isinstance(made_from.get("image", ""), str | None)
         and (made_from.get("labels") is None or _are_names(made_from["labels"]))
@@ -135,8 +135,9 @@ def is_provenance(value: Any, *, levels: int = 100) -> bool:
     )
 
 
-def _can_be_classes(names: list[str]) -> bool:
-    return len({*names, BACKGROUND}) == len(names) + 1 <= MAX_CLASSES + 1
+def can_be_classes(names: list[str]) -> bool:
+    """Whether names can be a class list: each once, none of them empty or the background."""
+    return all(names) and len({*names, BACKGROUND}) == len(names) + 1 <= MAX_CLASSES + 1
 
 
 def _are_names(value: Any) -> bool:

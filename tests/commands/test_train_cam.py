@@ -174,6 +174,14 @@ def test_a_record_that_cannot_be_used_is_found_before_training(
     assert not list(Path().glob("cam*"))
 
 
+def test_one_id_is_one_photograph(inside: Run, photographs: Records) -> None:
+    photographs[1]["id"] = photographs[0]["id"]
+    done = inside("train-cam", *SMALL, input=photographs, check=1)
+    said = "photo 0 é: an earlier, different record has this id; give each its own"
+    assert f"wsss train-cam: {said}\n" in done.err
+    assert not list(Path().glob("cam*"))
+
+
 def test_a_photograph_that_cannot_be_decoded_is_left_out(inside: Run, photographs: Records) -> None:
     whole = Path(photographs[1]["image"]).read_bytes()
     Path(photographs[1]["image"]).write_bytes(whole[: len(whole) // 2])

@@ -305,6 +305,13 @@ def test_names_twice_are_refused_in_mxnet_files(tmp_path: Path) -> None:
         (lambda h: h["b"].update(data_offsets=[12, 20]), "b lies at 12 to 20"),
         (lambda h: h.pop("b"), "8 bytes that belong to no tensor"),
         (lambda h: h["a"].update(shape=[1] * 33 + [2]), "a: 34 axes"),
+        (
+            lambda h: h.update(
+                b={"dtype": "F32", "shape": [0, *[1 << 30] * 3], "data_offsets": [8, 8]},
+                c=h["b"],
+            ),
+            "a tensor of shape",
+        ),
     ],
 )
 def test_headers_that_lie_are_refused_in_safetensors(
@@ -340,6 +347,7 @@ def test_headers_that_are_none_are_refused(header: bytes, said: str, tmp_path: P
         (b"\xff" * 20, "more than 64 bits"),
         (b"\x0b", "a field of kind 3"),
         (field(100, field(7, field(5, bytes(8)) + field(7, field(1, varint(3))))), "2 values of"),
+        (field(100, field(7, field(7, field(1, varint(0) + varint(1 << 63))))), "0 values of"),
         (varint(100 << 3 | 2) + varint(HUGE), "1099511627776 bytes announced, 0 left"),
         (field(100, varint(7 << 3 | 2) + varint(9)), "9 bytes announced, 0 left"),
     ],

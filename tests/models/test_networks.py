@@ -203,10 +203,12 @@ def test_one_wrong_part_of_a_good_checkpoint_is_noticed(kind: str, tmp_path: Pat
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     network = build_network("cam", "efficientnet-lite0", ["cat"], {"output_stride": 16})
     state = network.state_dict()
-    state["classify.weight"] = state["classify.weight"] * float("nan")
+    weight = state["classify.weight"]
     config = {"output_stride": 16}
-    checkpoint = files.Checkpoint(
-        "cam", "efficientnet-lite0", ("cat",), config, state, "", "net.pt"
-    )
-    with pytest.raises(ConfigurationError, match=r"net\.pt: holds NaN or infinite values"):
-        restored(checkpoint)
+    for broken in (weight * float("nan"), weight.double() + 1e300):
+        state["classify.weight"] = broken
+        checkpoint = files.Checkpoint(
+            "cam", "efficientnet-lite0", ("cat",), config, state, "", "net.pt"
+        )
+        with pytest.raises(ConfigurationError, match=r"net\.pt: classify.weight holds NaN or inf"):
+            restored(checkpoint)

@@ -248,6 +248,7 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line(
 UNUSABLE = [
     (lambda value: value * float("nan"), r"{key} holds NaN or infinite values"),
     (lambda value: value / 0, r"{key} holds NaN or infinite values"),
+    (lambda value: value.double() + 1e300, r"{key} holds NaN or infinite values"),
     (lambda value: value.long(), r"{key} holds torch.int64, not floating point"),
     (lambda value: value.to(torch.complex64), r"{key} holds torch.complex64, not floating point"),
     (lambda value: value.to_sparse(), r"{key} is no dense tensor with its values"),
@@ -268,6 +269,22 @@ def test_tensors_without_usable_numbers_are_refused(
     with pytest.raises(ConfigurationError, match=wanted):
         weights.load_pretrained(backbone, path)
     torch.testing.assert_close(backbone.state_dict(), before)
+
+
+def test_negative_variances_are_refused(tmp_path: Path) -> None:
+    good = published()
+    key = next(key for key in good if key.endswith("running_var"))
+    path = save(tmp_path / "w.pth", {**good, key: -good[key] - 1})
+    with pytest.raises(ConfigurationError, match=rf"{key} holds negative variances"):
+        weights.load_pretrained(Tiny(), path)
+
+
+def test_eight_bits_are_taken(tmp_path: Path) -> None:
+    good = published()
+    small = good["conv1.weight"].to(torch.float8_e4m3fn)
+    backbone = Tiny()
+    weights.load_pretrained(backbone, save(tmp_path / "w.pth", {**good, "conv1.weight": small}))
+    torch.testing.assert_close(backbone.conv1.weight.data, small.float())
 
 
 def test_half_precision_is_taken(tmp_path: Path) -> None:

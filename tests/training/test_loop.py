@@ -525,9 +525,24 @@ def test_no_damage_to_a_state_is_an_internal_error(
     for key in {*good["state"]} - {"scaler"}:  # which does nothing in fp32
         for value in (None, 5, "x", [], {"x": 1}):
             changes.append({**good, "state": {**good["state"], key: value}})
-    for step in (-1, 10_000, "x", None):
-        progress = {**good["state"]["progress"], "step": step}
-        changes.append({**good, "state": {**good["state"], "progress": progress}})
+    state = good["state"]
+    wrong: dict[str, list[Any]] = {
+        **{"step": [-1, 10_000, 1.5, True, "x", None], "loss_sum": ["x"], "validated": ["x"]},
+        **{"log_position": ["x"], "taught": ["x"], "unreadable": [7, [7]]},
+    }
+    for key, values in wrong.items():
+        for value in values:
+            progress = {**state["progress"], key: value}
+            changes.append({**good, "state": {**state, "progress": progress}})
+    for key, value in (("momentum", 0.1), ("maximize", True), ("times", "x")):
+        groups = [{**each, key: value} for each in state["optimizer"]["param_groups"]]
+        optimizer = {**state["optimizer"], "param_groups": groups}
+        changes.append({**good, "state": {**state, "optimizer": optimizer}})
+    name = next(iter(state["network"]))
+    for kind in (torch.int32, torch.complex64):
+        network = {**state["network"], name: state["network"][name].to(kind)}
+        changes.append({**good, "state": {**state, "network": network}})
+    changes.append({**good, "run": "[" * 100_000})
     for data in changes:
         torch.save(data, path)
         with pytest.raises(WsssError, match=r"net\.resume\.pt"):

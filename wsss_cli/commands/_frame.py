@@ -163,7 +163,7 @@ def check_settings(declared: click.Command, name: str, parent: click.Context | N
     """Raise UsageError if the settings file names an option that the command does not have, or
     gives one a value that it cannot have."""
     table = ((parent and parent.default_map) or {}).get(name, {})
-    options = {param.name: param for param in declared.params if param.name}
+    options = {p.name: p for p in declared.params if p.name and isinstance(p, click.Option)}
     path = [*(parent.command_path.split()[1:] if parent else ()), name]
     for key, value in table.items():
         if key not in options:

@@ -12,6 +12,11 @@ import torch
 from torch import Tensor
 
 
+def is_shape(shape: Sequence[int]) -> bool:
+    """Whether a tensor can have these sides: an empty one, too, has strides that are counted."""
+    return all(0 <= side < 1 << 31 for side in shape) and math.prod(filter(None, shape)) < 1 << 60
+
+
 class Part:
     """A part of a file, read from its start to its end.
 
@@ -48,7 +53,7 @@ class Part:
 
     def tensor(self, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
         """The next values, row by row."""
-        if not all(0 <= side < 1 << 31 for side in shape):
+        if not is_shape(shape):
             raise ValueError(f"a tensor of shape {tuple(shape)}")
         size = math.prod(shape) * dtype.itemsize
         self._take(size)

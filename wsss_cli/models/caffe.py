@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from wsss_cli.models.binary import Part
+from wsss_cli.models.binary import Part, is_shape
 
 # Layers as they are today, and in version 1: number of the field; fields of their name and blobs.
 _LAYERS = {100: (1, 7), 2: (4, 6)}
@@ -59,7 +59,7 @@ def _blob(file: Part) -> Tensor:
         shape = old
         while len(shape) > 1 and shape[0] == 1:  # a bias is (1, 1, 1, C)
             shape = shape[1:]
-    if math.prod(shape) != len(values):
+    if not is_shape(shape) or math.prod(shape) != len(values):
         raise ValueError(f"{len(values)} values of shape {tuple(shape[:8])}")
     return values.reshape(shape)
 

@@ -17,6 +17,7 @@ from wsss_cli.models.deeplab import SegmentationNetwork
 from wsss_cli.models.eps import EpsNetwork, Probabilities, Relative
 from wsss_cli.models.psl import ProhibitiveNetwork
 from wsss_cli.models.sipe import General, ImageSpecific, SipeNetwork
+from wsss_cli.models.weights import unusable
 
 Config = Mapping[str, Any]
 
@@ -107,10 +108,12 @@ def restored(checkpoint: Checkpoint) -> Any:
         raise ConfigurationError(
             f"{checkpoint.path}: its weights do not fit its network ({checkpoint.backbone})"
         ) from error
-    if not all(each.isfinite().all() for each in checkpoint.state_dict.values()):
-        raise ConfigurationError(
-            f"{checkpoint.path}: holds NaN or infinite values; train again with a smaller --lr"
-        )
+    for key, value in network.state_dict().items():
+        if problem := unusable(key, value):
+            raise ConfigurationError(
+                f"{checkpoint.path}: {key} holds {problem}; train again with a smaller --lr, or "
+                "import whole weights"
+            )
     return network
 
 

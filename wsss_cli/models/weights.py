@@ -176,9 +176,18 @@ def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
             raise ConfigurationError(f"{key} holds {value.dtype}, not floating point")
         if value.layout != own[key].layout or value.is_meta:
             raise ConfigurationError(f"{key} is no dense tensor with its values")
-        if not value.isfinite().all():
-            raise ConfigurationError(f"{key} holds NaN or infinite values")
+        if problem := unusable(key, value.to(own[key].dtype)):
+            raise ConfigurationError(f"{key} holds {problem}")
     network.load_state_dict({**own, **state})
+
+
+def unusable(key: str, value: Tensor) -> str:
+    """What no network can compute with in a tensor of its state, in words; else empty."""
+    if not value.isfinite().all():
+        return "NaN or infinite values"
+    if key.endswith("running_var") and (value < 0).any():
+        return "negative variances"
+    return ""
 
 
 def _imagenet(backbone: Backbone) -> Path:

@@ -21,6 +21,7 @@ from wsss_cli.models.base import Network
 from wsss_cli.models.batchnorm import freeze_batchnorm
 from wsss_cli.models.device import Compute
 from wsss_cli.models.freezing import freeze_until
+from wsss_cli.models.weights import fill
 from wsss_cli.training import outputs, resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
@@ -104,6 +105,15 @@ class _State(Losses):
     log_position: int = 0
     unreadable: list[str] = field(default_factory=list)
     taught: int = 0
+
+
+def _is_progress(state: _State) -> bool:
+    """Whether all values have the types of those that a run begins with."""
+    given, usual = vars(state), vars(_State())
+    return all(
+        type(value) is type(usual[key]) or (isinstance(usual[key], float) and type(value) is int)
+        for key, value in given.items()
+    ) and all(isinstance(name, str) for name in state.unreadable)
 
 
 class Trainer:
@@ -431,20 +441,32 @@ class Trainer:
         if saved is None:
             return
         try:
-            self.network.load_state_dict(saved["network"])
+            if saved["network"].keys() != self.network.state_dict().keys():
+                raise KeyError("network")
+            fill(self.network, saved["network"])
+            settings = self._settings()
             self.optimizer.load_state_dict(saved["optimizer"])
+            if self._settings() != settings:
+                raise ValueError("other settings of the optimizer")
             self.scaler.load_state_dict(saved["scaler"])
             self.state = _State(**saved["progress"])
-            if not 0 <= self.state.step <= self.steps:
-                raise ValueError("step out of range")
+            if not _is_progress(self.state) or not 0 <= self.state.step <= self.steps:
+                raise ValueError("no progress of this run")
             for weight, kept in self.optimizer.state.items():  # torch does not ask
                 if kept["momentum_buffer"].shape != weight.shape:
                     raise ValueError("momentum of another shape")
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, WsssError) as error:
             raise resume.damaged(self.state_path) from error
         if not self.group.main:  # each process tells of its own records
             self.state.unreadable = []
         console.note(self.tool, f"resumed at step {self.state.step} of {self.steps}")
+
+    def _settings(self) -> list[dict[str, Any]]:
+        """What the command says of the optimizer; the learning rate follows from the step."""
+        return [
+            {key: value for key, value in each.items() if key not in ("params", "lr")}
+            for each in self.optimizer.param_groups
+        ]
 
     def _save_state(self) -> None:
         if self.group.main:

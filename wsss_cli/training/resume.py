@@ -96,7 +96,7 @@ def load(path: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
         raise WsssError(f"{path}: no state of a training run; remove it")
     try:
         earlier, state = json.loads(data["run"]), data["state"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise damaged(path) from error
     if not isinstance(earlier, dict) or not isinstance(state, dict):
         raise damaged(path)

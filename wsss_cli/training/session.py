@@ -7,6 +7,8 @@ problems first and has no use for the failures of the stage.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -125,6 +127,7 @@ class Session:
     ) -> list[Record]:
         problems: list[str] = []
         good: list[Record] = []
+        earlier: dict[str, bytes] = {}  # digests of records by id
         for read in records.read(sources, problems.append):
             record = strong.to_learn_from(read) if learn else read
             try:
@@ -136,6 +139,9 @@ class Session:
                 for path in records.paths(record, keys):
                     os.stat(path)
                 check(record)
+                same = hashlib.blake2b(json.dumps(read, sort_keys=True).encode()).digest()
+                if earlier.setdefault(record["id"], same) != same:
+                    raise WsssError("an earlier, different record has this id; give each its own")
                 good.append(record)
             except (WsssError, OSError) as error:
                 problems.append(f"{record['id']}: {describe(error)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 
-from wsss_cli.unique import Seen
+from wsss_cli.unique import Ids, Seen
 
 
 def test_it_knows_what_came_before() -> None:
@@ -42,3 +42,11 @@ def test_its_memory() -> None:
     for number in range(50_000):
         seen.add(str(number))
     assert sys.getsizeof(seen._table) <= 24 * 50_000
+
+
+def test_an_id_may_come_again_with_the_same_record() -> None:
+    ids, record = Ids(), {"id": "a", "labels": ["cat"]}
+    assert not ids.taken("a", record)
+    assert not ids.taken("a", dict(record))
+    assert not ids.taken("b", {"id": "b"})
+    assert ids.taken("a", {**record, "labels": ["dog"]})

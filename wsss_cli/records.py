@@ -311,6 +311,12 @@ def write(record: Record) -> None:
     Raises:
         BrokenPipeError: whoever read the stream has gone.
     """
+    sys.stdout.buffer.write(as_line(record))
+    sys.stdout.buffer.flush()
+
+
+def as_line(record: Record) -> bytes:
+    """``record`` as a line of a stream."""
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
     # Escaped, they read back the same, and do nothing to a terminal.
     text = _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
@@ -318,8 +324,7 @@ def write(record: Record) -> None:
         line = text.encode("utf-8")
     except UnicodeEncodeError:  # a path whose bytes are no UTF-8
         line = json.dumps(record, allow_nan=False).encode("ascii")
-    sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.buffer.flush()
+    return line + b"\n"
 
 
 def safe_path(out: Path, record_id: str, suffix: str) -> Path:

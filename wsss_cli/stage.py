@@ -11,7 +11,6 @@ Reading happens in a thread of its own, so that a finished record never waits fo
 from __future__ import annotations
 
 import errno
-import json
 import os
 import queue
 import sys
@@ -31,7 +30,7 @@ from wsss_cli import console, files, inputs, records
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.pool import ProcessPool
 from wsss_cli.records import Record, RecordError
-from wsss_cli.unique import Seen
+from wsss_cli.unique import Ids
 
 _SHOWN = 3  # records named for each change that makes files again
 _STOPS_EVERYTHING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no later record can be written
@@ -412,13 +411,12 @@ class _Pipeline:
             self.events.put(event)
 
         shard = self.stage.shard or (1, 1)
-        files_of, whole = Seen(), Seen()
+        ids = Ids()
         try:
             stream = records.read(sources, lambda text: put(WsssError(text)))
             for number, record in enumerate(islice(stream, self.stage.limit)):
                 # The same record once more makes the same files once more.
-                again = files_of.add(_folded(record["id"]))
-                other = not whole.add(json.dumps(record)) and again
+                other = ids.taken(_folded(record["id"]), record)
                 if number % shard[1] == shard[0] - 1:
                     put(_Twice(record) if other else record)
             self.events.put(_END)

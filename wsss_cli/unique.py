@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from array import array
+from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Any
 
 
 class Seen:
@@ -52,6 +55,18 @@ class Seen:
             place = (place + 1) & last
         table[place] = value
         return False
+
+
+class Ids:
+    """Which ids of a long stream came before, and whether with the same record."""
+
+    def __init__(self) -> None:
+        self._ids, self._records = Seen(), Seen()
+
+    def taken(self, record_id: str, record: Mapping[str, Any]) -> bool:
+        """Add a record, and return whether an earlier one had its id without being the same."""
+        again = self._ids.add(record_id)
+        return not self._records.add(json.dumps(record)) and again
 
 
 def _digest(text: str) -> int:

@@ -143,8 +143,13 @@ def test_records_are_labelled_however_their_json_is_spaced(photos: Path, run: Ru
     lines += ['{"id": "n", "image": "n.jpg", "labels": null}']
     lines += ['{"id": "m", "image": "n.jpg", "meta": {"labels": ["cat"]}}']
     Path("in.jsonl").write_text("\n".join(lines) + "\n")
-    _, err = masks("in.jsonl", *ALONE)
-    assert "wsss masks: 4 masks of 4 photographs in out/masks\n" in err
+    masks("in.jsonl", *ALONE)
+    lines += ['{"id": "o", "ima', r'{"id": "p", "image": "\udcff.jpg", "labels": ["cat"]}']
+    Path("in.jsonl").write_text("\n".join(lines) + "\n")
+    _, err = masks("in.jsonl", *ALONE, code=1)
+    assert "wsss masks: in.jsonl:7: not a JSON object" in err
+    assert "wsss masks: 4 masks of 5 photographs in out/masks\n" in err
+    assert "wsss masks: without a mask, for the reasons above: p\n" in err
 
 
 def test_masks_of_photographs_that_are_gone_are_named(photos: Path) -> None:

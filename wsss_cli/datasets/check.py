@@ -79,13 +79,14 @@ class Numbering:
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
+        self._number = {name: place for place, name in enumerate(self.classes, start=1)}
         self._shown: Counter[str] = Counter()  # photographs by the classes of their labels
         self._other: Counter[str] = Counter()  # those with an unlabelled class in place of it
         self._photographs = self._strange = 0
 
     def look(self, record: Record, mask: npt.NDArray[np.uint8], ignore: int = IGNORE) -> None:
         """Count a mask, (H, W) uint8; of a record without labels, or of other classes, nothing."""
-        number = {name: place for place, name in enumerate(self.classes, start=1)}
+        number = self._number
         shown = {name: number[name] for name in labels(record) or () if name in number}
         found = np.bincount(mask[::_EVERY, ::_EVERY].ravel()).nonzero()[0].tolist()
         held = set(found) - {0, ignore}

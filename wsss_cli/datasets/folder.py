@@ -185,16 +185,12 @@ def _and_others(
 def _merged(root: str, photographs: list[Photograph]) -> Iterator[Photograph]:
     """Photographs of the same content as one, the first of them, with the labels of all."""
     paths = [os.path.join(root, name) for name, _ in photographs]
-    sizes = [os.stat(path).st_size if os.path.isfile(path) else None for path in paths]
-    common = Counter(sizes)
+    sizes = [os.stat(path).st_size if os.path.isfile(path) else 0 for path in paths]
+    common = Counter(filter(None, sizes))  # empty files are no photographs, so no copies
     places: dict[str, int] = {}  # of the first photograph with a digest
     merged: list[Photograph | None] = list(photographs)
     for place, (name, labels) in enumerate(photographs):
-        if (
-            not sizes[place]
-            or common[sizes[place]] < 2
-            or (content := digest(paths[place])) is None
-        ):
+        if common[sizes[place]] < 2 or (content := digest(paths[place])) is None:
             continue
         first = merged[places.setdefault(content, place)]
         if places[content] == place or first is None:

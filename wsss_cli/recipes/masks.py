@@ -300,12 +300,10 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
         given = replace(given, table="labels.csv")
     # The first step names what is left out, if there is one.
     tell = partial(console.warn, "masks") if dry_run else _say_nothing
-    counted = count(_records(given, tell))
-    if not Path(given.photos).is_dir():
-        # Only to measure with, but in another order they would measure wrong.
-        check_numbering(
-            [*_records(given, _say_nothing)], "mask", given.classes or [*counted.by_class]
-        )
+    found = list(_records(given, tell))
+    counted = count(found)
+    # True masks are only to measure with, but in another order they would measure wrong.
+    check_numbering(found, "mask", given.classes or [*counted.by_class])
     way, steps = plan(given, counted)
     _check_places(given, steps)
     wsss = " ".join([callable_as(), *map(shlex.quote, before)])
@@ -330,7 +328,7 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     if stale:
         console.warn(
             "masks",
-            f"of no photograph any more, or of an earlier name, and not in the records: "
+            "of no photograph any more, or of an earlier name, and not in the records: "
             f"{console.listed(stale, 5)}; remove them, or take masks by their records only",
         )
     for line in _made(given, counted):
@@ -437,5 +435,5 @@ def _made(given: Given, counted: Counted) -> Iterator[str]:
 
 def _ids(source: str | Path) -> dict[str, None]:
     """The ids of the records with labels in a file, in their order."""
-    found = records.read([str(source)], lambda problem: None)
+    found = records.read([str(source)], _say_nothing)
     return {str(record["id"]): None for record in found if records.labels(record) is not None}

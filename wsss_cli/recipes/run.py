@@ -182,17 +182,17 @@ class Runner:
 
     def _write(self, step: Step) -> None:
         assert step.output is not None
-        if step.source is None:
-            kept = [line + "\n" for line in step.text]
-        else:
-            found = records.read([step.source], lambda problem: console.warn(self._tool, problem))
-            kept = [
-                json.dumps(record, ensure_ascii=False) + "\n"
-                for record in found
-                if records.labels(record) is not None
-            ]
-        with files.atomic(step.output) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
+        with files.atomic(step.output) as temporary, open(temporary, "wb") as stream:
+            if step.source is None:
+                stream.writelines(f"{line}\n".encode() for line in step.text)
+                return
+            for record in records.read([step.source], self._left_out):
+                if records.labels(record) is not None:
+                    stream.write(records.as_line(record))
+
+    def _left_out(self, problem: str) -> None:
+        self.failed = True
+        console.warn(self._tool, problem)
 
     def _run(self, step: Step) -> int:
         """Exit code of the step; what it printed is in its file unless it is above 1."""

@@ -106,7 +106,7 @@ def train_segmentation(
         names = class_list(classes, given, keys)
         for key in keys:
             here.group.on_main(partial(check_numbering, given, key, names))
-        here.group.on_main(partial(check_numbering, held_out or (), "mask", names))
+        here.group.on_main(partial(check_numbering, held_out, "mask", names))
         if strong_weight is not None:
             strong, weak = by_strength(given, keys)
             settings |= {"strong_weight": strong_weight, "balance": balance}

@@ -7,8 +7,6 @@ problems first and has no use for the failures of the stage.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +31,7 @@ from wsss_cli.records import Record
 from wsss_cli.training import outputs, resume
 from wsss_cli.training.distributed import Group, group, local_rank
 from wsss_cli.training.loop import Loss, Plan, Trainer, Validate
+from wsss_cli.unique import Ids
 
 _SHOWN = 20  # problems reported one by one; the rest is only counted
 
@@ -127,7 +126,7 @@ class Session:
     ) -> list[Record]:
         problems: list[str] = []
         good: list[Record] = []
-        earlier: dict[str, bytes] = {}  # digests of records by id
+        ids = Ids()
         for read in records.read(sources, problems.append):
             record = strong.to_learn_from(read) if learn else read
             try:
@@ -139,8 +138,7 @@ class Session:
                 for path in records.paths(record, keys):
                     os.stat(path)
                 check(record)
-                same = hashlib.blake2b(json.dumps(read, sort_keys=True).encode()).digest()
-                if earlier.setdefault(record["id"], same) != same:
+                if ids.taken(record["id"], read):
                     raise WsssError("an earlier, different record has this id; give each its own")
                 good.append(record)
             except (WsssError, OSError) as error:

@@ -82,3 +82,44 @@ def test_a_wrong_settings_file_is_told(run: Run) -> None:
     Path("wsss.toml").write_text("[crf]\nalhpa = 4\n")
     result = run("config", check=2)
     assert "[crf] has no option 'alhpa'; did you mean alpha?" in result.err
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "problem"),
+    [
+        ("", {"WSSS_RANDOM_WALK_BETA": "abc"}, "wsss random-walk: Invalid value for '--beta'"),
+        ("", {"WSSS_RANDOM_WALK_BETA": "-1"}, "-1.0 is not in the range x>=0"),
+        ("[random-walk]\nbeta = nan\n", {}, "nan is not a number"),
+        ("[make-cam]\nscales = [1, -2]\n", {}, "wsss make-cam: Invalid value for '--scales'"),
+        (
+            "",
+            {"WSSS_RANDOM_WALK_BETTA": "8"},
+            "WSSS_RANDOM_WALK_BETTA is no option of random-walk; did you mean",
+        ),
+        ("", {"WSSS_INDEX_VOC_SPLTI": "val"}, "is no option of index voc; did you mean"),
+        (
+            "",
+            {"WSSS_INDEX_VC_SPLIT": "val"},
+            "is no option of index; did you mean WSSS_INDEX_VOC_…",
+        ),
+    ],
+)
+def test_what_a_command_would_refuse_is_refused(
+    text: str, environment: dict[str, str], problem: str, run: Run
+) -> None:
+    Path("wsss.toml").write_text(text)
+    result = run("config", env={**os.environ, **environment}, check=2)
+    assert problem in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_yet_is_a_setting(run: Run) -> None:
+    Path("wsss.toml").write_text('[random-walk]\ncheckpoint = "later.pt"\n')
+    out = run("config", "--changed", check=0).out
+    assert out == 'random-walk.checkpoint = "later.pt"  # file\n'
+
+
+def test_a_variable_that_is_no_option_ends_its_command_only(run: Run) -> None:
+    environment = {**os.environ, "WSSS_ERASE_TOPP": "0.3"}
+    assert "WSSS_ERASE_TOPP is no option of erase" in run("erase", env=environment, check=2).err
+    assert run("config", "crf", env=environment, check=0).err == ""

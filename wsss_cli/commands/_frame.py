@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -55,12 +55,7 @@ class Command(click.Command):
             console.warn(path.partition(" ")[2] or path, describe(error))
             sys.exit(error.exit_code)
         for param in self.params:
-            value = context.params.get(param.name or "")
-            for each in value if isinstance(value, tuple) else (value,):
-                # Click finds NaN in every range, and infinity in those without an end.
-                if isinstance(each, float) and not math.isfinite(each):
-                    why = "is not a number" if math.isnan(each) else "is not finite"
-                    raise click.BadParameter(f"{each} {why}", context, param)
+            check_finite(context, param, context.params.get(param.name or ""))
         return context
 
     def _rename_flags(self, name: str, args: list[str]) -> list[str]:
@@ -77,12 +72,11 @@ class Command(click.Command):
     def rename_settings(self, name: str, parent: click.Context | None) -> None:
         """Move settings under old names to the new ones, in the table and the environment."""
         table = ((parent and parent.default_map) or {}).get(name, {})
-        prefix = f"{parent.auto_envvar_prefix if parent else None}_{name}_".replace("-", "_")
         for old, new in self.renamed.items():
             before, after = (flag.removeprefix("--").replace("-", "_") for flag in (old, new))
             for settings, key, target in (
                 (table, before, after),
-                (os.environ, (prefix + before).upper(), (prefix + after).upper()),
+                (os.environ, _variable(parent, name, before), _variable(parent, name, after)),
             ):
                 if settings.get(key, "") != "":
                     console.warn(name, f"setting {key} is called {target} now")
@@ -135,7 +129,9 @@ class Group(click.Group):
         return super().make_context(info_name, args, parent, **extra)
 
     def check_settings(self, name: str, parent: click.Context | None) -> None:
-        """Raise UsageError if the settings file has something else for it than their tables."""
+        """Raise UsageError if the settings file has something else for it than their tables, or
+        the environment a variable of none of them."""
+        _check_environment(self.commands, name, parent, starts=True)
         for key, value in ((parent and parent.default_map) or {}).get(name, {}).items():
             if key not in self.commands:
                 near = get_close_matches(key, self.commands, n=1)
@@ -160,8 +156,9 @@ def command(**attributes: Any) -> Callable[[Callable[..., Any]], Command]:
 
 
 def check_settings(declared: click.Command, name: str, parent: click.Context | None) -> None:
-    """Raise UsageError if the settings file names an option that the command does not have, or
-    gives one a value that it cannot have."""
+    """Raise UsageError if the settings file or the environment names an option that the command
+    does not have, or the file gives one a value that it cannot have."""
+    _check_environment((p.name for p in declared.params), name, parent)
     table = ((parent and parent.default_map) or {}).get(name, {})
     options = {p.name: p for p in declared.params if p.name and isinstance(p, click.Option)}
     path = [*(parent.command_path.split()[1:] if parent else ()), name]
@@ -177,6 +174,44 @@ def check_settings(declared: click.Command, name: str, parent: click.Context | N
             raise _wrong_setting(parent, path, key, problem)
         if isinstance(options[key].type, _TEXT) and not isinstance(value, str | bool):
             table[key] = str(value)  # as on the command line
+
+
+def check_finite(context: click.Context, param: click.Parameter, value: Any) -> None:
+    """Raise BadParameter if a number is none that can be computed with.
+
+    Click finds NaN in every range, and infinity in those without an end.
+    """
+    for each in value if isinstance(value, tuple) else (value,):
+        if isinstance(each, float) and not math.isfinite(each):
+            why = "is not a number" if math.isnan(each) else "is not finite"
+            raise click.BadParameter(f"{each} {why}", context, param)
+
+
+def _check_environment(
+    names: Iterable[str | None], name: str, parent: click.Context | None, *, starts: bool = False
+) -> None:
+    """Raise UsageError if a variable in the environment is that of no option of a command.
+
+    Args:
+        names: the options; of a command that is several, the commands.
+        starts: whether the variables only begin with these names.
+    """
+    prefix = _variable(parent, name, "")
+    known = [_variable(parent, name, f"{each}_" if starts else f"{each}") for each in names]
+    for variable in os.environ:
+        if not variable.startswith(prefix) or variable in known:
+            continue
+        if not (starts and variable.startswith(tuple(known))):
+            near = get_close_matches(variable, known, n=1)
+            hint = f"; did you mean {near[0]}{'…' if starts else ''}?" if near else ""
+            path = " ".join([*(parent.command_path.split()[1:] if parent else ()), name])
+            raise click.UsageError(f"environment: {variable} is no option of {path}{hint}")
+
+
+def _variable(parent: click.Context | None, name: str, option: str) -> str:
+    """The variable of an option in the environment, as click makes it."""
+    prefix = parent.auto_envvar_prefix if parent else None
+    return f"{prefix}_{name}_{option}".replace("-", "_").upper()
 
 
 def _wrong_setting(

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from wsss_cli import console
-from wsss_cli.commands import _frame
+from wsss_cli.commands import _frame, _options
 
 _FROM = {
     ParameterSource.ENVIRONMENT: "environment",
@@ -61,6 +61,9 @@ def _lines(
     for param in declared.params:
         if isinstance(param, click.Option) and param.name not in ("quiet", "verbose", "debug"):
             value, source = param.consume_value(context, {})
+            file = isinstance(param.type, click.Path | _options.ClassList)  # may come to be later
+            if source is not ParameterSource.DEFAULT and not file:
+                _frame.check_finite(context, param, param.type_cast_value(context, value))
             if not (changed and source is ParameterSource.DEFAULT):
                 yield f"{table}.{param.name} = {_shown(value)}  # {_FROM[source]}"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from wsss_cli.interrupt import Stopped, exit_code, heed, postponed
+from wsss_cli.interrupt import Stopped, exit_code, heed, postponed, withheld
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,17 @@ def test_signals_are_heeded_as_ctrl_c_is(number: signal.Signals, code: int) -> N
 
 def test_ctrl_c_gives_130() -> None:
     assert exit_code(KeyboardInterrupt()) == exit_code(None) == 130
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_process_that_is_only_starting_ends_in_order(number: signal.Signals, code: int) -> None:
+    with withheld():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wsss_cli", "--version"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    process.send_signal(number)
+    assert process.communicate() == ("", "wsss: interrupted\n")
+    assert process.returncode == code

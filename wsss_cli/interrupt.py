@@ -36,6 +36,21 @@ def heed() -> None:
     for number in _ending():
         if number != signal.SIGINT:
             signal.signal(number, stop)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ending())
+
+
+@contextmanager
+def withheld() -> Iterator[None]:
+    """Within the block, these signals wait; in a process started in it until it calls :func:`heed`.
+
+    Python itself would answer them with a traceback while it starts.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ending())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ending() -> list[signal.Signals]:

@@ -22,6 +22,7 @@ from typing import IO, Any
 import wsss_cli
 from wsss_cli import console, files, records
 from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.interrupt import withheld
 
 LOCK = ".wsss-lock"
 _LABELS = r'"labels" *: *\['  # what grep looks for
@@ -205,20 +206,25 @@ class Runner:
         return code
 
     def _process(self, step: Step, stdout: IO[bytes] | None) -> int:
-        process = subprocess.Popen(
-            [*_python(), "-m", "wsss_cli", *self._before, *step.args, *_switches()],
-            stdin=subprocess.DEVNULL,
-            stdout=stdout or subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, console.TELL: "1"},
-            pass_fds=[self._lock],
-            process_group=0,  # so that Ctrl-C reaches it once, from here
-        )
-        assert process.stderr is not None
+        process: subprocess.Popen[bytes] | None = None
         try:
+            with withheld():  # until the process can end in order
+                process = subprocess.Popen(
+                    [*_python(), "-m", "wsss_cli", *self._before, *step.args, *_switches()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout or subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, console.TELL: "1"},
+                    pass_fds=[self._lock],
+                    process_group=0,  # so that Ctrl-C reaches it once, from here
+                )
+            assert process.stderr is not None
             self._follow(step, process.stderr)
             return process.wait()
         except BaseException as error:
+            if process is None:
+                raise
+            assert process.stderr is not None
             is_signal = isinstance(error, KeyboardInterrupt)
             process.send_signal(getattr(error, "number", signal.SIGINT if is_signal else 15))
             for line in process.stderr:

@@ -223,6 +223,27 @@ def test_a_finished_run_is_not_repeated(
     assert out.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("damage", ["emptied", "one missing", "NaN", "another shape"])
+def test_a_finished_run_with_other_weights_is_not_finished(
+    damage: str, records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "net.pt"
+    trainer(records, out).run()
+    data = torch.load(out, weights_only=True)
+    state = data["state_dict"]
+    if damage == "emptied":
+        state.clear()
+    elif damage == "one missing":
+        del state["head.bias"]
+    elif damage == "NaN":
+        state["head.bias"][0] = torch.nan
+    else:
+        state["head.bias"] = torch.zeros(3)
+    torch.save(data, out)
+    with pytest.raises(ConfigurationError, match=r"net\.pt: damaged: .*remove it, and train anew"):
+        trainer(records, out).run(resume=True)
+
+
 def test_only_the_same_run_is_resumed(records: list[dict[str, Any]], tmp_path: Path) -> None:
     out = tmp_path / "net.pt"
     trainer(records, out).run()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wsss_cli import console, files
 from wsss_cli.datasets.samples import Sample, Samples, batches, shuffled
-from wsss_cli.errors import WsssError, describe
+from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.interrupt import Interrupt, postponed
 from wsss_cli.models.base import Network
 from wsss_cli.models.batchnorm import freeze_batchnorm
@@ -419,8 +419,16 @@ class Trainer:
         """If this run has written its checkpoint already, the records that it left out."""
         if not self.out.exists() or self.state_path.exists():
             return None
-        config = files.load_checkpoint(self.out).config
+        checkpoint = files.load_checkpoint(self.out)
+        config = checkpoint.config
         resume.check_same(config.get("training", {}), self.run_identity, str(self.out))
+        try:
+            self._fill(checkpoint.state_dict)
+        except (KeyError, RuntimeError, WsssError) as error:
+            raise ConfigurationError(
+                f"{self.out}: damaged: its weights do not fit its network, or are not finite; "
+                "remove it, and train anew"
+            ) from error
         return list(config.get("left_out", []))
 
     def _outdated(self) -> bool:
@@ -441,9 +449,7 @@ class Trainer:
         if saved is None:
             return
         try:
-            if saved["network"].keys() != self.network.state_dict().keys():
-                raise KeyError("network")
-            fill(self.network, saved["network"])
+            self._fill(saved["network"])
             settings = self._settings()
             self.optimizer.load_state_dict(saved["optimizer"])
             if self._settings() != settings:
@@ -460,6 +466,12 @@ class Trainer:
         if not self.group.main:  # each process tells of its own records
             self.state.unreadable = []
         console.note(self.tool, f"resumed at step {self.state.step} of {self.steps}")
+
+    def _fill(self, state: Mapping[str, Tensor]) -> None:
+        """Fill the network; raise KeyError, RuntimeError or WsssError if they do not fit."""
+        if state.keys() != self.network.state_dict().keys():
+            raise KeyError("network")
+        fill(self.network, state)
 
     def _settings(self) -> list[dict[str, Any]]:
         """What the command says of the optimizer; the learning rate follows from the step."""

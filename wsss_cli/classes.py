@@ -252,6 +252,25 @@ def check_classes(names: Sequence[str], where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def check_labels(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """``names`` as a class list that :func:`load_classes` reads back as it is from a text file.
+
+    Raises:
+        ConfigurationError: as for :func:`check_classes`; or a name, or all of them, would be read
+            as something else.
+    """
+    for name in check_classes(names, where):
+        if not name or not name.isprintable() or name != name.strip() or name.startswith("#"):
+            raise ConfigurationError(
+                f"{where}: the label {name!r} is no name for a class; name it otherwise"
+            )
+    if why := _other_form(names) or (any(map(_COLOURED.fullmatch, names)) and "it holds colours"):
+        raise ConfigurationError(
+            f"{where}: the labels make no class list: {why}; name them otherwise"
+        )
+    return tuple(names)
+
+
 def numbers(labels: Iterable[str], classes: Sequence[str]) -> list[int]:
     """Class numbers of ``labels``: their places in the list ``classes``, counted from 1.
 

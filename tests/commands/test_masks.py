@@ -115,6 +115,12 @@ def test_a_dry_run_names_what_would_be_left_out(photos: Path) -> None:
     assert named[0].startswith("wsss masks: ")
 
 
+def test_classes_that_differ_in_capitals_are_named(photos: Path) -> None:
+    Path("t.csv").write_text("cat/0 é.jpg,cat\ntraffic light/1 é.jpg,Cat\n")
+    _, err = masks(photos.name, "--csv", "t.csv", "--saliency-model", "none", "--dry-run")
+    assert "'Cat' and 'cat' are two classes; name them alike if not" in err
+
+
 ALONE = ("--saliency-model", "none")
 
 

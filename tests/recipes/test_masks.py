@@ -135,6 +135,10 @@ def test_only_what_differs_from_the_default_is_said(workdir: Path) -> None:
         (["cat", "a\nb"], None, r"the label 'a\\nb' is no name for a class"),
         (["cat", "b "], None, "the label 'b ' is no name for a class"),
         (["cat", "a\0b"], None, "is no name for a class"),
+        (["cat", "#1"], None, "the label '#1' is no name for a class"),
+        (["1 cat", "2 dog"], None, "the labels make no class list: its lines are numbered"),
+        (["names: cat", "dog"], None, "'names: cat' is JSON or YAML; name them otherwise"),
+        (["a:1,2,3::", "b"], None, "it holds colours; name them otherwise"),
     ],
 )
 def test_labels_that_cannot_be_classes_are_refused(

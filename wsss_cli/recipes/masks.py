@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 from wsss_cli import console, records
-from wsss_cli.classes import check_classes, numbers
+from wsss_cli.classes import check_labels, numbers
 from wsss_cli.datasets.check import check_numbering
 from wsss_cli.datasets.folder import OnError, folder_records
 from wsss_cli.errors import ConfigurationError, WsssError
@@ -262,12 +263,7 @@ def _check(given: Given, counted: Counted, *, saliency: bool) -> None:
         )
         raise ConfigurationError(f"{given.photos}: no photograph shows a class; {remedy}")
     names = given.classes or tuple(counted.by_class)
-    check_classes(names, given.photos)
-    for name in counted.by_class:
-        if not name.isprintable() or name != name.strip():
-            raise ConfigurationError(
-                f"{given.photos}: the label {name!r} is no name for a class; name it otherwise"
-            )
+    check_labels(names, given.photos)
     try:
         numbers(counted.by_class, names)
     except WsssError as error:
@@ -312,6 +308,10 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     if single := [name for name, number in counted.by_class.items() if number == 1]:
         each = " each" if len(single) > 1 else ""
         console.warn("masks", f"{' and '.join(single)}: only one photograph{each}; add some")
+    names = sorted(counted.by_class, key=str.casefold)
+    for one, other in pairwise(names):
+        if one.casefold() == other.casefold():
+            console.warn("masks", f"'{one}' and '{other}' are two classes; name them alike if not")
     directory = f"mkdir -p {shlex.quote(given.out)}"
     if dry_run:
         for line in [directory, *(step.command(wsss) for step in steps)]:

@@ -26,6 +26,30 @@ def test_reads_files_in_order_and_goes_on_after_bad_lines(workdir: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(300) + b"\n" * 100,
+        b"PK\x03\x04\0\0" + b"x\n" * 100,
+        '{"id": "a"}\n{"id": "b"}\n'.encode("utf-16"),
+    ],
+)
+def test_a_file_that_is_no_text_is_one_problem(content: bytes, workdir: Path) -> None:
+    Path("a.bin").write_bytes(content)
+    Path("b.jsonl").write_text('{"id": "b"}\n')
+    problems: list[str] = []
+    assert list(records.read(["a.bin", "b.jsonl"], problems.append)) == [{"id": "b"}]
+    assert problems == ["a.bin: a binary file or UTF-16, not records"]
+
+
+def test_zeros_behind_a_record_lose_their_line_only(workdir: Path) -> None:
+    Path("a.jsonl").write_bytes(b'{"id": "a"}\n\0\0\0\n{"id": "b"}\n')
+    problems: list[str] = []
+    assert [record["id"] for record in records.read(["a.jsonl"], problems.append)] == ["a", "b"]
+    assert len(problems) == 1
+    assert problems[0].startswith("a.jsonl:2: ")
+
+
 def test_missing_file_is_a_configuration_error(workdir: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot read records: x\.jsonl: No such file"):
         list(records.read(["x.jsonl"], print))

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, NoReturn, TypeVar
 
@@ -27,6 +28,7 @@ Stream = TypeVar("Stream", bound=IO[Any])
 STDIN = "-"
 _LONGEST = 64 << 20  # bytes of a line
 _MOST_SKIPPED = 1 << 32  # bytes of a line that is passed over
+_LOOKED_AT = 512  # bytes, to tell text from others
 _DEEPEST = 50  # levels of lists and objects in a record
 # Control characters, line and paragraph separators, and those that turn the direction of writing.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -88,6 +90,10 @@ def read(sources: Sequence[str], on_error: Callable[[str], None]) -> Iterator[Re
     for source in sources or [STDIN]:
         with _open(source) as stream:
             name = "stdin" if source == STDIN else source
+            head = stream.peek(_LOOKED_AT)[:_LOOKED_AT]
+            if b"\0" in head and not head.lstrip().startswith(b"{"):
+                on_error(f"{name}: a binary file or UTF-16, not records")
+                continue
             for number, line in enumerate(iter(lambda: stream.readline(_LONGEST), b""), start=1):
                 if len(line) == _LONGEST and not line.endswith(b"\n"):
                     on_error(f"{name}:{number}: a line of more than {_LONGEST:,} bytes")
@@ -110,7 +116,7 @@ def _skip_line(stream: BinaryIO) -> bool:
     return False
 
 
-def _open(source: str) -> BinaryIO:
+def _open(source: str) -> BufferedReader:
     if source == STDIN and (sys.stdin is None or sys.stdin.isatty()):
         raise ConfigurationError(
             "no records: pipe them in or name a file "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -330,3 +331,60 @@ def test_check_names_labels_and_masks_that_disagree(run: Run) -> None:
     assert "labels and mask disagree in 3 of 5 records\n" in result.err
     assert "give --classes" in run(*command, "--check", check=2).err
     assert "--classes is only for --check" in run(*command, "--classes", "voc", check=2).err
+
+
+# ---- coco ----
+
+
+@pytest.fixture
+def coco(photos: Path) -> Path:
+    """Two of three photographs annotated, one with an outline."""
+    data = {
+        "images": [
+            {"id": number, "file_name": name, "width": 3, "height": 2}
+            for number, name in enumerate(("cat/a 1.jpg", "cat/b.jpg", "dog/é.jpg"))
+        ],
+        "annotations": [
+            {
+                "image_id": 0,
+                "category_id": 5,
+                "segmentation": {"counts": [2, 2, 2], "size": [2, 3]},
+            },
+            {"image_id": 2, "category_id": 2, "segmentation": []},
+        ],
+        "categories": [{"id": 5, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+    Path("a.json").write_text(json.dumps(data))
+    return Path("a.json")
+
+
+def test_coco_labels_and_classes(run: Run, coco: Path) -> None:
+    done = run("index", "coco", coco, "--images", "photos", check=0)
+    assert done.err == "wsss index coco: 3 records\n"
+    assert [record["labels"] for record in done.records] == [["cat"], [], ["dog"]]
+    assert done.records[2]["image"] == "photos/dog/é.jpg"
+    assert run("index", "coco", coco, "--list-classes", check=0).out == "dog\ncat\n"
+    assert {path.name for path in Path().iterdir()} == {"photos", "a.json"}
+
+
+def test_coco_masks_are_measured_by_the_names_in_them(run: Run, coco: Path) -> None:
+    done = run("index", "coco", coco, "--images", "photos", "--masks", "masks", check=1)
+    assert done.err.splitlines() == [
+        "wsss index coco: annotations without an outline, with only a box perhaps, are not in "
+        "the masks: 1",
+        "wsss index coco: 3 records, 1 failed",
+    ]
+    np.testing.assert_array_equal(Image.open("masks/cat/a 1.png"), [[0, 2, 0], [0, 2, 0]])
+    measured = run("eval", "--key", "mask", input=done.out, check=0)
+    assert "cat" in measured.out
+    again = run("index", "coco", coco, "--images", "photos", "--masks", "masks", check=1)
+    assert again.out == done.out
+
+
+def test_coco_without_a_folder_of_images(run: Run, coco: Path) -> None:
+    assert "--images is missing" in run("index", "coco", coco, check=2).err
+    lost = run("index", "coco", coco, "--images", "lost", check=2)
+    assert lost.err == "wsss index coco: --images lost: no such folder\n"
+    alone = run("index", "coco", coco, "--images", "photos", "--segments", "photos", check=2)
+    assert "--segments" in alone.err
+    assert run("index", "coco", "photos/cat/b.jpg", "--images", "photos", check=2).out == ""

@@ -221,6 +221,82 @@ def folder(
     )
 
 
+@command.command("coco", cls=_frame.Command)
+@click.argument("annotations", type=click.Path(exists=True, dir_okay=False))
+@click.option(
+    "--images",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Folder that the file names of the images begin from.",
+)
+@click.option(
+    "--masks",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Write label maps DIR/ID.png of the outlines.",
+)
+@click.option(
+    "--segments",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    show_default="ANNOTATIONS without .json",
+    help="Folder of the pictures that go with panoptic annotations, for --masks.",
+)
+@click.option(
+    "--list-classes",
+    is_flag=True,
+    help="Print the names of the categories instead, one a line, in the order of their numbers.",
+)
+@click.option(
+    "--saliency", metavar="DIR", help="Folder of saliency maps, ID.png; here or in --images."
+)
+@_options.classes_option("Categories that count, in the order of their numbers", show_default="all")
+@strong_options
+@_options.strict_option
+def coco(
+    annotations: str,
+    images: str | None,
+    list_classes: bool,
+    strict: bool,
+    strong: Fraction | None,
+    seed: int | None,
+    **options: Any,
+) -> None:
+    """Print the records of a data set in COCO's JSON.
+
+    Reads ANNOTATIONS: instances, stuff or panoptic, of COCO itself or as annotation tools export
+    them. The labels of an image are the names of the categories of its annotations, crowds too;
+    an image without any shows no class at all. A file without annotations gives records without
+    labels. Prints one record an image, in the order of the file; its id is its file name without
+    the suffix.
+
+    With --masks it writes label maps too. Classes are numbered in the order of category ids, or as
+    --classes lists them; objects of other categories are left out. Where objects overlap, the
+    smaller one is kept. Pixels that only a crowd covers are 255.
+
+    \b
+    Example:
+      wsss index coco instances_val2017.json --images val2017 --masks masks > val.jsonl
+    """
+    from wsss_cli.datasets.coco import category_names, coco_records
+
+    if list_classes:
+        for name in category_names(annotations):
+            click.echo(name)
+        return
+    if images is None:
+        raise click.UsageError("--images is missing: the folder of the photographs")
+    _options.only_with("--masks", options["masks"] is not None, "segments")
+    _print(
+        "index coco",
+        lambda on_error: coco_records(annotations, on_error, images=images, **options),
+        wanted={"saliency": options["saliency"]},
+        strict=strict,
+        strong=strong,
+        seed=seed,
+    )
+
+
 def _print(
     tool: str,
     index: Callable[[Callable[[str], None]], Iterator[Record]],

@@ -1,0 +1,440 @@
+"""Data sets in COCO's JSON: instances, stuff and panoptic, and what annotation tools export as it.
+
+{"images": [{"id", "file_name", "width", "height"}], "categories": [{"id", "name"}],
+ "annotations": [{"image_id", "category_id", "segmentation", "iscrowd"}]}
+
+A segmentation is a list of polygons or a run-length code. In panoptic files an annotation lists the
+segments of an image, whose pixels a PNG tells: red + 256 green + 65536 blue is the id of a segment.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wsss_cli import console, files
+from wsss_cli.classes import BACKGROUND, IGNORE, check_classes, check_labels
+from wsss_cli.datasets._paths import below, same_but_for_case
+from wsss_cli.datasets.json_arrays import elements
+from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.inputs import inputs
+from wsss_cli.pictures import image_size, read_image
+from wsss_cli.records import Record, check_id, safe_path
+from wsss_cli.texts import open_regular
+from wsss_cli.unique import Seen
+
+TOOL = "index coco"
+OnError = Callable[[str], None]
+Mask = npt.NDArray[np.bool_]  # (H, W)
+
+_MOST_SIDE = 1 << 16  # pixels
+
+
+class Coco:
+    """What a COCO file says, without its outlines: these stay in the file.
+
+    Takes about 1 kB an image and, for masks, 40 bytes an annotation.
+
+    Args:
+        path: the file.
+        on_error: called with the line ``place: problem`` for each image or annotation left out.
+        outlines: whether the places of the annotations are kept, for :meth:`annotations`.
+
+    Attributes:
+        classes: names of the categories in the order of their ids, without background.
+        images: ``file_name``, ``width`` and ``height`` of each image by its id; 0 where the file
+            does not say.
+        shown: by image id, the ids of the categories that it shows.
+        is_labelled: whether the file has annotations at all; those of test images have none.
+        has_polygons: whether an outline is polygons, if these are kept.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is none of images and categories.
+    """
+
+    def __init__(self, path: str, on_error: OnError, *, outlines: bool = False) -> None:
+        self.path = path
+        self.images: dict[int | str, tuple[str, int, int]] = {}
+        self.shown: dict[int | str, set[int]] = {}
+        self.is_labelled = False
+        self._names: dict[int, str] = {}
+        self._places: dict[int | str, array[int]] = {}
+        self._outlines = outlines
+        self.has_polygons = False
+        try:
+            with open_regular(path) as stream:
+                for each in elements(stream, ("images", "categories", "annotations")):
+                    if not isinstance(each.value, dict):
+                        raise ValueError(f"'{each.array}' holds something else than objects")
+                    if each.array == "images":
+                        self._add_image(each.value, on_error)
+                    elif each.array == "categories":
+                        self._add_category(each.value)
+                    else:
+                        self.is_labelled = True
+                        self._add_annotation(each.value, each.start, each.length)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{path}: no COCO file: {describe(error)}") from error
+        if not self.images:
+            raise ConfigurationError(f"{path}: no COCO file: it lists no images")
+        if not self._names:
+            raise ConfigurationError(f"{path}: no COCO file: it lists no categories")
+        self._leave_out_strays(on_error)
+        named = [self._names[number] for number in sorted(self._names)]
+        self.classes = tuple(name for name in named if name.casefold() != BACKGROUND)
+
+    def names(self, image: int | str) -> list[str]:
+        """Names of the categories that an image shows, in the order of their ids."""
+        return [self._names[number] for number in sorted(self.shown.get(image, ()))]
+
+    def name(self, category: Any) -> str | None:
+        """Name of a category; None for one that is not listed."""
+        return self._names.get(category) if type(category) is int else None
+
+    def annotations(self, image: int | str) -> list[dict[str, Any]]:
+        """The annotations of an image, read again."""
+        found = []
+        places = self._places.get(image, ())
+        with open_regular(self.path) as stream:
+            for start, length in zip(places[::2], places[1::2], strict=True):
+                stream.seek(start)
+                try:
+                    found.append(json.loads(stream.read(length)))
+                except ValueError as error:  # no longer the same file
+                    raise WsssError(f"{self.path}: changed while it was read") from error
+        return found
+
+    def _leave_out_strays(self, on_error: OnError) -> None:
+        """Leave out what annotations name that is not listed, and say so once."""
+        strays = [f"image {image}" for image in self.shown if image not in self.images]
+        for shown in self.shown.values():
+            strays += [f"category {number}" for number in sorted(shown - self._names.keys())]
+            shown.intersection_update(self._names)
+        if strays:
+            on_error(f"annotations of what is not listed: {console.listed(sorted(set(strays)), 5)}")
+
+    def _add_image(self, image: Mapping[str, Any], on_error: OnError) -> None:
+        number, name = image.get("id"), image.get("file_name")
+        if not _is_id(number):
+            raise ValueError(f"an image has the id {number!r:.40}")
+        assert isinstance(number, int | str)
+        if not isinstance(name, str) or not name:
+            on_error(f"image {number}: no file_name")
+            return
+        if number in self.images:
+            raise ValueError(f"two images have the id {number}")
+        sides = [image.get(key, 0) for key in ("width", "height")]
+        if not all(type(side) is int and 0 <= side < _MOST_SIDE for side in sides):
+            on_error(f"{name}: no size of a picture: {sides[0]!r:.20} x {sides[1]!r:.20}")
+            return
+        self.images[number] = (name, *sides)
+
+    def _add_category(self, category: Mapping[str, Any]) -> None:
+        number, name = category.get("id"), category.get("name")
+        if type(number) is not int:
+            raise ValueError(f"a category has the id {number!r:.40}")
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise ValueError(f"category {number} has the name {name!r:.40}")
+        if number in self._names:
+            raise ValueError(f"two categories have the id {number}")
+        name = name.strip()
+        if name in self._names.values():
+            raise ValueError(f"two categories have the name '{name}'")
+        self._names[number] = name
+
+    def _add_annotation(self, annotation: Mapping[str, Any], start: int, length: int) -> None:
+        image = annotation.get("image_id")
+        if not _is_id(image):
+            raise ValueError(f"an annotation has the image_id {image!r:.40}")
+        assert isinstance(image, int | str)
+        segments = annotation.get("segments_info", [annotation])
+        if not isinstance(segments, list):
+            raise ValueError("'segments_info' is no list")
+        for segment in segments:
+            category = segment.get("category_id") if isinstance(segment, dict) else None
+            if type(category) is not int:
+                raise ValueError(
+                    f"an annotation has the category_id {category!r:.40}; captions and others name "
+                    "no classes"
+                )
+            self.shown.setdefault(image, set()).add(category)
+        if self._outlines:
+            self._places.setdefault(image, array("q")).extend((start, length))
+            outline = annotation.get("segmentation")
+            self.has_polygons |= isinstance(outline, list) and outline != []
+
+
+def category_names(path: str) -> tuple[str, ...]:
+    """The class list of a COCO file: :attr:`Coco.classes`, if a text file can hold it.
+
+    Raises:
+        ConfigurationError: it cannot be read, or a name can stand in no class list.
+    """
+    return check_labels(Coco(path, lambda problem: None).classes, path)
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) in (int, str)
+
+
+def coco_records(
+    annotations: str,
+    on_error: OnError,
+    *,
+    images: str,
+    masks: str | None = None,
+    segments: str | None = None,
+    classes: Sequence[str] | None = None,
+    saliency: str | None = None,
+) -> Iterator[Record]:
+    """Records of the images of a COCO file, in its order.
+
+    The id is the ``file_name`` without its suffix.
+
+    Args:
+        annotations: the JSON file.
+        on_error: called with the line ``place: problem`` for whatever is left out.
+        images: folder that the file names begin from.
+        masks: folder to write label maps ID.png to, or None. Of overlapping objects the smaller one
+            is kept; 255 where only a crowd is, and where a panoptic picture says nothing.
+        segments: folder of the panoptic PNGs; None: as the file, without its suffix.
+        classes: names of the categories that count, which numbers them; None: all, in the order of
+            their ids. Objects of other categories are neither labels nor in the masks.
+        saliency: folder of maps ID.png, or None.
+
+    Raises:
+        ConfigurationError: a file or folder does not exist, the file is no such JSON, a class is no
+            category of it, or polygons cannot be drawn here.
+    """
+    if not os.path.isdir(images):
+        raise ConfigurationError(f"--images {images}: no such folder")
+    maps = below(images, saliency, "--saliency") if saliency is not None else None
+    coco = Coco(annotations, on_error, outlines=masks is not None)
+    if classes is not None and (lacking := [name for name in classes if name not in coco.classes]):
+        raise ConfigurationError(
+            f"--classes: '{lacking[0]}' is no category of {annotations}: "
+            f"{', '.join(coco.classes[:10])}{', …' if len(coco.classes) > 10 else ''}"
+        )
+    chosen = coco.classes if classes is None else tuple(classes)
+    painter = None
+    if masks is not None:
+        if coco.has_polygons and not find_spec("pycocotools"):
+            raise ConfigurationError(
+                "--masks: polygons are drawn by pycocotools, so that the masks are COCO's own: "
+                "pip install pycocotools"
+            )
+        files.remove_leftovers(masks, TOOL)
+        painter = _Painter(coco, check_classes(chosen, annotations), masks, segments)
+    ids = Seen()
+    for number, (name, width, height) in coco.images.items():
+        record_id = os.path.splitext(name)[0]
+        try:
+            check_id(record_id)
+            path = same_but_for_case(os.path.join(images, name))
+            if path is None:
+                raise WsssError(f"no such image: {os.path.join(images, name)}")
+            if ids.add(record_id):
+                raise WsssError("another image has this name, with another suffix")
+            record: Record = {"id": record_id, "image": path}
+            if coco.is_labelled:
+                shown = coco.names(number)
+                record["labels"] = [each for each in shown if each in chosen]
+            if painter is not None and coco.is_labelled:
+                record["mask"] = painter.write(record, number, (height, width))
+        except (WsssError, OSError) as error:
+            on_error(f"{name}: {describe(error)}")
+            continue
+        if maps and os.path.isfile(path := f"{maps}/{record_id}.png"):
+            record["saliency"] = path
+        yield record
+    if painter is not None and painter.without_outline:
+        on_error(
+            "annotations without an outline, with only a box perhaps, are not in the masks: "
+            f"{painter.without_outline}"
+        )
+
+
+class _Painter:
+    """Writes the label maps of the images of a COCO file.
+
+    Args:
+        coco: the file.
+        classes: the class list that numbers the pixels.
+        folder: of the label maps.
+        segments: of the panoptic PNGs, or None.
+
+    Attributes:
+        without_outline: how many annotations had nothing to draw.
+    """
+
+    def __init__(
+        self, coco: Coco, classes: Sequence[str], folder: str, segments: str | None
+    ) -> None:
+        self._coco = coco
+        self._numbers = {name: number for number, name in enumerate(classes, start=1)}
+        self._folder = Path(folder)
+        self._segments = segments or os.path.splitext(coco.path)[0]
+        self._meta = files.provenance(TOOL, {"from": "coco"}, classes=classes)
+        self.without_outline = 0
+
+    def write(self, record: Record, image: int | str, size: tuple[int, int]) -> str:
+        """Write the label map of a record, and return its path.
+
+        Raises:
+            WsssError: the annotations cannot be drawn, or are those of another size; or the file
+                there is another tool's.
+        """
+        shown = image_size(record["image"])
+        if 0 not in size and size != shown:
+            raise WsssError(
+                f"annotated at {size[1]}x{size[0]}, but the photograph is {shown[1]}x{shown[0]}"
+            )
+        path = safe_path(self._folder, record["id"], ".png")
+        if why := files.foreign(path, TOOL):
+            raise WsssError(why)
+        labels = np.zeros(shown, np.uint8)
+        crowds, objects = [], []
+        for annotation in self._coco.annotations(image):
+            if "segments_info" in annotation:
+                labels = self._panoptic(annotation, shown)
+                continue
+            number = self._number(annotation)
+            if number is None:
+                continue
+            mask = decoded(annotation.get("segmentation"), shown)
+            if mask is None:
+                self.without_outline += 1
+            elif annotation.get("iscrowd"):
+                crowds.append(mask)
+            else:
+                objects.append((int(mask.sum()), number, mask))
+        for mask in crowds:
+            labels[mask] = IGNORE
+        for _, number, mask in sorted(objects, key=lambda each: -each[0]):
+            labels[mask] = number
+        meta = {**self._meta, "inputs": inputs(record, ["image"])}
+        files.write_label_map(path, labels, meta)
+        return str(path)
+
+    def _number(self, annotation: Mapping[str, Any]) -> int | None:
+        """Class number of an annotation or segment; None for what is not in the class list."""
+        name = self._coco.name(annotation.get("category_id"))
+        return None if name is None else self._numbers.get(name)
+
+    def _panoptic(
+        self, annotation: Mapping[str, Any], size: tuple[int, int]
+    ) -> npt.NDArray[np.uint8]:
+        """The label map of a panoptic annotation."""
+        name = annotation.get("file_name")
+        check_id(name)
+        path = os.path.join(self._segments, str(name))
+        colours = read_image(path).astype(np.int64)
+        if colours.shape[:2] != size:
+            raise WsssError(f"{path}: {colours.shape[1]}x{colours.shape[0]}, not as the photograph")
+        ids = colours @ np.array([1, 1 << 8, 1 << 16])
+        known = {0: IGNORE}
+        for segment in annotation["segments_info"]:
+            if type(segment.get("id")) is not int:
+                raise WsssError("a segment without an id")
+            known[segment["id"]] = IGNORE if segment.get("iscrowd") else self._number(segment) or 0
+        present, place = np.unique(ids, return_inverse=True)
+        if strange := [int(each) for each in present if int(each) not in known]:
+            raise WsssError(f"{path}: no segment has the id {strange[0]}")
+        table = np.array([known[int(each)] for each in present], np.uint8)
+        return table[place.reshape(size)]
+
+
+# ---- outlines ------------------------------------------------------------------------------------
+
+
+def decoded(segmentation: Any, size: tuple[int, int]) -> Mask | None:
+    """The pixels of a segmentation.
+
+    Args:
+        segmentation: polygons, lists of x1, y1, x2, y2, … in pixels; or a run-length code with
+            ``counts``, a list or COCO's text, and ``size``.
+        size: (H, W).
+
+    Returns:
+        bool (H, W), or None if there is no outline.
+
+    Raises:
+        WsssError: it is neither, or not of this size.
+    """
+    if segmentation is None or segmentation == []:
+        return None
+    if isinstance(segmentation, dict):
+        return _from_runs(segmentation, size)
+    if not isinstance(segmentation, list):
+        raise WsssError(f"a segmentation is neither polygons nor runs: {segmentation!r:.40}")
+    if any(type(each) in (int, float) for each in segmentation):
+        segmentation = [segmentation]  # a single polygon, as some tools write it
+    most = 4 * max(*size, 1)
+    for polygon in segmentation:
+        if not isinstance(polygon, list) or len(polygon) % 2 or len(polygon) < 6:
+            raise WsssError(f"no polygon of at least three points: {polygon!r:.40}")
+        for value in polygon:
+            if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > most:
+                raise WsssError(f"a polygon has the coordinate {value!r:.40}")
+    return _filled(segmentation, size)
+
+
+def _filled(polygons: list[list[float]], size: tuple[int, int]) -> Mask:
+    """The pixels inside any of some polygons."""
+    from pycocotools import mask as coco_mask
+
+    runs = coco_mask.frPyObjects([[float(v) for v in each] for each in polygons], *size)
+    inside: Mask = coco_mask.decode(runs).any(axis=2)
+    return inside
+
+
+def _from_runs(code: Mapping[str, Any], size: tuple[int, int]) -> Mask:
+    """The pixels of a run-length code: lengths of runs, outside first, column by column."""
+    if code.get("size") != list(size):
+        raise WsssError(f"runs for a picture of {code.get('size')!r:.40}, not {list(size)}")
+    counts = code.get("counts")
+    lengths = _lengths(counts) if isinstance(counts, str) else counts
+    total = size[0] * size[1]
+    if not isinstance(lengths, list) or not all(
+        type(each) is int and 0 <= each <= total for each in lengths
+    ):
+        raise WsssError("a run-length code with something else than lengths")
+    if sum(lengths) != total:
+        raise WsssError(f"runs of {sum(lengths)} pixels for {total}")
+    values = np.zeros(len(lengths), np.bool_)
+    values[1::2] = True
+    return np.repeat(values, lengths).reshape(size[1], size[0]).T
+
+
+def _lengths(text: str) -> list[int]:
+    """The lengths of runs in COCO's text form.
+
+    Five bits a character, from the lowest, the sixth says that more follow, the highest is the
+    sign; from the fourth length on they are differences to the one before the last.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for char in text:
+        code = ord(char) - 48
+        if not 0 <= code < 64 or shift > 40:
+            raise WsssError(f"a run-length code with the character {char!a}")
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise WsssError("a run-length code that is cut off")
+    return lengths

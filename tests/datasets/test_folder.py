@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -219,6 +220,9 @@ def test_no_photographs(root: Path) -> None:
         "a 1.jpg,cat;dog\nsub/é.png,\nb.jpg\n",
         "file,labels\na 1.jpg,cat dog\nsub/é.png,\nb.jpg\n",
         "width,Label,Image\n3,cat dog,a 1.jpg\n3,,sub/é.png\n",
+        "a 1,cat|dog\nsub/é,\nb\n",
+        "a 1.jpg,\"['cat', 'dog']\"\nsub/é.png,[]\nb.jpg\n",
+        'file_name\tlabels\na 1.jpg\t["cat", "dog"]\nsub/é.png\t\nb.jpg\n',
     ],
 )
 def test_tables(root: Path, table: str) -> None:
@@ -227,6 +231,94 @@ def test_tables(root: Path, table: str) -> None:
     if "width" in table:  # a column before it cannot be left out
         del expected["b"]
     assert labels(root, table) == expected
+
+
+@pytest.mark.parametrize("yes", ["1", "1.0", "True"])
+def test_a_column_a_class(root: Path, yes: str) -> None:
+    add(root, "a.jpg", "b.jpg", "c.jpg")
+    table = f"filename, cat ,traffic light\na.jpg,{yes},{yes}\nb.jpg,0, {yes}\nc.jpg,-1,0.0\n"
+    assert labels(root, table) == {"a": ["cat", "traffic light"], "b": ["traffic light"], "c": []}
+
+
+def test_a_cell_of_a_class_that_is_no_number_is_named(root: Path) -> None:
+    add(root, "a.jpg", "b.jpg", "c.jpg")
+    (root / "t.csv").write_text("file,cat,dog\na.jpg,1,0\nb.jpg,x,0\nc.jpg,0\n")
+    records, errors = read(root, table="t.csv")
+    assert [record["labels"] for record in records] == [["cat"]]
+    assert errors == [
+        f"photos/t.csv:{line}: the column '{name}' holds '{cell}', neither 0 nor 1; "
+        "--label-column names the column of labels"
+        for line, name, cell in ((3, "cat", "x"), (4, "dog", ""))
+    ]
+
+
+def test_a_column_of_labels_by_name(root: Path) -> None:
+    add(root, "a.jpg")
+    assert labels(root, "file,what it is\na.jpg,cat dog\n", column="what it is") == {
+        "a": ["cat", "dog"]
+    }
+    (root / "t.csv").write_text("file,labels\na.jpg,cat\n")
+    with pytest.raises(ConfigurationError, match=r"t\.csv: no column 'x': file, labels"):
+        read(root, table="t.csv", column="x")
+    (root / "t.csv").write_text("a.jpg,cat\n")
+    with pytest.raises(ConfigurationError, match="no header, with a column 'file'"):
+        read(root, table="t.csv", column="x")
+
+
+@pytest.mark.parametrize("cell", ["[1, 2]", "[cat, dog]", "['cat'", "[__import__('os')]"])
+def test_what_is_no_list_is_named_or_a_name(root: Path, cell: str) -> None:
+    add(root, "a.jpg")
+    (root / "t.csv").write_text(f'a.jpg,"{cell}"\n')
+    records, errors = read(root, table="t.csv")
+    if cell.endswith("]"):
+        assert records == []
+        assert errors == [f"photos/t.csv:1: no list of labels: {cell}"]
+    else:
+        assert records[0]["labels"] == [cell]
+
+
+def test_json_lines(root: Path) -> None:
+    add(root, "a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg")
+    (root / "metadata.jsonl").write_text(
+        '{"file_name": "a.jpg", "label": "traffic light", "width": 3}\n\n'
+        '{"file_name": "b.jpg", "labels": ["cat", "dog", "cat"]}\n'
+        '{"file_name": "c.jpg", "labels": []}\n{"file_name": "d.jpg"}\n'
+        '{"file_name": "e.jpg", "label": 3}\n[1]\n{"file_name": "e.jpg", "label": {"x": 1}}\n{"a\n'
+        '{"label": "x"}\n'
+    )
+    records, errors = read(root, table="metadata.jsonl")
+    assert {record["id"]: record.get("labels") for record in records} == {
+        "a": ["traffic light"],
+        "b": ["cat", "dog"],
+        "c": [],
+        "d": None,
+        "e": ["3"],
+    }
+    assert [error.split(":")[1] for error in errors] == ["7", "8", "9", "10"]
+    assert errors[-1] == "photos/metadata.jsonl:10: no file name"
+    named, _ = read(root, table="metadata.jsonl", column="width")
+    assert named[0]["labels"] == ["3"]
+
+
+def test_a_dict_of_numbers(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add(root, "a.jpg", "b.png", "c.jpg")
+    table = {
+        "a": np.array([1, 0, 1], np.float32),
+        "b": np.zeros(3),
+        "elsewhere": np.ones(3),
+        "c": np.array([2, 0, 0]),
+        "short": np.ones(2),
+    }
+    np.save(root / "cls_labels.npy", table, allow_pickle=True)  # type: ignore[arg-type]
+    records, errors = read(root, table="cls_labels.npy", classes=("cat", "cow", "dog"))
+    assert {record["id"]: record["labels"] for record in records} == {"a": ["cat", "dog"], "b": []}
+    assert errors == [
+        "photos/cls_labels.npy: c: neither 0 nor 1",
+        "photos/cls_labels.npy: short: 2 numbers for 3 classes",
+    ]
+    assert "1 photographs of the table are not in photos" in capsys.readouterr().err
+    with pytest.raises(ConfigurationError, match="--classes names them in their order"):
+        read(root, table="cls_labels.npy")
 
 
 def test_names_with_spaces_and_commas(root: Path) -> None:
@@ -322,7 +414,10 @@ def test_what_is_not_there(root: Path) -> None:
     (root / "t.csv").write_text("file,name\na.jpg,cat\n")
     with pytest.raises(ConfigurationError) as caught:
         read(root, table="t.csv")
-    assert str(caught.value) == "photos/t.csv: the header names no column 'labels'"
+    assert str(caught.value) == (
+        "photos/t.csv: the header names no column 'labels', and the column 'name' holds 'cat', "
+        "neither 0 nor 1; --label-column names the column of labels"
+    )
 
 
 # ---- never silently wrong ----

@@ -152,7 +152,14 @@ def voc(
 @click.option(
     "--csv",
     metavar="FILE",
-    help="Table of labels, here or in ROOT: one line a photograph, 'file,label label ...'.",
+    help="Table of labels, here or in ROOT: CSV, one line a photograph, 'file,label label ...'; "
+    "JSON lines; or a dict in a .npy.",
+)
+@click.option(
+    "--label-column",
+    "column",
+    metavar="NAME",
+    help="Column or key of the table that holds the labels, if it is not named so.",
 )
 @click.option("--unlabelled", is_flag=True, help="Take all photographs, without labels.")
 @click.option(
@@ -167,7 +174,7 @@ def voc(
 )
 @click.option("--masks", metavar="DIR", help="Folder of true masks, ID.png; here or in ROOT.")
 @saliency_option
-@_options.classes_option("Class list of the masks, for --check")
+@_options.classes_option("Class list of the masks, for --check; of the numbers of a .npy")
 @strong_options
 @_options.check_option
 @_options.strict_option
@@ -189,8 +196,10 @@ def folder(
 
     The table is UTF-8. Labels are separated by spaces, or by semicolons where a name has spaces
     ('a.jpg,traffic light;car'); file names with commas stand in double quotes. A header is
-    optional; in one, 'file' and 'labels' name the columns. Nothing after the comma: the photograph
-    shows no class at all; no comma: its labels are not known.
+    optional; in one, 'file' and 'labels' name the columns, or each class has one with 0 and 1.
+    Nothing after the comma: the photograph shows no class at all; no comma: its labels are not
+    known. The metadata.csv and metadata.jsonl of Hugging Face are such tables, and the
+    cls_labels.npy of other repositories, with --classes.
 
     \b
     Example:
@@ -207,12 +216,14 @@ def folder(
         choice="unlabelled",
     )
     table = options.pop("csv")
-    _options.only_with("--check", check, "classes")
+    is_numbers = (table or "").lower().endswith(".npy")
+    _options.only_with("--check and a .npy", check or is_numbers, "classes", choice="csv")
+    _options.only_with("--csv", table is not None, "column")
     if check and not classes:
         raise click.UsageError("--check needs the class list of the masks: give --classes")
     _print(
         "index folder",
-        lambda on_error: folder_records(root, on_error, table=table, **options),
+        lambda on_error: folder_records(root, on_error, table=table, classes=classes, **options),
         wanted={"mask": options["masks"], "saliency": options["saliency"]},
         check=classes if check else None,
         strict=strict,

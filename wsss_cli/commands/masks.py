@@ -21,7 +21,7 @@ from wsss_cli.commands import _frame, _options
 @click.option(
     "--csv",
     metavar="FILE",
-    show_default="labels.csv in PHOTOS, if it is there",
+    show_default="labels.csv, metadata.csv or metadata.jsonl in PHOTOS",
     help="Table of labels, here or in PHOTOS: one line a photograph, 'file,label label ...'.",
 )
 @_options.classes_option("Class list that numbers the classes, if not the labels in their order")

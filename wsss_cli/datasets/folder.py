@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import itertools
 import os
 import posixpath
 from collections import Counter
@@ -16,17 +14,16 @@ from wsss_cli.datasets._paths import (
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
     below,
-    open_list,
+    find_image,
     same_but_for_case,
 )
+from wsss_cli.datasets.tables import Row, read_table
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.inputs import digest
 from wsss_cli.records import Record, check_id
 from wsss_cli.unique import Seen
 
-_FILE_COLUMN = ("file", "filename", "image", "path")
 _PICTURES = (*IMAGE_SUFFIXES, *OTHER_SUFFIXES)
-_LABEL_COLUMN = ("label", "labels", "class", "classes")
 
 OnError = Callable[[str], None]
 Photograph = tuple[str, list[str] | None]  # path below the root, labels
@@ -38,6 +35,8 @@ def folder_records(
     on_error: OnError,
     *,
     table: str | Path | None = None,
+    column: str | None = None,
+    classes: Sequence[str] | None = None,
     unlabelled: bool = False,
     keep_unlabelled: bool = False,
     merge_copies: bool = False,
@@ -53,8 +52,9 @@ def folder_records(
     Args:
         root: the folder.
         on_error: called with the line ``place: problem`` for each photograph left out.
-        table: CSV file with the labels, see :func:`read_table`; relative to ``root`` or to the
-            working directory. Only the photographs in it become records.
+        table: file with the labels, see :func:`read_table`; relative to ``root`` or to the working
+            directory. Only the photographs in it become records.
+        column, classes: of the table, as there.
         unlabelled: all photographs become records, without labels. By default a photograph's label
             is the name of its sub-folder of ``root``.
         keep_unlabelled: photographs in no sub-folder, or in no row of the table, become records
@@ -77,8 +77,11 @@ def folder_records(
         if given is not None
     }
     if table is not None:
-        rows = read_table(below(root, table, "--csv", folder=False), on_error)
-        photographs: Iterable[Photograph] = _existing(root, rows, on_error)
+        file = below(root, table, "--csv", folder=False)
+        rows = read_table(file, on_error, column=column, classes=classes)
+        photographs: Iterable[Photograph] = _existing(
+            root, rows, on_error, others=file.lower().endswith(".npy")
+        )
         if keep_unlabelled:
             photographs = _and_others(root, list(photographs), set(folders.values()), on_error)
     else:
@@ -274,87 +277,15 @@ def _identity(folder: str) -> tuple[int, int]:
 # ---- the table -----------------------------------------------------------------------------------
 
 
-def read_table(path: str, on_error: OnError) -> Iterator[tuple[str, str, list[str] | None]]:
-    """Files and labels from a table, UTF-8 with or without a byte order mark.
-
-    A line is a file and its labels: ``photos/a 1.jpg,cat dog``. Labels are separated by spaces, or
-    by semicolons if the cell has one, else by commas: ``a.jpg,traffic light;car``,
-    ``a.jpg,traffic light;``, ``a.jpg,"traffic light,car"``. With nothing after the comma the
-    photograph shows no class; without the comma it is unlabelled.
-
-    A first line with a cell file (or filename, image, path) is a header; the labels are then in the
-    column label (or labels, class, classes), and other columns are skipped. Without a header all
-    columns after the first hold labels. Columns are separated by commas, or by tabs or semicolons
-    if the first line has no comma. Names with commas are in double quotes.
-
-    Args:
-        path: the table.
-        on_error: called with the line ``place: problem`` for each line that cannot be read.
-
-    Yields:
-        The place in the table as ``path:line``, the file, and its labels or None.
-
-    Raises:
-        ConfigurationError: the table cannot be opened, or has a header without a column of labels.
-    """
-    with open_list(path) as lines:
-        first = next(lines, "")
-        separator = next((mark for mark in ",\t;" if mark in first), ",")
-        rows = csv.reader(itertools.chain([first], lines), delimiter=separator, strict=True)
-        columns: tuple[int, Sequence[int] | None] = 0, None
-        started = False
-        while True:
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                on_error(f"{path}:{rows.line_num}: {describe(error)}")
-                continue
-            if not any(cell.strip() for cell in row):
-                continue
-            if any("\udc80" <= letter <= "\udcff" for cell in row for letter in cell):
-                on_error(f"{path}:{rows.line_num}: not UTF-8; save the table as UTF-8")
-                continue
-            started, first_row = True, not started
-            if first_row and (header := _header(row, path)):
-                columns = header
-                continue
-            file, labels = columns
-            cells = row[1:] if labels is None else [row[at] for at in labels if at < len(row)]
-            name = row[file].strip() if file < len(row) else ""
-            yield f"{path}:{rows.line_num}", name, _labels(cells) if cells else None
-
-
-def _header(row: Sequence[str], path: str) -> tuple[int, Sequence[int]] | None:
-    """Numbers of the columns of files and of labels; None if the row is not a header."""
-    names = [cell.strip().lower() for cell in row]
-    files = [at for at, name in enumerate(names) if name in _FILE_COLUMN]
-    if not files:
-        return None
-    labels = [at for at, name in enumerate(names) if name in _LABEL_COLUMN]
-    if not labels:
-        raise ConfigurationError(f"{path}: the header names no column 'labels'")
-    return files[0], labels
-
-
-def _labels(cells: Sequence[str]) -> list[str]:
-    """The labels in some cells, each once."""
-    labels: list[str] = []
-    for cell in cells:
-        mark = next((mark for mark in ";," if mark in cell), None)
-        parts = cell.split(mark)
-        labels += [name for part in parts if (name := part.strip())]
-    return list(dict.fromkeys(labels))
-
-
 def _existing(
-    root: str, rows: Iterator[tuple[str, str, list[str] | None]], on_error: OnError
+    root: str, rows: Iterator[Row], on_error: OnError, *, others: bool
 ) -> list[tuple[str, list[str] | None]]:
     """Path below ``root`` and labels of the photographs of a table, in order of their first row.
 
     The rows of one photograph are merged, wherever they stand. It has the labels of all of them.
+    With ``others`` the table is known to list more photographs than there are, which is no error.
     """
+    absent = 0
     found: dict[str, _Entry] = {}
     for where, given, labels in rows:
         name = posixpath.normpath(given)
@@ -362,15 +293,21 @@ def _existing(
             if not given:
                 raise WsssError("no file name")
             check_id(name)
-            image = same_but_for_case(os.path.join(root, name))
+            path = os.path.join(root, name)
+            image = same_but_for_case(path) or find_image(path)
+            if image is None and others:
+                absent += 1
+                continue
             if image is None:
                 raise WsssError(f"no such image: {os.path.join(root, name)}")
-            name = os.path.relpath(image, root) if image != os.path.join(root, name) else name
+            name = os.path.relpath(image, root) if image != path else name
             entry = found.setdefault(os.path.splitext(name)[0], _Entry(name, where, labels))
             if entry.where != where:
                 entry.merge(name, where, labels)
         except WsssError as error:
             on_error(f"{where}: {error}")
+    if absent:
+        console.note("index folder", f"{absent} photographs of the table are not in {root}")
     return [(entry.name, entry.labels) for entry in found.values() if not entry.contradicted]
 
 

@@ -24,6 +24,7 @@ from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.recipes.run import LOCK, Runner, Step, callable_as, locked
 from wsss_cli.records import Record
 
+TABLES = ("labels.csv", "metadata.csv", "metadata.jsonl")  # in the folder, the first there is
 FEW = 50  # photographs a class, at most
 
 
@@ -292,8 +293,14 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     given = replace(given, photos=_no_option(given.photos), out=_no_option(given.out))
     if not Path(given.photos).is_dir() and given.table:
         raise ConfigurationError("--csv is for a folder of photographs; records have their labels")
-    if given.table is None and (Path(given.photos) / "labels.csv").is_file():
-        given = replace(given, table="labels.csv")
+    if given.table is None:
+        there = (name for name in TABLES if (Path(given.photos) / name).is_file())
+        given = replace(given, table=next(there, None))
+    elif given.table.lower().endswith(".npy"):
+        raise ConfigurationError(
+            f"{given.table}: has no names of classes; make records of it with 'wsss index folder "
+            "--csv FILE.npy --classes LIST', and give those"
+        )
     # The first step names what is left out, if there is one.
     tell = partial(console.warn, "masks") if dry_run else _say_nothing
     found = list(_records(given, tell))

@@ -1,0 +1,132 @@
+"""Dicts that numpy saved: the same values as numpy's, and nothing is run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wsss_cli.datasets.pickled import read_dict
+from wsss_cli.errors import WsssError
+
+DATA: dict[Any, Any] = {
+    "2007_000032": np.array([0, 1, 0], np.float32),
+    "whole": np.arange(3),
+    "by column": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "big-endian": np.arange(3, dtype=">f4"),
+    "texts": np.array(["ab", "ç"]),
+    "scalar": np.float32(3),
+    "list": [1, "x", None, 2.5],
+    "inner": {"é": np.ones(2, bool)},
+    3: np.zeros((2, 0)),
+}
+
+
+def write(path: Path, value: Any, protocol: int) -> None:
+    """As numpy saves an object, with a protocol of any age."""
+    with open(path, "wb") as stream:
+        header = {"shape": (), "fortran_order": False, "descr": "|O"}
+        np.lib.format.write_array_header_1_0(stream, header)
+        pickle.dump(np.array(value, dtype=object), stream, protocol=protocol)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+def test_values_are_those_that_numpy_reads(protocol: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    write(path, DATA, protocol)
+    found = read_dict(path)
+    assert list(found) == list(DATA)
+    for key in ("2007_000032", "whole", "by column", "big-endian", "texts", 3):
+        np.testing.assert_array_equal(found[key], DATA[key], strict=True)
+    assert found["scalar"] == 3
+    assert found["list"] == DATA["list"]
+    np.testing.assert_array_equal(found["inner"]["é"], [True, True])
+
+
+def test_what_numpy_itself_saves(tmp_path: Path) -> None:
+    maps = {14: np.random.default_rng(0).random((3, 4), np.float32)}
+    np.save(tmp_path / "a.npy", maps, allow_pickle=True)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read_dict(tmp_path / "a.npy")[14], maps[14], strict=True)
+
+
+class Runs:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call[0], self.call[1:]
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ({"a": Runs(os.mkdir, "made")}, "posix.mkdir"),
+        ({"a": Runs(eval, "1 + 1")}, "builtins.eval"),
+        ({"a": Path("x")}, "pathlib"),
+        ({"a": np.random.default_rng()}, "numpy.random"),
+        ({"a": {1, 2}}, "set"),
+        ({"a": 1j}, "complex"),
+        ({"a": np.array([{}, {}])}, "'O8'"),
+        ({(1, 2): 1}, "a key that is tuple"),
+        ([1, 2], "no dict"),
+    ],
+)
+def test_nothing_else_is_made(
+    value: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for protocol in (0, 2, 4):
+        write(tmp_path / "a.npy", value, protocol)
+        with pytest.raises(WsssError, match=r"a\.npy: ") as refused:
+            read_dict(tmp_path / "a.npy")
+        if protocol == 4:
+            assert name in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY", b"PK\x03\x04", b"x" * 1000, b"\x93NUMPY\x09\x00" + bytes(200)]
+)
+def test_what_is_no_npy(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(WsssError, match="no dict that numpy saved"):
+        read_dict(tmp_path / "a.npy")
+
+
+def test_arrays_are_no_dicts(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(WsssError, match="an array, not a dict"):
+        read_dict(tmp_path / "a.npy")
+
+
+def test_damage_is_refused_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    write(path, DATA, 3)
+    whole = path.read_bytes()
+    start = whole.index(b"\n") + 1  # after the header, which numpy reads
+    told: list[str] = []
+    for seed in range(500):
+        rng = random.Random(seed)
+        damaged = bytearray(whole)
+        for _ in range(rng.randrange(1, 4)):
+            place = rng.randrange(start, len(damaged))
+            if (kind := rng.randrange(3)) == 0:
+                damaged[place] = rng.randrange(256)
+            elif kind == 1:
+                del damaged[place : place + rng.randrange(1, 5)]
+            else:
+                damaged[place:place] = bytes([rng.randrange(256)])
+        path.write_bytes(damaged)
+        try:
+            read_dict(path)
+        except WsssError as error:
+            told.append(str(error))
+    assert len(told) > 100
+    assert [each for each in told if len(each.splitlines()) > 1] == []

@@ -181,7 +181,7 @@ def test_each_command_in_the_text_parses(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["erode"], ["eval", "--nix"], ["index", "coco", "x"], ["crf", "--alpha", "x"]]
+    "words", [["erode"], ["eval", "--nix"], ["index", "tfrecord", "x"], ["crf", "--alpha", "x"]]
 )
 @pytest.mark.usefixtures("no_files")
 def test_a_wrong_command_line_would_be_found(words: list[str]) -> None:

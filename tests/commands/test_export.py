@@ -128,7 +128,8 @@ def test_what_polygons_lose_is_counted(maps: list[dict[str, Any]], inside: Run) 
         true = truth(record)
         changed += int(((labels != true) & (true != 255)).sum())
         labelled += int(((true > 0) & (true != 255)).sum())
-    assert f"{100 * changed / labelled:.2g} % of the labelled pixels changed" in result.err
+    assert 1 < (percent := 100 * changed / labelled) < 10
+    assert f"{percent:.2g} % of the labelled pixels changed" in result.err
     for annotation in json.loads(Path("x.json").read_text())["annotations"]:
         assert annotation["area"] > 0
         assert all(len(ring) >= 6 for ring in annotation["segmentation"])
@@ -286,6 +287,7 @@ def test_ids_and_photographs_that_ultralytics_would_not_find(
     records = [
         {**maps[0], "id": "images/a"},
         {**maps[0], "image": "a.ppm"},
+        {**maps[0], "id": "b./a"},
         {**maps[1], "id": "images"},
     ]
     result = inside("export", "yolo", "-o", "y", "-q", input=records, check=1)
@@ -293,8 +295,69 @@ def test_ids_and_photographs_that_ultralytics_would_not_find(
         "wsss export yolo: images/a: a folder 'images' in the id: ultralytics would look for its "
         "labels in another one",
         "wsss export yolo: a: a.ppm: ultralytics reads no .ppm",
+        "wsss export yolo: b./a: a folder in the id ends in a dot: ultralytics would take it for "
+        "'./'",
     ]
     assert Path("y/train.txt").read_text() == "./images/images.jpg\n"
+
+
+def test_a_changed_file_of_coco_is_noticed_wherever_it_is(
+    maps: list[dict[str, Any]], inside: Run
+) -> None:
+    inside("export", "coco", "-o", "x.json", input=maps, check=0)
+    whole = Path("x.json").read_bytes()
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        place = int(rng.integers(len(whole)))
+        changed = bytearray(whole)
+        if number % 3 == 0:
+            changed[place] ^= 1 << int(rng.integers(8))
+        elif number % 3 == 1:
+            del changed[place:]
+        else:
+            changed[place:place] = b"7"
+        # What made it counts for nothing, only that it is as it was made.
+        if bytes(changed[: whole.rindex(b'"wsss"')]) == whole[: whole.rindex(b'"wsss"')]:
+            continue
+        Path("x.json").write_bytes(changed)
+        if changed:
+            assert "changed by something else" in inside("export", "coco", "-o", "x.json").err
+    Path("x.json").write_bytes(whole)
+    inside("export", "coco", "-o", "x.json", input=maps, check=0)
+
+
+def test_stdout_in_the_file_of_coco_costs_neither(maps: list[dict[str, Any]], shell: Run) -> None:
+    Path("in.jsonl").write_text(as_lines(maps))
+    result = shell("wsss export coco in.jsonl -o x.json > x.json", check=1)
+    assert "x.json was made or changed by something else" in result.err
+    assert Path("x.json").read_text() == as_lines(maps)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_same_record_once_more_is_there_once(
+    maps: list[dict[str, Any]], inside: Run, form: str
+) -> None:
+    result = inside("export", form, "-o", "o", input=[*maps, maps[0]], check=0)
+    assert result.records == [*maps, maps[0]]
+    if form == "coco":
+        assert len(json.loads(Path("o/annotations.json").read_text())["images"]) == 4
+    lists = {"yolo": "train.txt", "voc": "ImageSets/Segmentation/default.txt"}
+    if form in lists:
+        assert len(Path("o", lists[form]).read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_paths_that_are_no_utf8(maps: list[dict[str, Any]], inside: Run, form: str) -> None:
+    odd = os.fsdecode(b"odd \xe9.jpg")
+    Path(odd).write_bytes(Path(maps[0]["image"]).read_bytes())
+    lines = json.dumps({**maps[0], "image": odd}) + "\n"
+    result = inside("export", form, "-o", "o", input=lines, check=0)
+    assert result.records == [{**maps[0], "image": odd}]
+    if form == "coco":
+        assert list(read_coco("o/annotations.json")) == [odd]
+    if form == "labelme":
+        path = Path("o", json.loads(Path("o/a.json").read_text())["imagePath"])
+        assert path.exists()
 
 
 def test_options_of_polygons_are_refused_without(inside: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from wsss_cli.unique import Seen
 
 Labels = npt.NDArray[np.uint8]
 
+CHANGED = "{} was made or changed by something else; move it away or change --out"
 _LEDGER = ".wsss-export"
 _LINE = 1 << 16  # bytes of a line of it
 
@@ -59,6 +61,7 @@ class Exporter(RecordTool):
         self.count = 0
         self._pixels = self._labelled = self._changed = self._unknown = 0
         self._numbering: Numbering | None = None
+        self._done = Seen()
         if class_list is not None:
             self._settle(class_list)
 
@@ -106,6 +109,8 @@ class Exporter(RecordTool):
             console.warn(self.name, f"stopped before its end: {self.unfinished}")
 
     def work(self, job: Job) -> None:
+        if job.record["id"] in self._done:  # the same record once more, as the stage knows
+            return
         path = job.record[self.key]
         labels, meta = files.read_labels(path, files.image_size(job.record["image"]))
         names = self._names(path, meta)
@@ -117,6 +122,7 @@ class Exporter(RecordTool):
         back = self.write(job, labels)
         # From here on nothing fails: the counts are of what is written.
         self.count += 1
+        self._done.add(job.record["id"])
         self._pixels += labels.size
         self._unknown += int(unknown.sum())
         self._labelled += int(((labels > 0) & ~unknown).sum())
@@ -181,7 +187,16 @@ class Exporter(RecordTool):
 
 def _percent(part: int, whole: int) -> str:
     """A share with two digits that tell something."""
-    return f"{100 * part / max(whole, 1):.2g} %"
+    percent = 100 * part / max(whole, 1)
+    return f"{percent:.0f} %" if percent > 10 else f"{percent:.2g} %"
+
+
+def as_json(value: Any) -> bytes:
+    """A value as one line, readable unless it holds what UTF-8 cannot: bytes of an odd path."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False).encode()
 
 
 # ---- polygons ------------------------------------------------------------------------------------
@@ -320,9 +335,7 @@ class Folder:
         if there == state:
             return False
         if there and self._line(path, there) not in self._written:
-            raise WsssError(
-                f"{path} was made or changed by something else; move it away or change --out"
-            )
+            raise WsssError(CHANGED.format(path))
         line = self._line(path, state)
         # First the list: killed in between, the next run finds no file that it does not know.
         if not self._written.add(line):

@@ -14,13 +14,13 @@ import numpy as np
 
 from wsss_cli import __version__, files
 from wsss_cli.classes import IGNORE
-from wsss_cli.errors import ConfigurationError, describe
+from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.methods.outlines import Ring, filled
 from wsss_cli.methods.regions import Runs, encoded, regions, run_lengths
 from wsss_cli.records import Record
 from wsss_cli.stage import Halt, Job
 from wsss_cli.texts import open_regular
-from wsss_cli.tools.export import Exporter, Labels, painted, polygons
+from wsss_cli.tools.export import CHANGED, Exporter, Labels, as_json, painted, polygons
 
 _END = b'"wsss": '  # what the last line of a file begins with
 _LAST = 1 << 16  # bytes of it
@@ -149,8 +149,7 @@ class CocoExporter(Exporter):
             whole = {"id": self._annotations, "image_id": image["id"], **annotation}
             lines.append(("," if self._annotations > 1 else "") + "\n" + json.dumps(whole))
         self._file.write("".join(lines))
-        text = json.dumps(image, ensure_ascii=False)
-        self._file.images.write(((",\n" if self.count else "\n") + text).encode())
+        self._file.images.write((b",\n" if self.count else b"\n") + as_json(image))
 
     def close(self) -> None:
         assert self._file is not None
@@ -159,12 +158,14 @@ class CocoExporter(Exporter):
             {"id": number, "name": name, "supercategory": ""}
             for number, name in enumerate(self.names, start=1)
         ]
-        listed = ",\n".join(json.dumps(category, ensure_ascii=False) for category in categories)
+        if foreign := _foreign(self.out):  # made meanwhile, such as by `> annotations.json`
+            raise WsssError(foreign)
         self._file.write('\n],\n"images": [')
         self._file.images.seek(0)
         while block := self._file.images.read(_BLOCK):
             self._file.write(block)
-        self._file.write(f'\n],\n"categories": [\n{listed}\n],\n')
+        listed = b",\n".join(map(as_json, categories))
+        self._file.write(b'\n],\n"categories": [\n' + listed + b"\n],\n")
         made_by = files.provenance(self.name, self.params, classes=self.names)
         end = {"made_by": made_by, "digest": self._file.digest.hexdigest()}
         self._file.write(_END + json.dumps(end).encode() + b"}\n")
@@ -268,4 +269,4 @@ def _foreign(path: Path) -> str:
                 return ""
     except (OSError, ValueError, RecursionError):
         pass
-    return f"{path} was made or changed by something else; move it away or change --out"
+    return CHANGED.format(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from wsss_cli.classes import IGNORE, check_labels
 from wsss_cli.stage import Job
-from wsss_cli.tools.export import Exporter, Folder, Labels, Polygon, polygons
+from wsss_cli.tools.export import Exporter, Folder, Labels, Polygon, as_json, polygons
 
 _VERSION = "5.0.0"  # of the format
 _IGNORED, _BACKGROUND = "__ignore__", "_background_"  # as labelme's own scripts know them
@@ -82,8 +81,7 @@ class LabelmeExporter(Exporter):
             "imageHeight": labels.shape[0],
             "imageWidth": labels.shape[1],
         }
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
-        self._folder.write(path, text.encode(), record)
+        self._folder.write(path, as_json(data), record)
         return _drawn(found, labels)
 
     def close(self) -> None:

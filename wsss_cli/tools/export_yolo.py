@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from wsss_cli.classes import IGNORE
 from wsss_cli.errors import WsssError
 from wsss_cli.records import Record
 from wsss_cli.stage import Job
-from wsss_cli.tools.export import Exporter, Folder, Labels, painted, polygons
+from wsss_cli.tools.export import Exporter, Folder, Labels, as_json, painted, polygons
 
 _DIGITS = 6  # of a side as 1
 _READ = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
@@ -73,8 +72,7 @@ class YoloExporter(Exporter):
         assert self.names is not None
         # JSON is YAML; a text in quotes is never taken for a number or a truth value.
         names = "".join(
-            f"  {place}: {json.dumps(name, ensure_ascii=False)}\n"
-            for place, name in enumerate(self.names)
+            f"  {place}: {as_json(name).decode()}\n" for place, name in enumerate(self.names)
         )
         root = self._folder.root
         self._folder.write(root / "train.txt", bytes(self._images))
@@ -101,8 +99,10 @@ def _suffix(record: Record) -> str:
         raise WsssError(
             f"{record['image']}: ultralytics reads no {suffix or 'file without suffix'}"
         )
-    if "images" in record["id"].split("/")[:-1]:
+    if "images" in (folders := record["id"].split("/")[:-1]):
         raise WsssError(
             "a folder 'images' in the id: ultralytics would look for its labels in another one"
         )
+    if any(folder.endswith(".") for folder in folders):
+        raise WsssError("a folder in the id ends in a dot: ultralytics would take it for './'")
     return suffix

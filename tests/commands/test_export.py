@@ -200,10 +200,13 @@ def test_voc_gives_the_same_label_maps(maps: list[dict[str, Any]], inside: Run, 
     assert Path("v/labelmap.txt").read_text().splitlines() == [
         "# label:color_rgb:parts:actions",
         "background:0,0,0::",
+        "__ignore__:224,224,192::",
         "cat:128,0,0::",
         "traffic light:0,128,0::",
         "dog:128,128,0::",
     ]
+    inside("export", "voc", "-o", "sure", input=maps[:1], check=0)
+    assert "ignore" not in Path("sure/labelmap.txt").read_text()
     lines = as_lines(again)
     for more in ((), ("--classes", "v/labelmap.txt")):
         done = run("export", "coco", "--key", "mask", *more, "-o", "x.json", input=lines, check=0)

@@ -29,6 +29,7 @@ from wsss_cli.unique import Seen
 Labels = npt.NDArray[np.uint8]
 
 CHANGED = "{} was made or changed by something else; move it away or change --out"
+IGNORED = "__ignore__"  # the name of 255 among classes, as labelme has it
 _LEDGER = ".wsss-export"
 _LINE = 1 << 16  # bytes of a line of it
 
@@ -46,6 +47,7 @@ class Exporter(RecordTool):
     Attributes:
         names: the class list, once it is known.
         count: records written.
+        unknown: their pixels of 255.
         unfinished: what is not written if something stops the stream, in words.
     """
 
@@ -58,8 +60,8 @@ class Exporter(RecordTool):
     def __init__(self, key: str, class_list: Sequence[str] | None = None) -> None:
         self.key, self.given = key, class_list
         self.names: tuple[str, ...] | None = None
-        self.count = 0
-        self._pixels = self._labelled = self._changed = self._unknown = 0
+        self.count = self.unknown = 0
+        self._pixels = self._labelled = self._changed = 0
         self._numbering: Numbering | None = None
         self._done = Seen()
         if class_list is not None:
@@ -124,7 +126,7 @@ class Exporter(RecordTool):
         self.count += 1
         self._done.add(job.record["id"])
         self._pixels += labels.size
-        self._unknown += int(unknown.sum())
+        self.unknown += int(unknown.sum())
         self._labelled += int(((labels > 0) & ~unknown).sum())
         if back is not None:
             self._changed += int(((back != labels) & ~unknown).sum())
@@ -180,8 +182,8 @@ class Exporter(RecordTool):
                 f"{share} of the labelled pixels changed" if self._changed else "no pixel changed"
             )
             console.note(self.name, f"{said}, by filling the polygons again")
-        if self._unknown and self.ignored:
-            share = _percent(self._unknown, self._pixels)
+        if self.unknown and self.ignored:
+            share = _percent(self.unknown, self._pixels)
             console.note(self.name, f"{share} of the pixels are {IGNORE}: {self.ignored}")
 
 

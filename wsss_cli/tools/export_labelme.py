@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw
 
 from wsss_cli.classes import IGNORE, check_labels
 from wsss_cli.stage import Job
-from wsss_cli.tools.export import Exporter, Folder, Labels, Polygon, as_json, polygons
+from wsss_cli.tools.export import IGNORED, Exporter, Folder, Labels, Polygon, as_json, polygons
 
 _VERSION = "5.0.0"  # of the format
-_IGNORED, _BACKGROUND = "__ignore__", "_background_"  # as labelme's own scripts know them
+_BACKGROUND = "_background_"
 
 
 class LabelmeExporter(Exporter):
@@ -56,7 +56,7 @@ class LabelmeExporter(Exporter):
         assert self.names is not None
         record = job.record
         path = self._folder.path(record["id"], "", ".json")
-        names = {**dict(enumerate(self.names, start=1)), IGNORE: _IGNORED}
+        names = {**dict(enumerate(self.names, start=1)), IGNORE: IGNORED}
         found = [
             Polygon(polygon.number, polygon.points.round(2), polygon.area)
             for polygon in polygons(labels, self.tolerance, centres=True)
@@ -86,7 +86,7 @@ class LabelmeExporter(Exporter):
 
     def close(self) -> None:
         assert self.names is not None
-        lines = (_IGNORED, _BACKGROUND, *self.names)
+        lines = (IGNORED, _BACKGROUND, *self.names)
         self._folder.write(
             self._folder.root / "labels.txt", "".join(f"{line}\n" for line in lines).encode()
         )

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsss_cli import files
-from wsss_cli.classes import BACKGROUND, check_labels, palette
+from wsss_cli.classes import BACKGROUND, IGNORE, check_labels, palette
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.stage import Job
-from wsss_cli.tools.export import Exporter, Folder, Labels
+from wsss_cli.tools.export import IGNORED, Exporter, Folder, Labels
 
 _HEADER = "# label:color_rgb:parts:actions"
 
@@ -60,10 +60,10 @@ class VocExporter(Exporter):
         assert self.names is not None
         root = self._folder.root
         self._folder.write(root / "ImageSets/Segmentation/default.txt", bytes(self._ids))
-        names = (BACKGROUND, *self.names)
-        lines = [
-            f"{name}:{','.join(map(str, colour))}::"
-            for name, colour in zip(names, palette().tolist(), strict=False)
-        ]
+        colours = palette().tolist()
+        listed = [(BACKGROUND, colours[0]), *zip(self.names, colours[1:], strict=False)]
+        if self.unknown:  # a colour without a name stops the import
+            listed.insert(1, (IGNORED, colours[IGNORE]))
+        lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in listed]
         text = "".join(f"{line}\n" for line in (_HEADER, *lines))
         self._folder.write(root / "labelmap.txt", text.encode())

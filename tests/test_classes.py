@@ -85,6 +85,11 @@ def test_palette_is_that_of_voc() -> None:
             "'background'",
         ),
         ("cat:128,0,0:head,tail:sleep\n", ("cat",), ""),
+        (
+            "background:0,0,0::\n__ignore__:224,224,192::\ncat:128,0,0::\n",
+            ("cat",),
+            "'background', '__ignore__'",
+        ),
         ("traffic: light\nignored\nbackground noise\n", None, ""),
     ],
 )
@@ -113,6 +118,7 @@ def test_lists_of_labelme_and_cvat_keep_their_numbers(
             r"'cat' has the colour \(255, 0, 0\), that of class 1 is \(128, 0, 0\)",
         ),
         ("background:0,0,0::\ndog:0,128,0::\ncat:128,0,0::\n", "'dog' has the colour"),
+        ("__ignore__:0,0,0::\ncat:128,0,0::\n", "'__ignore__' has the colour"),
         ("cat:128,0,0::\ndog\n", "'dog' has no colour, other lines have one"),
         ("_background_\n", "the class list is empty"),
     ],

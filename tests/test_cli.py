@@ -74,6 +74,7 @@ def test_the_help_lists_the_commands_under_their_stages(run: Run) -> None:
         "Refinement",
         "Segmentation",
         "Measuring",
+        "Output",
         "Settings",
     ]
     assert [name for names in stages.values() for name in names] == list(COMMANDS)

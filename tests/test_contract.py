@@ -37,6 +37,7 @@ STREAMING = {
     "predict": ["-c", "segmentation.pt", "--scales", "1", "--workers", "1"],
     "view": ["-o", "out/view"],
 }
+EXPORTING = {f"export {form}": [] for form in ("coco", "yolo", "labelme", "voc")}
 _SMALL = ["--crop", "64", "--batch-size", "2", "--epochs", "1", "--device", "cpu"]
 TRAINING = {
     "train-cam": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
@@ -45,7 +46,8 @@ TRAINING = {
     "sipe-train": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
     "train-seg": ["--weights", "none", *_SMALL],
 }
-READING = {**STREAMING, **TRAINING, "eval": []}
+PASSING = {**STREAMING, **EXPORTING}
+READING = {**PASSING, **TRAINING, "eval": []}
 NO_RECORDS = {"index", "toy", "import", "config", "masks"}
 
 
@@ -64,7 +66,9 @@ def test_settings_have_the_names_of_their_options(name: str, command: click.Comm
 
 
 def test_no_command_is_forgotten_here() -> None:
-    assert set(READING) | NO_RECORDS == set(COMMANDS)
+    assert {tool.split()[0] for tool in READING} | NO_RECORDS == set(COMMANDS)
+    exports = {name for name, _ in commands() if name.startswith("export ")}
+    assert exports == set(EXPORTING)
 
 
 # ---- help ----
@@ -91,7 +95,7 @@ def test_no_input_on_a_terminal_says_what_to_do(
     main, side = pty.openpty()
     monkeypatch.setattr("sys.stdin", os.fdopen(side))
     with pytest.raises(SystemExit) as ended:
-        cli([tool, *READING[tool]], prog_name="wsss", auto_envvar_prefix="WSSS")
+        cli([*tool.split(), *READING[tool]], prog_name="wsss", auto_envvar_prefix="WSSS")
     sys.stdin.close()
     os.close(main)
     said = capfd.readouterr()
@@ -103,9 +107,9 @@ def test_no_input_on_a_terminal_says_what_to_do(
     assert said.out == ""
 
 
-@pytest.mark.parametrize("tool", STREAMING)
+@pytest.mark.parametrize("tool", PASSING)
 def test_an_empty_stream_gives_an_empty_stream(tool: str, ready: Records, inside: Run) -> None:
-    result = inside(tool, *STREAMING[tool], "-q", check=0)
+    result = inside(*tool.split(), *PASSING[tool], "-q", check=0)
     assert (result.out, result.err) == ("", "")
 
 
@@ -113,7 +117,7 @@ def test_an_empty_stream_gives_an_empty_stream(tool: str, ready: Records, inside
 def test_nothing_can_be_learnt_or_measured_from_an_empty_stream(
     tool: str, ready: Records, inside: Run
 ) -> None:
-    result = inside(tool, *READING[tool], "-q", check=1)
+    result = inside(*tool.split(), *READING[tool], "-q", check=1)
     assert result.out == ""
     assert result.err.count("\n") == 1
     plain(result)
@@ -137,7 +141,18 @@ def test_stdout_carries_the_records_and_q_is_silent(tool: str, ready: Records, i
     assert "4 records in" in told.err
 
 
-@pytest.mark.parametrize("tool", STREAMING)
+@pytest.mark.parametrize("tool", EXPORTING)
+def test_an_export_passes_the_records_as_they_are(tool: str, ready: Records, inside: Run) -> None:
+    ready[2]["unknown"] = {"deep": [1, None]}
+    result = inside(*tool.split(), "-q", input=ready, check=0)
+    assert (result.out, result.err) == (as_lines(ready), "")
+    told = inside(*tool.split(), input=ready, check=0)
+    assert told.out == result.out
+    plain(told)
+    assert "4 records in" in told.err
+
+
+@pytest.mark.parametrize("tool", PASSING)
 def test_bad_records_are_named_and_left_out_and_the_rest_goes_on(
     tool: str, ready: Records, inside: Run
 ) -> None:
@@ -152,7 +167,7 @@ def test_bad_records_are_named_and_left_out_and_the_rest_goes_on(
         json.dumps({**ready[1], "id": "gone", "image": "gone.png"}),
     ]
     stream = good + "\n".join(bad) + "\n" + as_lines(ready[2:3])
-    result = inside(tool, *STREAMING[tool], "-q", input=stream, check=1)
+    result = inside(*tool.split(), *PASSING[tool], "-q", input=stream, check=1)
     plain(result)
     for said in (
         ":2: not a JSON object: is this",
@@ -209,7 +224,7 @@ def test_no_color_is_honoured(ready: Records) -> None:
 # ---- exit codes ----
 
 
-@pytest.mark.parametrize("tool", [*COMMANDS, "index voc", "index folder"])
+@pytest.mark.parametrize("tool", [*COMMANDS, "index voc", "index folder", *EXPORTING])
 def test_an_unknown_option_is_one_line_and_exits_with_2(tool: str, inside: Run) -> None:
     result = inside(*tool.split(), "--nope", check=2)
     assert "No such option" in result.err
@@ -226,7 +241,7 @@ def test_interrupted_is_one_line_and_130(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("wsss_cli.records.read", read)
-    result = inside(tool, *READING[tool], "-q", input=ready, check=130)
+    result = inside(*tool.split(), *READING[tool], "-q", input=ready, check=130)
     assert result.err == f"wsss {tool}: interrupted; what is finished is safe\n"
     assert result.out == ""
 
@@ -239,10 +254,10 @@ def test_no_traceback_but_with_debug(
         raise KeyError("a bug")
 
     monkeypatch.setattr("wsss_cli.records.read", read)
-    result = inside(tool, *READING[tool], "-q", input=ready, check=1)
+    result = inside(*tool.split(), *READING[tool], "-q", input=ready, check=1)
     assert result.err == (f"wsss {tool}: internal error: KeyError('a bug') (--debug shows where)\n")
     with pytest.raises(KeyError):
-        cli([tool, *READING[tool], "-q", "--debug", "stream.jsonl"], prog_name="wsss")
+        cli([*tool.split(), *READING[tool], "-q", "--debug", "stream.jsonl"], prog_name="wsss")
 
 
 # ---- files ----

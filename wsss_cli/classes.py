@@ -199,7 +199,8 @@ def _without_colours(lines: Sequence[str], where: str) -> list[str]:
         name, colour = match[1].strip(), tuple(map(int, match.groups()[1:]))
         names.append(name)
         number += not _is_background(name)
-        wanted = tuple(palette()[0 if _is_background(name) else number].tolist())
+        place = IGNORE if _is_ignore(name) else 0 if _is_background(name) else number
+        wanted = tuple(palette()[place].tolist())
         if colour != wanted:
             raise ConfigurationError(
                 f"{where}: '{name}' has the colour {colour}, that of class {number} is {wanted}: "
@@ -222,6 +223,10 @@ def _without_background(names: Sequence[str], where: str) -> list[str]:
         first = (*names[start:], "")[0]
         console.warn("--classes", f"{where}: {left_out} not counted; class 1 is '{first}'")
     return list(names[start:])
+
+
+def _is_ignore(name: str) -> bool:
+    return name.startswith("_") and name.casefold().strip("_") == "ignore"
 
 
 def _is_background(name: str) -> bool:

@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
@@ -349,11 +350,15 @@ def write_image(
         strategy: of zlib; -1 leaves the choice to Pillow.
     """
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    with atomic(path) as temporary:
+        _save(temporary, image, meta, strategy)
+
+
+def _save(to: Path | BinaryIO, image: Image.Image, meta: Meta | None, strategy: int) -> None:
     info = PngImagePlugin.PngInfo()
     if meta is not None:
         info.add_text(_PNG_KEY, json.dumps(meta))
-    with atomic(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=info, compress_type=strategy)
+    image.save(to, format="PNG", pnginfo=info, compress_type=strategy)
 
 
 def write_photograph(path: str | Path, pixels: npt.NDArray[np.uint8], meta: Meta) -> None:
@@ -388,12 +393,21 @@ def write_label_map(
     path: str | Path, labels: npt.NDArray[np.uint8], meta: Meta | None = None
 ) -> None:
     """Write class numbers, uint8 (H, W), as palette PNG in the VOC colours, with provenance."""
+    content = label_map_png(labels, meta)
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def label_map_png(labels: npt.NDArray[np.uint8], meta: Meta | None = None) -> bytes:
+    """What :func:`write_label_map` writes."""
     if labels.dtype != np.uint8 or labels.ndim != 2:
         raise ValueError(f"label map must be uint8 (H, W), not {labels.dtype} {labels.shape}")
     image = Image.fromarray(labels)
     image.putpalette(palette().tobytes())
+    content = BytesIO()
     # Regions are runs: as small as with Pillow's choice, in a third of the time.
-    write_image(path, image, meta, strategy=zlib.Z_RLE)
+    _save(content, image, meta, zlib.Z_RLE)
+    return content.getvalue()
 
 
 # ---- activation maps -----------------------------------------------------------------------------

@@ -110,6 +110,22 @@ class Tool:
     def classes(self) -> Sequence[str] | None:
         return self.class_list
 
+    def finish(self) -> None:
+        """Called after the last record, unless something stopped the stream."""
+
+
+class Halt(WsssError):
+    """A problem of the whole stream, which no later record can escape.
+
+    Args:
+        text: for the user.
+        exit_code: of the command.
+    """
+
+    def __init__(self, text: str, exit_code: int = 1) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
 
 class RecordTool(Tool):
     """A tool that does all the work for a record in one call, in parallel processes.
@@ -245,6 +261,7 @@ class Stage:
         started = time.monotonic()
         with console.progress(tool.name) as bar:
             pipeline.run(sources, ahead, bar)
+        tool.finish()
         seconds = max(time.monotonic() - started, 1e-9)
         rate = (self.done + self.reused) / seconds
         parts = [f"{self.done} records in {seconds:.1f} s ({rate:.1f}/s)"]
@@ -329,6 +346,8 @@ class Stage:
 
     def fail(self, record: Record | None, error: BaseException) -> None:
         """Name the record that failed; go on unless nothing can be saved any more."""
+        if isinstance(error, Halt):
+            raise error
         known = isinstance(error, WsssError | OSError | ValueError)
         text = describe(error) if known else f"internal error: {error!r}"
         if isinstance(error, BrokenProcessPool):

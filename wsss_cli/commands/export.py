@@ -1,0 +1,231 @@
+"""``wsss export``: label maps as the files of other tools, where wsss's work goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from wsss_cli.commands import _frame, _options
+
+if TYPE_CHECKING:
+    from wsss_cli.tools.export import Exporter
+
+key_option = _options.key_option("pseudo", "the label map")
+classes_option = _options.classes_option("Class list, if not the one in the files")
+tolerance_option = click.option(
+    "--tolerance",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="PIXELS",
+    help="How far the outline of a region may lie from its polygon; 0 keeps all corners.",
+)
+copy_option = click.option(
+    "--copy", is_flag=True, help="Copy the photographs instead of linking to them."
+)
+
+
+def out_option(default: str) -> Callable[[_options.F], _options.F]:
+    """``-o/--out DIR``."""
+    return click.option(
+        "-o",
+        "--out",
+        default=default,
+        show_default=True,
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        help="Output folder.",
+    )
+
+
+@click.group(
+    "export",
+    cls=_frame.Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,
+)
+def command() -> None:
+    """Write label maps as the files of other tools.
+
+    Reads records with `image` and a label map, `pseudo` or that of --key; prints them as they are,
+    so that the next tool of a pipe can read them too. Files that other tools made or changed stay.
+
+    \b
+    Example:
+      wsss export coco refined.jsonl -o annotations.json > exported.jsonl
+    """
+
+
+@command.command("coco", cls=_frame.Command)
+@_options.records_argument
+@key_option
+@classes_option
+@click.option(
+    "--per",
+    default="region",
+    show_default=True,
+    type=click.Choice(["region", "class"]),
+    help="What an annotation is: the pixels of a class that touch at their sides, or all of them.",
+)
+@click.option(
+    "--polygons",
+    is_flag=True,
+    help="Write polygons instead of run lengths, which are exact.",
+)
+@tolerance_option
+@click.option(
+    "--crowd",
+    is_flag=True,
+    help="Write pixels of 255 as crowd regions of the classes in the map; else they are left out.",
+)
+@click.option(
+    "-o",
+    "--out",
+    default="annotations.json",
+    show_default=True,
+    metavar="FILE|DIR",
+    type=click.Path(),
+    help="Output: a file (.json), or a folder for annotations.json.",
+)
+@_options.strict_option
+def coco(
+    records: tuple[str, ...],
+    key: str,
+    classes: tuple[str, ...] | None,
+    per: str,
+    polygons: bool,
+    tolerance: float,
+    crowd: bool,
+    out: str,
+    strict: bool,
+) -> None:
+    """Write label maps as one JSON file of COCO.
+
+    Reads records with `image` and a label map; prints them as they are. Categories have the numbers
+    of the label map. The file appears when the last record is written. A photograph is named by its
+    id and suffix where its path ends so, as after `index`, else by its path.
+
+    \b
+    Example:
+      wsss export coco refined.jsonl -o annotations.json > exported.jsonl
+    """
+    _options.only_with("--polygons", polygons, "tolerance")
+    from wsss_cli.tools.export_coco import CocoExporter
+
+    file = Path(out)
+    if file.suffix.lower() != ".json":
+        file /= "annotations.json"
+    if file.is_dir():
+        raise click.BadParameter(f"'{file}' is a folder", param_hint="--out")
+    exporter = CocoExporter(
+        key,
+        classes,
+        out=file,
+        per=per,
+        tolerance=tolerance if polygons else None,
+        crowd=crowd,
+    )
+    _run(exporter, records, out=file.parent, strict=strict)
+
+
+@command.command("yolo", cls=_frame.Command)
+@_options.records_argument
+@key_option
+@classes_option
+@tolerance_option
+@copy_option
+@out_option("out/yolo")
+@_options.strict_option
+def yolo(
+    records: tuple[str, ...],
+    key: str,
+    classes: tuple[str, ...] | None,
+    tolerance: float,
+    copy: bool,
+    out: str,
+    strict: bool,
+) -> None:
+    """Write label maps as polygons for YOLO's segmentation networks.
+
+    Reads records with `image` and a label map; prints them as they are. Writes OUT/labels/ID.txt, a
+    line for each region, links to the photographs in OUT/images, their list OUT/train.txt, and
+    OUT/data.yaml with the names of the classes.
+
+    \b
+    Example:
+      wsss export yolo refined.jsonl -o yolo > exported.jsonl
+    """
+    from wsss_cli.tools.export_yolo import YoloExporter
+
+    exporter = YoloExporter(key, classes, out=Path(out), tolerance=tolerance, copy=copy)
+    _run(exporter, records, out=out, strict=strict)
+
+
+@command.command("labelme", cls=_frame.Command)
+@_options.records_argument
+@key_option
+@classes_option
+@tolerance_option
+@out_option("out/labelme")
+@_options.strict_option
+def labelme(
+    records: tuple[str, ...],
+    key: str,
+    classes: tuple[str, ...] | None,
+    tolerance: float,
+    out: str,
+    strict: bool,
+) -> None:
+    """Write label maps as polygons to be corrected in labelme.
+
+    Reads records with `image` and a label map; prints them as they are. Writes OUT/ID.json for each
+    photograph, which refers to it where it lies, and OUT/labels.txt with the names of the classes.
+
+    \b
+    Example:
+      wsss export labelme refined.jsonl -o labelme > exported.jsonl
+    """
+    from wsss_cli.tools.export_labelme import LabelmeExporter
+
+    exporter = LabelmeExporter(key, classes, out=Path(out), tolerance=tolerance)
+    _run(exporter, records, out=out, strict=strict)
+
+
+@command.command("voc", cls=_frame.Command)
+@_options.records_argument
+@key_option
+@classes_option
+@copy_option
+@out_option("out/voc")
+@_options.strict_option
+def voc(
+    records: tuple[str, ...],
+    key: str,
+    classes: tuple[str, ...] | None,
+    copy: bool,
+    out: str,
+    strict: bool,
+) -> None:
+    """Write label maps as a folder in VOC's layout, as CVAT imports it.
+
+    Reads records with `image` and a label map; prints them as they are. Writes
+    OUT/SegmentationClass/ID.png, links to the photographs in OUT/JPEGImages, their list
+    OUT/ImageSets/Segmentation/default.txt, and OUT/labelmap.txt, the colours of the classes.
+
+    \b
+    Example:
+      wsss export voc refined.jsonl -o voc > exported.jsonl
+    """
+    from wsss_cli.tools.export_voc import VocExporter
+
+    _run(VocExporter(key, classes, out=Path(out), copy=copy), records, out=out, strict=strict)
+
+
+def _run(exporter: Exporter, records: tuple[str, ...], *, out: str | Path, strict: bool) -> None:
+    from wsss_cli.stage import Stage
+
+    with exporter:
+        Stage(exporter, out=out, strict=strict).run(records)

@@ -1,0 +1,363 @@
+"""``export``: what the formats of other tools have in common; imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from wsss_cli import console, files, inputs, records
+from wsss_cli.classes import IGNORE, numbers
+from wsss_cli.datasets.check import Numbering
+from wsss_cli.errors import WsssError
+from wsss_cli.methods.outlines import Ring, filled, inset, joined, outlines, simplified
+from wsss_cli.methods.regions import regions
+from wsss_cli.records import Record
+from wsss_cli.stage import Halt, Job, RecordTool
+from wsss_cli.texts import open_regular
+from wsss_cli.unique import Seen
+
+Labels = npt.NDArray[np.uint8]
+
+CHANGED = "{} was made or changed by something else; move it away or change --out"
+IGNORED = "__ignore__"  # the name of 255 among classes, as labelme has it
+_LEDGER = ".wsss-export"
+_LINE = 1 << 16  # bytes of a line of it
+
+
+class Exporter(RecordTool):
+    """Writes label maps as files of another tool; the records pass as they are.
+
+    Works in this process, record after record: the files at the end tell what was written. To be
+    used as a context manager, which leaves nothing unfinished behind.
+
+    Args:
+        key: record key of the label maps.
+        class_list: the names of their numbers, or None for those that the first file names.
+
+    Attributes:
+        names: the class list, once it is known.
+        count: records written.
+        unknown: their pixels of 255.
+        unfinished: what is not written if something stops the stream, in words.
+    """
+
+    unfinished: str
+
+    outputs: ClassVar[Mapping[str, str]] = {}
+    exact = True  # whether the label maps come back as they were
+    ignored = ""  # what becomes of pixels of 255, in words; empty if they come back too
+
+    def __init__(self, key: str, class_list: Sequence[str] | None = None) -> None:
+        self.key, self.given = key, class_list
+        self.names: tuple[str, ...] | None = None
+        self.count = self.unknown = 0
+        self._pixels = self._labelled = self._changed = 0
+        self._numbering: Numbering | None = None
+        self._done = Seen()
+        if class_list is not None:
+            self._settle(class_list)
+
+    @property
+    def needs(self) -> Sequence[str]:
+        return ("image", self.key)
+
+    @property
+    def class_list(self) -> Sequence[str] | None:
+        return self.given
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"key": self.key}
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise ConfigurationError if the format cannot hold the class names."""
+
+    def write(self, job: Job, labels: Labels) -> Labels | None:
+        """Write a label map, uint8 (H, W).
+
+        Returns:
+            The label map as it comes back, whose pixels of 255 are not looked at; None if it is
+            the same.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Write what the files of all records need; called if there was a record."""
+
+    def abort(self) -> None:
+        """Remove what is unfinished."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.abort()
+        if error is not None and not isinstance(error, SystemExit) and self.count:
+            console.warn(self.name, f"stopped before its end: {self.unfinished}")
+
+    def work(self, job: Job) -> None:
+        if job.record["id"] in self._done:  # the same record once more, as the stage knows
+            return
+        path = job.record[self.key]
+        labels, meta = files.read_labels(path, files.image_size(job.record["image"]))
+        names = self._names(path, meta)
+        unknown = labels == IGNORE
+        if (most := int(np.where(unknown, 0, labels).max(initial=0))) > len(names):
+            raise WsssError(f"{path}: holds class number {most}, but there are {len(names)}")
+        if foreign := not inputs.class_list(meta or {}):
+            numbers(records.labels(job.record) or (), names)  # or it is the list of other masks
+        back = self.write(job, labels)
+        # From here on nothing fails: the counts are of what is written.
+        self.count += 1
+        self._done.add(job.record["id"])
+        self._pixels += labels.size
+        self.unknown += int(unknown.sum())
+        self._labelled += int(((labels > 0) & ~unknown).sum())
+        if back is not None:
+            self._changed += int(((back != labels) & ~unknown).sum())
+        if self._numbering is None:
+            self._numbering = Numbering(names)
+        if foreign:
+            self._numbering.look(job.record, labels)
+
+    def _names(self, path: str, meta: Mapping[str, Any] | None) -> Sequence[str]:
+        """The class list, which is that of all files.
+
+        Raises:
+            Halt: no file so far names its classes, nor does the user.
+            WsssError: the file means other classes.
+        """
+        listed = inputs.class_list(meta or {})
+        if self.given is not None:
+            inputs.check_numbers(path, meta, self.given, "--classes")
+        elif listed is None:
+            text = f"{path}: does not name its classes; give --classes"
+            raise WsssError(text) if self.names else Halt(text, 2)
+        elif self.names and tuple(listed) != self.names:
+            raise WsssError(f"{path}: its class list is not that of the first file")
+        if self.names is None:
+            assert listed is not None
+            try:
+                self._settle(listed)
+            except WsssError as error:
+                raise Halt(str(error), error.exit_code) from error
+        assert self.names is not None
+        return self.names
+
+    def _settle(self, names: Sequence[str]) -> None:
+        self.check_names(names)
+        self.names = tuple(names)
+
+    def finish(self) -> None:
+        """Complete the export, and tell what does not come back from it.
+
+        Raises:
+            WsssError: the labels of the records speak for another order of the classes.
+        """
+        if not self.count:
+            console.note(self.name, "no record, so nothing is written")
+            return
+        assert self._numbering is not None
+        if doubt := self._numbering.doubt(self.key):
+            raise WsssError(doubt)
+        self.close()
+        if not self.exact:
+            share = _percent(self._changed, self._labelled)
+            said = (
+                f"{share} of the labelled pixels changed" if self._changed else "no pixel changed"
+            )
+            console.note(self.name, f"{said}, by filling the polygons again")
+        if self.unknown and self.ignored:
+            share = _percent(self.unknown, self._pixels)
+            console.note(self.name, f"{share} of the pixels are {IGNORE}: {self.ignored}")
+
+
+def _percent(part: int, whole: int) -> str:
+    """A share with two digits that tell something."""
+    percent = 100 * part / max(whole, 1)
+    return f"{percent:.0f} %" if percent > 10 else f"{percent:.2g} %"
+
+
+def as_json(value: Any) -> bytes:
+    """A value as one line, readable unless it holds what UTF-8 cannot: bytes of an odd path."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False).encode()
+
+
+# ---- polygons ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """A region as one ring.
+
+    Attributes:
+        number: its class.
+        points: (N, 2), x and y.
+        area: pixels of the region.
+    """
+
+    number: int
+    points: Ring
+    area: int
+
+
+def polygons(labels: Labels, tolerance: float, *, centres: bool = False) -> list[Polygon]:
+    """The regions of a label map but the background, the largest first.
+
+    A region that simplification would make vanish is not simplified.
+
+    Args:
+        labels: uint8 (H, W).
+        tolerance: of :func:`wsss_cli.methods.outlines.simplified`, in pixels.
+        centres: let rings pass through the centres of the outermost pixels, not along their sides.
+    """
+    ids, numbers = regions(labels)
+    areas = np.bincount(ids.ravel(), minlength=len(numbers)).tolist()
+    found = []
+    for region, rings in outlines(np.where(labels > 0, ids, -1)).items():
+        exact = [inset(ring) for ring in rings] if centres else rings
+        points = joined([simplified(ring, tolerance) for ring in exact])
+        if tolerance > 0 and not centres and not filled(points, labels.shape)[2].any():
+            points = joined(exact)
+        found.append(Polygon(int(numbers[region]), points, areas[region]))
+    return sorted(found, key=lambda polygon: -polygon.area)
+
+
+def painted(shapes: Iterable[tuple[int, Ring]], size: tuple[int, int]) -> Labels:
+    """The label map, uint8 (H, W), of class numbers and rings; the later over the earlier."""
+    labels = np.zeros(size, np.uint8)
+    for number, ring in shapes:
+        rows, columns, inside = filled(ring, size)
+        labels[rows, columns][inside] = number
+    return labels
+
+
+# ---- folders -------------------------------------------------------------------------------------
+
+
+class Folder:
+    """The files of an export, below a folder; those of others stay as they are.
+
+    Most formats have no place for the origin of a file, and people correct such files. So a list in
+    the folder, ``.wsss-export``, tells what was written, and a file that has changed since, or is
+    not in it, is not replaced.
+
+    Args:
+        root: the folder.
+        tool: the command.
+    """
+
+    def __init__(self, root: Path, tool: str) -> None:
+        self.root, self.tool = root, tool
+        self._written = Seen()
+        self._cleaned: set[Path] = set()
+        self._ledger = root / _LEDGER
+        self._torn = False  # whether its last line is cut off, by a full disk
+        try:
+            with open_regular(self._ledger) as stream:
+                for line in iter(lambda: stream.readline(_LINE), b""):
+                    self._torn = not line.endswith(b"\n")
+                    self._written.add(line.decode("utf-8", "replace").rstrip("\n"))
+        except FileNotFoundError:
+            pass
+
+    def path(self, record_id: str, folder: str, suffix: str) -> Path:
+        """``root/folder/record_id + suffix``; raises RecordError if that leads out of it."""
+        path = records.safe_path(self.root / folder, record_id, suffix)
+        # A link at `folder` itself.
+        if not path.parent.resolve().is_relative_to(self.root.resolve()):
+            raise WsssError(f"{self.root / folder} leads out of {self.root}")
+        return path
+
+    def write(self, path: Path, content: bytes, record: Record | None = None) -> None:
+        """Write a file.
+
+        Raises:
+            WsssError: the file is one of the record, or not of this export.
+        """
+        if key := files.key_of(record or {}, path):
+            raise WsssError(f"would overwrite its own '{key}'; change --out")
+        if self._take(path, hashlib.sha256(content).hexdigest()[:16]):
+            with files.atomic(path) as temporary:
+                temporary.write_bytes(content)
+
+    def photograph(self, path: Path, source: str, *, copy: bool) -> None:
+        """Put a photograph at a path: a link to it, or a copy.
+
+        Raises:
+            WsssError: another file is there.
+            OSError: no links can be made here.
+        """
+        if files.identity(path) == files.identity(source) and not (copy and path.is_symlink()):
+            return
+        if copy:
+            if self._take(path, inputs.digest(source) or ""):
+                with files.atomic(path) as temporary:
+                    shutil.copyfile(source, temporary)
+            return
+        target = os.path.relpath(os.path.abspath(source), path.parent.resolve())
+        if self._take(path, _link(target)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".wsss-{os.urandom(8).hex()}.tmp")
+            try:
+                os.symlink(target, temporary)
+            except OSError as error:
+                why = error.strerror or "unknown"
+                raise WsssError(f"cannot link {path} ({why}); give --copy") from error
+            os.replace(temporary, path)
+
+    def _take(self, path: Path, state: str) -> bool:
+        """Whether a path must be written to have a state; it is then in the list.
+
+        Raises:
+            WsssError: something else is there.
+        """
+        if path.parent not in self._cleaned:
+            self._cleaned.add(path.parent)
+            files.remove_leftovers(path.parent, self.tool)
+        there = _state(path)
+        if there == state:
+            return False
+        if there and self._line(path, there) not in self._written:
+            raise WsssError(CHANGED.format(path))
+        line = self._line(path, state)
+        # First the list: killed in between, the next run finds no file that it does not know.
+        if not self._written.add(line):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with open(self._ledger, "a", encoding="utf-8") as stream:
+                stream.write("\n" * self._torn + line + "\n")
+            self._torn = False
+        return True
+
+    def _line(self, path: Path, state: str) -> str:
+        return f"{self.tool}\t{state}\t{path.relative_to(self.root).as_posix()}"
+
+
+def _state(path: Path) -> str:
+    """What tells a file from others: its digest, or what it is a link to; empty if nothing is
+    there."""
+    if path.is_symlink():
+        return _link(os.readlink(path))
+    return (inputs.digest(path) or "unreadable") if path.exists() else ""
+
+
+def _link(target: str) -> str:
+    return "-> " + target.encode("unicode_escape").decode("ascii")

@@ -52,8 +52,10 @@ ALIKE = {
     "--epochs": "Passes over the records.",
     "--key": "Record key of the ",
     "--lr": "Learning rate",
+    "--masks": "Folder of true masks, ID.png",  # index coco writes them
     "--out": "Output",
     "--output-stride": "Stride of the last feature map",
+    "--saliency": "Folder of saliency maps, ID.png; here or in ",
     "--scores": "Store the ",
     "--seed": "Random seed",
     "--steps": "Steps of ",

@@ -198,8 +198,8 @@ def _check_environment(
     """
     prefix = _variable(parent, name, "")
     known = [_variable(parent, name, f"{each}_" if starts else f"{each}") for each in names]
-    for variable in os.environ:
-        if not variable.startswith(prefix) or variable in known:
+    for variable, value in os.environ.items():
+        if not value or not variable.startswith(prefix) or variable in known:
             continue
         if not (starts and variable.startswith(tuple(known))):
             near = get_close_matches(variable, known, n=1)

@@ -244,7 +244,7 @@ def folder(
     "--masks",
     metavar="DIR",
     type=click.Path(file_okay=False),
-    help="Write label maps DIR/ID.png of the outlines.",
+    help="Folder of true masks, ID.png, that are made from the outlines.",
 )
 @click.option(
     "--segments",
@@ -261,7 +261,9 @@ def folder(
 @click.option(
     "--saliency", metavar="DIR", help="Folder of saliency maps, ID.png; here or in --images."
 )
-@_options.classes_option("Categories that count, in the order of their numbers", show_default="all")
+@_options.classes_option(
+    "Class list of the categories that count, in the order of their numbers", show_default="all"
+)
 @strong_options
 @_options.strict_option
 def coco(

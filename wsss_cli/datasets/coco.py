@@ -27,6 +27,8 @@ from wsss_cli.datasets._paths import below, same_but_for_case
 from wsss_cli.datasets.json_arrays import elements
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.inputs import inputs
+from wsss_cli.methods.regions import decoded as decoded_runs
+from wsss_cli.methods.regions import mask_of
 from wsss_cli.pictures import image_size, read_image
 from wsss_cli.records import Record, check_id, safe_path
 from wsss_cli.texts import open_regular
@@ -402,39 +404,13 @@ def _from_runs(code: Mapping[str, Any], size: tuple[int, int]) -> Mask:
     if code.get("size") != list(size):
         raise WsssError(f"runs for a picture of {code.get('size')!r:.40}, not {list(size)}")
     counts = code.get("counts")
-    lengths = _lengths(counts) if isinstance(counts, str) else counts
     total = size[0] * size[1]
-    if not isinstance(lengths, list) or not all(
-        type(each) is int and 0 <= each <= total for each in lengths
-    ):
-        raise WsssError("a run-length code with something else than lengths")
-    if sum(lengths) != total:
-        raise WsssError(f"runs of {sum(lengths)} pixels for {total}")
-    values = np.zeros(len(lengths), np.bool_)
-    values[1::2] = True
-    return np.repeat(values, lengths).reshape(size[1], size[0]).T
-
-
-def _lengths(text: str) -> list[int]:
-    """The lengths of runs in COCO's text form.
-
-    Five bits a character, from the lowest, the sixth says that more follow, the highest is the
-    sign; from the fourth length on they are differences to the one before the last.
-    """
-    lengths: list[int] = []
-    value = shift = 0
-    for char in text:
-        code = ord(char) - 48
-        if not 0 <= code < 64 or shift > 40:
-            raise WsssError(f"a run-length code with the character {char!a}")
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:
-            value -= 1 << shift
-        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-        value = shift = 0
-    if shift:
-        raise WsssError("a run-length code that is cut off")
-    return lengths
+    try:
+        lengths = decoded_runs(counts) if isinstance(counts, str) else counts
+        if not isinstance(lengths, list) or not all(
+            type(each) is int and 0 <= each <= total for each in lengths
+        ):
+            raise ValueError("something else than lengths")
+        return mask_of(lengths, size)
+    except ValueError as error:
+        raise WsssError(f"a run-length code: {error}") from error

@@ -484,3 +484,16 @@ def test_memory_does_not_grow_with_the_stream(maps: list[dict[str, Any]], run: R
         used.append(int(done.stderr.split()[-1]))
     assert Path("18.json").stat().st_size > 12_000_000
     assert used[1] - used[0] < 4_000  # kB
+
+
+@pytest.mark.parametrize("form", [[], ["--per", "class"], ["--polygons", "--tolerance", "0"]])
+def test_coco_comes_back_by_index(form: list[str], maps: list[dict[str, Any]], run: Run) -> None:
+    pytest.importorskip("pycocotools")
+    run("export", "coco", "--crowd", *form, "-o", "x.json", input=as_lines(maps), check=0)
+    back = run("index", "coco", "x.json", "--images", "photos", "--masks", "back", check=0).records
+    assert [record["id"] for record in back] == [record["id"] for record in maps]
+    for record, given in zip(back, maps, strict=True):
+        np.testing.assert_array_equal(files.read_label_map(record["mask"]), truth(given))
+        assert record["labels"] == [
+            CLASSES[number - 1] for number in np.unique(truth(given)) if number not in (0, 255)
+        ]

@@ -490,7 +490,9 @@ def test_a_missing_pydensecrf_ends_before_any_work(run: Run, squares: Records) -
     Path("pydensecrf.py").write_text("raise ImportError")
     done = run("crf", input=squares)
     assert done.code == 2
-    assert done.err == "wsss crf: the CRF needs pydensecrf: pip install pydensecrf2\n"
+    assert done.err == (
+        "wsss crf: the CRF needs pydensecrf: pip install pydensecrf2, which needs a C compiler\n"
+    )
 
 
 def test_label_maps_of_other_classes_are_refused(crf: Run, squares: Records) -> None:

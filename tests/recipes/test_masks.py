@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from wsss_cli.cli import COMMANDS, cli
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.recipes.masks import FEW, Counted, Given, choose, count, plan
+from wsss_cli.recipes.masks import FEW, Counted, Given, choose, count, make, plan
 from wsss_cli.recipes.run import Step
 
 
@@ -173,3 +174,14 @@ def test_a_step_as_shell() -> None:
     assert Step.labelled("a b.jsonl", "c.jsonl").command("w") == (
         "grep -E '\"labels\" *: *\\[' 'a b.jsonl' > c.jsonl"
     )
+
+
+def test_without_the_crf_nothing_is_begun(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.jsonl").write_text(
+        '{"id": "a", "image": "a.jpg", "labels": ["cat"]}\n'
+        '{"id": "b", "image": "b.jpg", "labels": ["dog"]}\n'
+    )
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    with pytest.raises(ConfigurationError, match="pip install pydensecrf2, which needs a C"):
+        make(Given(photos="a.jsonl", out="out"))
+    assert not Path("out").exists()

@@ -195,7 +195,9 @@ def engine() -> Any:
     try:
         from pydensecrf import densecrf
     except ImportError as error:
-        raise ConfigurationError("the CRF needs pydensecrf: pip install pydensecrf2") from error
+        raise ConfigurationError(
+            "the CRF needs pydensecrf: pip install pydensecrf2, which needs a C compiler"
+        ) from error
     return densecrf
 
 

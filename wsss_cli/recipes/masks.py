@@ -21,6 +21,7 @@ from wsss_cli.classes import check_labels, numbers
 from wsss_cli.datasets.check import check_numbering
 from wsss_cli.datasets.folder import OnError, folder_records
 from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.methods.crf import engine
 from wsss_cli.recipes.run import LOCK, Runner, Step, callable_as, locked
 from wsss_cli.records import Record
 
@@ -324,7 +325,7 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
         for line in [directory, *(step.command(wsss) for step in steps)]:
             _show(line)
         return
-    _check_saliency(given, counted)
+    _check_installed(given, counted)
     with locked(given.out) as lock:
         run = Runner("masks", len(steps), lock, before)
         _show(directory)
@@ -407,13 +408,14 @@ def _check_places(given: Given, steps: Sequence[Step]) -> None:
             )
 
 
-def _check_saliency(given: Given, counted: Counted) -> None:
-    """Raise ConfigurationError if the saliency network cannot run."""
+def _check_installed(given: Given, counted: Counted) -> None:
+    """Raise ConfigurationError if the saliency network cannot run, or the CRF of all ways."""
     if given.saliency is not None and not counted.have_saliency and not find_spec("onnxruntime"):
         raise ConfigurationError(
             "saliency needs onnxruntime: pip install onnxruntime, and run the same command again; "
             "or go on from the labels alone, with worse masks: --saliency-model none"
         )
+    engine()
 
 
 def _told(given: Given, counted: Counted, way: Way) -> Iterator[str]:

@@ -300,3 +300,26 @@ def test_a_number_for_a_text_is_its_text(run: Run) -> None:
 def test_settings_that_are_no_file(run: Run) -> None:
     os.mkfifo("wsss.toml")
     assert "wsss.toml: not a regular file" in run("crf", check=2).err
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("wsss ma", ["masks", "make-cam", "make-aff-labels"]),
+        ("wsss train-cam --backbone resnet1", ["resnet101"]),
+        ("wsss import x --backbone vgg16-l", ["vgg16-largefov"]),
+        ("wsss index voc set --split t", ["train", "train_aug"]),
+        ("wsss export v", ["voc"]),
+        ("wsss train-seg --head a", ["aspp"]),
+    ],
+)
+def test_a_shell_completes_values(typed: str, offered: list[str], run: Run) -> None:
+    lists = Path("set/ImageSets/Segmentation")
+    lists.mkdir(parents=True)
+    for name in ("train", "train_aug", "val"):
+        (lists / f"{name}.txt").touch()
+    place = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    env = {**os.environ, "_WSSS_COMPLETE": "bash_complete", **place}
+    script = "import sys; from wsss_cli.cli import main; sys.argv = ['wsss']; main()"
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert [line.removeprefix("plain,") for line in done.stdout.splitlines()] == offered

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -141,6 +141,18 @@ def gather(name: str, *keys: str) -> Callable[[Callable[..., Any]], Callable[...
         return gathered
 
     return decorate
+
+
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def completed(names: Callable[[click.Context], Iterable[str]]) -> Complete:
+    """What a shell offers for the value of an option: the names that begin as what is typed."""
+
+    def complete(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+        return [name for name in names(context) if name.startswith(typed)]
+
+    return complete
 
 
 def only_with(need: str, holds: bool, *names: str, choice: str | None = None) -> None:

@@ -89,6 +89,7 @@ start_options = _options.chain(
         default=next(iter(BACKBONES)),
         show_default=True,
         metavar="NAME",
+        shell_complete=_options.completed(lambda context: BACKBONES),
         help=f"{', '.join(BACKBONES)}; the default is made for a CPU.",
     ),
     _output_stride_option(_strides_by_default()),

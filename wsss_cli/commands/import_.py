@@ -30,6 +30,7 @@ from wsss_cli.models.backbones import BACKBONES
 @click.option(
     "--backbone",
     metavar="NAME",
+    shell_complete=_options.completed(lambda context: BACKBONES),
     help=f"{', '.join(BACKBONES)}; by default that of the keys.",
 )
 @_options.classes_option("Class list in the order of the maps, if neither voc nor coco")

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +20,13 @@ root_argument = click.argument("root", type=click.Path(exists=True, file_okay=Fa
 saliency_option = click.option(
     "--saliency", metavar="DIR", help="Folder of saliency maps, ID.png; here or in ROOT."
 )
+
+
+def _splits(context: click.Context) -> list[str]:
+    """The lists of the data set whose root was typed before."""
+    # Click parses nothing where the value of an option is still to come.
+    root = context.params.get("root") or next(iter(context.args), ".")
+    return sorted(path.stem for path in Path(root).glob("ImageSets/Segmentation/*.txt"))
 
 
 def _share(
@@ -80,6 +88,7 @@ def command() -> None:
     default="train",
     show_default=True,
     metavar="NAME",
+    shell_complete=_options.completed(_splits),
     help="List in ImageSets/Segmentation, or the path of a list.",
 )
 @click.option(

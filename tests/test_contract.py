@@ -48,7 +48,7 @@ TRAINING = {
 }
 PASSING = {**STREAMING, **EXPORTING}
 READING = {**PASSING, **TRAINING, "eval": []}
-NO_RECORDS = {"index", "toy", "import", "config", "masks"}
+NO_RECORDS = {"index", "toy", "import", "config", "examples", "masks"}
 
 
 def plain(result: Result) -> None:

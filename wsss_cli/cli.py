@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("Measuring", "Draw images, maps and masks side by side, or on a page."),
     "export": ("Output", "Write label maps as the files of other tools."),
     "config": ("Settings", "Print the settings in effect and the source of each."),
+    "examples": (
+        "Settings",
+        "Print the folder of the recipes: makefiles, scripts, and the settings of the papers.",
+    ),
 }
 
 SETTINGS_FILE = "wsss.toml"

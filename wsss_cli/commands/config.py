@@ -61,6 +61,7 @@ def _lines(
     for param in declared.params:
         if isinstance(param, click.Option) and param.name not in ("quiet", "verbose", "debug"):
             value, source = param.consume_value(context, {})
+            context.set_parameter_source(str(param.name), source)  # which errors name
             file = isinstance(param.type, click.Path | _options.ClassList)  # may come to be later
             if source is not ParameterSource.DEFAULT and not file:
                 _frame.check_finite(context, param, param.type_cast_value(context, value))

@@ -162,6 +162,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def ready(photographs: list[dict[str, Any]], networks: dict[str, Path]) -> list[dict[str, Any]]:
     """list[dict[str, Any]] that have all that any tool reads, beside the checkpoints."""
     Path("classes.txt").write_text("cat\ndog\n")
+    Path("map.txt").write_text("0 background\n1 cat\n2 dog\n")
     for kind, path in networks.items():
         Path(f"{kind}.pt").hardlink_to(path)  # 120 MB, for each of a hundred tests
     for number, record in enumerate(photographs):

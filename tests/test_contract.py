@@ -36,6 +36,7 @@ STREAMING = {
     "saliency": ["--workers", "0"],
     "predict": ["-c", "segmentation.pt", "--scales", "1", "--workers", "1"],
     "view": ["-o", "out/view"],
+    "relabel": ["--values", "map.txt", "--workers", "0"],
 }
 EXPORTING = {f"export {form}": [] for form in ("coco", "yolo", "labelme", "voc")}
 _SMALL = ["--crop", "64", "--batch-size", "2", "--epochs", "1", "--device", "cpu"]

@@ -485,7 +485,7 @@ def test_a_photograph_is_read_as_small_as_asked(suffix: str, tmp_path: Path) -> 
 
 def test_label_maps_in_colour_or_of_another_size_are_refused(tmp_path: Path) -> None:
     files.write_image(tmp_path / "rgb.png", noise(4, 4, 3))
-    with pytest.raises(WsssError, match="this is RGB; convert its colours to numbers first"):
+    with pytest.raises(WsssError, match="this is RGB; 'wsss relabel' makes numbers of its colours"):
         pictures.read_label_map(tmp_path / "rgb.png")
     files.write_label_map(tmp_path / "a.png", noise(5, 7))
     with pytest.raises(WsssError, match="label map is 7x5, its image 5x7"):

@@ -25,6 +25,7 @@ from wsss_cli.texts import read_text
 COMMANDS: dict[str, tuple[str, str]] = {
     "masks": ("Recipe", "Make masks of labelled photographs, by a chain of the tools below."),
     "index": ("Data", "Print the records of a data set on disk."),
+    "relabel": ("Data", "Make label maps of those of other tools."),
     "saliency": ("Data", "Write saliency maps of photographs."),
     "toy": ("Data", "Make a small synthetic data set in VOC's layout."),
     "train-cam": ("Classifiers", "Train a classifier on image-level labels."),

@@ -451,6 +451,51 @@ def _label_map(
     return labels
 
 
+class Values(NamedTuple):
+    """The values of the pixels of a label map of another tool.
+
+    Attributes:
+        numbers: int32 (H, W), or None if the file has colours alone.
+        colours: uint8 (H, W, 3), or None if it has numbers alone. A palette has both.
+    """
+
+    numbers: npt.NDArray[np.int32] | None
+    colours: npt.NDArray[np.uint8] | None
+
+
+def read_values(path: str | Path, size: tuple[int, int] | None = None) -> Values:
+    """The values of a label map of another tool, whatever they mean.
+
+    Args:
+        path: a palette, grey or RGB picture without losses, of up to 16 bits a pixel if grey.
+        size: (H, W) that it must have, if given.
+
+    Raises:
+        WsssError: unreadable, of another size, saved with losses, with transparency, or with values
+            that are no whole numbers.
+    """
+    with _opened(path, "label map") as image:
+        _check_lossless(image, path)
+        bits = _GREY_BITS.match(_raw_mode(image))
+        if size is not None:
+            _check_size(image, size, path)
+        _decode(image)
+        if image.format != "PNG" or _MAY_TURN & image.info.keys():
+            ImageOps.exif_transpose(image, in_place=True)
+        if size is not None:
+            _check_size(image, size, path, turned=False)
+        if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
+            image = image.convert("RGB")
+        if image.mode == "RGB":
+            return Values(None, np.array(image))
+        if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
+            raise WsssError(f"{path}: a label map has numbers or opaque colours, not {image.mode}")
+        numbers = np.array(image).astype(np.int32)
+        if bits:  # Pillow stretches them to 255
+            numbers //= 255 // (2 ** int(bits[1]) - 1)
+        return Values(numbers, np.array(image.convert("RGB")) if image.mode == "P" else None)
+
+
 def _check_size(
     image: Image.Image, size: tuple[int, int], path: str | Path, *, turned: bool = True
 ) -> None:
@@ -480,6 +525,23 @@ def _raw_mode(image: Image.Image) -> str:
 
 def _check_form(image: Image.Image, path: str | Path) -> None:
     """Raise WsssError if by its header a picture can be no label map."""
+    _check_lossless(image, path)
+    if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
+        return
+    mode = "LA" if _raw_mode(image).startswith("LA") else image.mode  # RGBA to Pillow if of 16 bits
+    remedy = {
+        "F": "save whole numbers in 8 bits",
+        "LA": "save it without transparency",
+        "PA": "save it without transparency",
+    }.get(mode, "'wsss relabel' makes numbers of its colours")
+    raise WsssError(
+        f"{path}: a label map holds class numbers in an 8-bit palette or grey PNG, "
+        f"this is {mode}; {remedy}"
+    )
+
+
+def _check_lossless(image: Image.Image, path: str | Path) -> None:
+    """Raise WsssError if the values in a file are not those that somebody saved."""
     form = str(image.format)
     inside = image.info.get("compression") in ("jpeg", "webp")
     if inside:
@@ -500,18 +562,6 @@ def _check_form(image: Image.Image, path: str | Path) -> None:
         what = "signed numbers" if signed else "a largest value of its own" if stretched else ""
         what = what or "bits in reverse, or 0 for white"
         raise WsssError(f"{path}: a {form} with {what}; save its class numbers as PNG")
-    if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
-        return
-    mode = "LA" if _raw_mode(image).startswith("LA") else image.mode  # RGBA to Pillow if of 16 bits
-    remedy = {
-        "F": "save whole numbers in 8 bits",
-        "LA": "save it without transparency",
-        "PA": "save it without transparency",
-    }.get(mode, "convert its colours to numbers first")
-    raise WsssError(
-        f"{path}: a label map holds class numbers in an 8-bit palette or grey PNG, "
-        f"this is {mode}; {remedy}"
-    )
 
 
 def _whole_numbers(image: Image.Image, path: str | Path) -> npt.NDArray[np.uint8]:

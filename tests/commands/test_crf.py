@@ -440,7 +440,7 @@ def test_bad_label_maps_and_photographs_fail_alone(crf: Run, squares: Records) -
         [
             "wsss crf: small: small.png: label map is 30x20, its image 60x40",
             "wsss crf: coloured: coloured.png: a label map holds class numbers in an 8-bit palette "
-            "or grey PNG, this is RGB; convert its colours to numbers first",
+            "or grey PNG, this is RGB; 'wsss relabel' makes numbers of its colours",
             "wsss crf: empty: cannot read image: empty.png: empty file",
             "wsss crf: cut: cannot read image: cut.png: truncated file",
         ]

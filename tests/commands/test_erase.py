@@ -292,7 +292,7 @@ def test_bad_input_fails_alone(erase: Run, records: Records) -> None:
         "a: small.png: label map is 20x20, its image 80x40",
         "b: other.png: mined with another class list than the maps'",
         "c: colour.png: a label map holds class numbers in an 8-bit palette or grey PNG, "
-        "this is RGB; convert its colours to numbers first",
+        "this is RGB; 'wsss relabel' makes numbers of its colours",
         "d: colour.png: a grey map holds one value a pixel, 255 or 65535 where it is highest, "
         "this is RGB and not grey; convert it first",
         "e: cannot read grey map: gone.png: no such file",

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsss_cli.metrics import (
+    BoundaryCounts,
     Confusion,
     ThresholdSweep,
     average_precision,
     f1,
     mean,
     mean_average_precision,
+    near_contour,
     threshold_histogram,
 )
 
@@ -220,3 +222,77 @@ def test_f1_counts(seed: int) -> None:
         fn = sum(scores[i, c] <= 0 and truth[i, c] for i in range(30))
         each.append(2 * tp / (2 * tp + fp + fn))
     assert f1(scores, truth) == pytest.approx(sum(each) / 4)
+
+
+# ---- contours ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distance", [1, 2, 3, 7, 30])
+def test_near_a_contour_as_by_a_loop(distance: int) -> None:
+    rng = np.random.default_rng(distance)
+    labels = np.kron(rng.integers(0, 3, (3, 4)), np.ones((9, 11))).astype(np.uint8)
+    labels[4, 5] = 255
+    height, width = labels.shape
+    expected = np.zeros(labels.shape, bool)
+    for y in range(height):
+        for x in range(width):
+            rows = range(y - distance, y + distance + 1)
+            columns = range(x - distance, x + distance + 1)
+            expected[y, x] = any(
+                not (0 <= i < height and 0 <= j < width) or labels[i, j] != labels[y, x]
+                for i in rows
+                for j in columns
+            )
+    np.testing.assert_array_equal(near_contour(labels, distance), expected)
+
+
+def test_boundary_iou_as_by_erosion_of_each_class() -> None:
+    """As in the paper: G without its erosion by a square, the border being outside."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    rng = np.random.default_rng(0)
+    counts, both, either = BoundaryCounts(4, share=0.05), np.zeros(4), np.zeros(4)
+    for _ in range(3):
+        truth, found = (
+            np.kron(rng.integers(0, 4, (4, 5)), np.ones((13, 12), int))[:45, :57] for _ in "ab"
+        )
+        truth[rng.random(truth.shape) < 0.01] = 255
+        counts.update(found, truth)
+        known = truth != 255
+        found = np.where(known, found, 255)
+        side = 2 * max(round(0.05 * math.hypot(45, 57)), 1) + 1
+        for number in range(4):
+            near = [
+                mask & ~ndimage.binary_erosion(mask, np.ones((side, side)))
+                for mask in (truth == number, found == number)
+            ]
+            both[number] += (near[0] & near[1]).sum()
+            either[number] += (near[0] | near[1]).sum()
+    np.testing.assert_allclose(counts.iou(), both / either)
+
+
+def test_boundary_iou_of_what_is_right_and_of_what_is_shifted() -> None:
+    truth = np.zeros((100, 100), np.uint8)
+    truth[30:70, 30:70] = 1
+    truth[30:70, 70:73] = 255
+    right = BoundaryCounts(3)
+    right.update(np.where(truth == 255, 1, truth), truth)
+    np.testing.assert_array_equal(right.iou()[:2], [1, 1])
+    assert math.isnan(right.iou()[2])
+    shifted, area = BoundaryCounts(2), Confusion(2)
+    for counts in (shifted, area):
+        counts.update(np.roll(truth == 1, 3, 0).astype(np.uint8), truth)
+    assert shifted.iou()[1] < 0.4 < 0.8 < area.iou()[1]
+
+
+def test_pixels_without_a_prediction_are_near_nothing() -> None:
+    counts = BoundaryCounts(2)
+    counts.update(np.full((4, 4), 255), np.ones((4, 4), int))
+    assert counts.counts.tolist() == [[0, 0], [0, 12], [0, 0]]
+
+
+@given(st.lists(st.integers(0, 3), min_size=12, max_size=12))
+def test_dice_is_twice_the_iou_over_one_plus_it(numbers: list[int]) -> None:
+    confusion = Confusion(4)
+    confusion.update(np.array([numbers[:6]]), np.array([numbers[6:]]))
+    iou = confusion.iou()
+    np.testing.assert_allclose(confusion.dice(), 2 * iou / (1 + iou))

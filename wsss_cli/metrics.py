@@ -97,6 +97,12 @@ class Confusion:
         """Share of correct pixels among those of each true class, (C,); NaN without any."""
         return _ratio(np.diag(self.counts), self.counts.sum(1))
 
+    def dice(self) -> Values:
+        """Dice coefficient of each class, the F1 score of its pixels, (C,); NaN as for the IoU."""
+        return _ratio(
+            2 * np.diag(self.counts), self.counts.sum(1) + self.counts[:, : self.num_classes].sum(0)
+        )
+
     def pixel_accuracy(self) -> float:
         """Share of correct pixels among all counted pixels; NaN without any."""
         total = self.counts.sum()
@@ -221,6 +227,95 @@ def threshold_histogram(
     index = (row * kinds + maps.argmax(0)).ravel() * levels + exceeded
     counts = np.bincount(index, minlength=(num_classes + 1) * kinds * levels)
     return counts.reshape(-1, kinds, levels)[:-1]  # the last row is of ignored pixels
+
+
+class BoundaryCounts:
+    """Numbers of pixels near contours, from which the boundary IoU follows (Cheng et al. 2021).
+
+    A pixel of a class is near its contour if another label, or the border of the image, is at most
+    ``share`` of the image's diagonal away, along rows and columns. Where the truth is ignored, both
+    maps end.
+
+    Args:
+        num_classes: C, background included.
+        share: of the diagonal; at least one pixel.
+        ignore: true label that is not counted.
+
+    Attributes:
+        counts: (3, C), by class: near in both maps, in the truth, in the prediction.
+    """
+
+    def __init__(self, num_classes: int, share: float = 0.02, ignore: int = IGNORE) -> None:
+        self.num_classes, self.share, self.ignore = num_classes, share, ignore
+        self.counts: Counts = np.zeros((3, num_classes), np.int64)
+
+    def update(self, prediction: npt.NDArray[Any], truth: npt.NDArray[Any]) -> None:
+        """Count the pixels of an image; see :meth:`Confusion.update`."""
+        distance = max(round(self.share * float(np.hypot(*truth.shape))), 1)
+        known = truth != self.ignore
+        found = np.where(known, prediction, self.ignore)
+        predicted = known & (found != self.ignore) & near_contour(found, distance)
+        true = known & near_contour(truth, distance)
+        for row, places in zip(
+            self.counts, (true & predicted & (found == truth), true, predicted), strict=True
+        ):
+            numbers = (found if places is predicted else truth)[places]
+            row += np.bincount(numbers, minlength=self.num_classes)
+
+    def merge(self, other: BoundaryCounts) -> None:
+        """Add other counts of the same classes and share."""
+        self.counts += other.counts
+
+    def iou(self) -> Values:
+        """Boundary IoU of each class, (C,); NaN if it is neither true nor predicted."""
+        both, true, predicted = self.counts
+        return _ratio(both, true + predicted - both)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, from which :meth:`from_dict` makes the same counts."""
+        return {"share": self.share, "ignore": self.ignore, "counts": self.counts.tolist()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BoundaryCounts:
+        """The reverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: the data are not those of such counts.
+        """
+        try:
+            share, ignore, counts = data["share"], data["ignore"], np.array(data["counts"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError("no counts near contours") from error
+        if type(share) is not float or not 0 < share <= 1 or type(ignore) is not int:
+            raise ValueError("counts near contours without a share of the diagonal")
+        if counts.ndim != 2 or len(counts) != 3 or counts.dtype.kind != "i" or counts.min() < 0:
+            raise ValueError("counts near contours that hold more than numbers of pixels")
+        if not (counts[0] <= counts[1:]).all() or counts.sum(dtype=float) > 2**53:
+            raise ValueError("counts near contours that are none")
+        made = cls(counts.shape[1], share, ignore)
+        made.counts = counts.astype(np.int64)
+        return made
+
+
+def near_contour(labels: npt.NDArray[Any], distance: int) -> npt.NDArray[np.bool_]:
+    """Whether another label or the border is at most ``distance`` rows and columns away, (H, W)."""
+    padded = np.pad(labels.astype(np.int16), distance, constant_values=-1)
+    size = 2 * distance + 1
+    lowest, highest = (_windows(_windows(padded, size, op).T, size, op).T for op in _ENDS)
+    near: npt.NDArray[np.bool_] = lowest != highest
+    return near
+
+
+_ENDS = (np.minimum, np.maximum)
+
+
+def _windows(values: npt.NDArray[np.int16], size: int, op: np.ufunc) -> npt.NDArray[np.int16]:
+    """``op`` over each ``size`` rows that follow one another, in about log2(size) steps."""
+    count, reach, found = len(values) - size + 1, 1, values
+    while 2 * reach <= size:
+        found = op(found[:-reach], found[reach:])
+        reach *= 2
+    return np.asarray(op(found[:count], found[size - reach : size - reach + count]))
 
 
 def mean(values: Values) -> float:

@@ -364,3 +364,22 @@ def test_check_names_labels_and_masks_that_disagree(run: Run, measured: Any) -> 
         "classes in the mask without a label: dog\n"
         "wsss eval: labels and mask disagree in 1 of 3 records\n"
     )
+
+
+def test_contours_and_dice(measured: list[dict[str, Any]], run: Run) -> None:
+    plain = run("eval", input=measured, check=0).out
+    shown = run("eval", "--boundary", "0.02", "--dice", input=measured, check=0).out
+    assert "boundary IoU" in shown
+    assert "Dice" in shown
+    assert "boundary" not in plain
+    data = json.loads(run("eval", "--boundary", "0.05", "--format", "json", input=measured).out)
+    assert 0 <= data["boundary_iou"] <= 1
+    assert data["dice"] >= data["miou"]
+    for n, record in enumerate(measured):
+        run("eval", "--boundary", "0.05", "--confusion", f"{n}.json", input=[record], check=0)
+    parts = [f"{n}.json" for n in range(len(measured))]
+    merged = run("eval", "--merge", *parts, "--format", "json", check=0)
+    assert json.loads(merged.out) == data
+    assert "is not in the range" in run("eval", "--boundary", "0", input=measured, check=2).err
+    told = run("eval", "--merge", "0.json", "--boundary", "0.1", check=2).err
+    assert "--boundary is only for runs without --merge" in told

@@ -15,7 +15,7 @@ import pytest
 
 from wsss_cli import files
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.metrics import Confusion
+from wsss_cli.metrics import BoundaryCounts, Confusion
 from wsss_cli.tools.report import (
     Measured,
     as_json,
@@ -114,6 +114,36 @@ def test_different_things_are_not_added_up(change: dict[str, Any], problem: str)
         merged([measured(), measured(**change)])
 
 
+def near_contours(share: float = 0.02) -> BoundaryCounts:
+    counts = BoundaryCounts(2, share)
+    counts.counts[:] = [[6, 2], [8, 4], [8, 3]]
+    return counts
+
+
+def test_contours_are_saved_and_added_up() -> None:
+    total = merged([measured(boundary=near_contours()), measured(boundary=near_contours())])
+    assert total.boundary is not None
+    assert total.boundary.counts.tolist() == [[12, 4], [16, 8], [16, 6]]
+    data = as_json(total)
+    assert [row["boundary_iou"] for row in data["classes"].values()] == [0.6, 0.4]
+    assert data["boundary_iou"] == 0.5
+    for other in (None, near_contours(0.05)):
+        with pytest.raises(ConfigurationError, match=r"boundary is 0\.02 in one, (None|0\.05) in"):
+            merged([measured(boundary=near_contours()), measured(boundary=other)])
+
+
+def test_columns_on_request() -> None:
+    result = measured(boundary=near_contours())
+    assert render(measured(), "csv").startswith("class,IoU,precision,recall\n")
+    lines = render(result, "csv", dice=True).splitlines()
+    assert lines[0] == "class,IoU,boundary IoU,Dice,precision,recall"
+    assert lines[-1].split(",")[2] == "0.5"
+    for layout in ("table", "markdown"):
+        assert "boundary IoU" in render(result, layout)
+        assert "Dice" not in render(result, layout)
+    assert "boundary: up to 0.02 of the diagonal from a contour" in facts(result)
+
+
 def test_different_thresholds_are_not_added_up() -> None:
     one, other = measured(thresholds=(0.5,), rule="constant"), measured(thresholds=(0.3,))
     with pytest.raises(ConfigurationError, match="background is constant in one, None"):
@@ -144,6 +174,7 @@ def test_a_file_that_holds_no_result(change: dict[str, Any], workdir: Path) -> N
 WRONG = [None, True, -1, 1.5, "x", [], {}, [None], 10**30, float("nan"), float("inf")]
 RIGHT = {  # what a field may be beside its value
     "rule": [None, "x"],
+    "boundary": [None],
     "key": ["x"],
     "truth": ["x"],
     "made_by": [[], [None]],
@@ -157,7 +188,8 @@ def damaged(data: Any) -> Iterator[tuple[str, Any]]:
         for wrong in WRONG:
             if not any(wrong == right for right in RIGHT.get(name, [])) and wrong != value:
                 yield f"{name} = {wrong}", {**data, name: wrong}
-        yield f"no {name}", {key: value for key, value in data.items() if key != name}
+        if name != "boundary":  # as in files of earlier versions
+            yield f"no {name}", {key: value for key, value in data.items() if key != name}
     matrix = data["confusions"][0]
     for name in matrix:
         for wrong in WRONG:
@@ -165,14 +197,19 @@ def damaged(data: Any) -> Iterator[tuple[str, Any]]:
     for wrong in [*(value for value in WRONG if value is not True), 2**53 + 1]:
         counts = [[wrong, *matrix["counts"][0][1:]], *matrix["counts"][1:]]
         yield f"a count is {wrong}", {**data, "confusions": [{**matrix, "counts": counts}]}
+    if near := data["boundary"]:
+        for name in near:
+            for wrong in [*WRONG, [[1, 1], [1, 1]], [[2, 0], [1, 0], [2, 0]], [[0], [0], [0]]]:
+                yield f"boundary.{name} = {wrong}", {**data, "boundary": {**near, name: wrong}}
     yield "not square", {**data, "confusions": [{**matrix, "counts": [[1, 2], [3]]}]}
     yield "twice", {**data, "confusions": [matrix, matrix]}
     yield "other classes", {**data, "classes": ["background"]}
     yield "the same class twice", {**data, "classes": ["background", "background"]}
 
 
-def test_no_damage_is_added_up(workdir: Path) -> None:
-    save_counts("a.json", measured())
+@pytest.mark.parametrize("boundary", [False, True])
+def test_no_damage_is_added_up(boundary: bool, workdir: Path) -> None:
+    save_counts("a.json", measured(boundary=near_contours() if boundary else None))
     good = json.loads(Path("a.json").read_text())
     load_counts("a.json")
     for what, data in damaged(good):
@@ -214,7 +251,12 @@ def test_a_file_that_is_none(text: str | None, workdir: Path) -> None:
 def test_every_layout_shows_the_same_values() -> None:
     result = measured()
     data = json.loads(render(result, "json"))
-    assert data["classes"]["a|b [c]"] == {"iou": 0.6, "precision": 0.75, "recall": 0.75}
+    assert data["classes"]["a|b [c]"] == {
+        "iou": 0.6,
+        "dice": 0.75,
+        "precision": 0.75,
+        "recall": 0.75,
+    }
     assert data["miou"] == pytest.approx((5 / 7 + 0.6) / 2, abs=1e-6)
     rows = list(csv.reader(io.StringIO(render(result, "csv"))))
     assert rows[0] == ["class", "IoU", "precision", "recall"]
@@ -235,7 +277,12 @@ def test_classes_that_do_not_occur_are_left_out() -> None:
     )
     data = as_json(result)
     assert list(data["classes"]) == ["background", "dog"]
-    assert data["classes"]["dog"] == {"iou": 0.0, "precision": None, "recall": 0.0}
+    assert data["classes"]["dog"] == {
+        "iou": 0.0,
+        "dice": 0.0,
+        "precision": None,
+        "recall": 0.0,
+    }
     assert ["dog", "0.00", "–", "0.00"] in [
         line.split() for line in render(result, "table").splitlines()
     ]
@@ -261,7 +308,7 @@ def test_facts_say_what_was_measured() -> None:
     assert lines == [
         "2 images, 'pred' against 'mask', pixels labelled 255 ignored",
         "4 records could not be measured",
-        "mean over the 2 classes that occur; pixel accuracy 95.00",
+        "mean over the 2 classes that occur, without background 90.00; pixel accuracy 95.00",
         "background: best of 2 thresholds: 0.2",
         f"made by make-cam {MADE['version']}: scales 0.5/1, checkpoint ab",
     ]

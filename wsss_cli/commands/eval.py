@@ -78,6 +78,14 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False),
     help="Draw the thresholds tried, the IoU of each class and the confusion matrix there (.png).",
 )
+@click.option(
+    "--boundary",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Also the IoU of the pixels near contours, up to this share of the image's diagonal: "
+    "0.02 as in the paper (Cheng et al. 2021).",
+)
+@click.option("--dice", is_flag=True, help="Also the Dice coefficient.")
 @click.option("--merge", is_flag=True, help="The arguments are files of --confusion; add them up.")
 @_options.check_option
 @_options.processes_option
@@ -98,6 +106,8 @@ def command(
     plot: str | None,
     merge: bool,
     check: bool,
+    boundary: float | None,
+    dice: bool,
     workers: int,
 ) -> None:
     """Measure label maps or CAMs against true masks.
@@ -132,7 +142,13 @@ def command(
         else:
             rule = _rule(thresholds, threshold, alpha, own_background)
             question = Question(
-                key=key, classes=classes, rule=rule, truth=truth, ignore=ignore, check=check
+                key=key,
+                classes=classes,
+                rule=rule,
+                truth=truth,
+                ignore=ignore,
+                check=check,
+                boundary=boundary,
             )
             failures = Failures("eval")
             measured = evaluate(
@@ -143,7 +159,7 @@ def command(
                 each=each,
                 differences=differences,
             )
-        click.echo(render(measured, format), nl=False)
+        click.echo(render(measured, format, dice=dice), nl=False)
         for line in facts(measured) if format == "csv" else ():  # has no place for them
             console.note("eval", line)
         # The files come after the result, which a full disk must not cost.
@@ -170,6 +186,7 @@ _OF_MEASURING = (
     "ignore",
     "per_image",
     "check",
+    "boundary",
 )
 
 

@@ -21,7 +21,12 @@ from wsss_cli.classes import BACKGROUND, IGNORE, MAX_CLASSES, numbers
 from wsss_cli.datasets.check import Differences, Numbering, difference
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.files import Meta
-from wsss_cli.metrics import Confusion, ThresholdSweep, threshold_histogram
+from wsss_cli.metrics import (
+    BoundaryCounts,
+    Confusion,
+    ThresholdSweep,
+    threshold_histogram,
+)
 from wsss_cli.pool import ProcessPool
 from wsss_cli.records import Record
 from wsss_cli.stage import Failures
@@ -34,6 +39,11 @@ _KINDS_KEPT = 100  # different provenances listed; more are only counted
 _CHUNK = 16  # records a worker process takes at once
 
 Labels = npt.NDArray[np.uint8]
+
+_ONE_BACKGROUND = (
+    "{0} needs one background for all images: give --threshold (the best is found without {0}) or "
+    "--alpha"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +73,7 @@ class Question:
         ignore: true label that is not counted.
         given: the classes are the user's word, not the files'.
         check: compare the records' labels with their true masks too.
+        boundary: measure the boundary IoU too, up to this share of the diagonal; or None.
     """
 
     key: str | None
@@ -72,6 +83,7 @@ class Question:
     ignore: int = IGNORE
     given: bool = True
     check: bool = False
+    boundary: float | None = None
 
     def settled(self, record: Record) -> Question:
         """With key and classes as ``record`` has them, where the user did not give them.
@@ -122,6 +134,7 @@ class Tally:
         unlabelled: how many of them have a true mask that is ignored all over.
         confusion: of the label maps, and of maps with one background rule.
         sweep: of maps under several thresholds; None if there were none.
+        boundary: of the pixels near contours, where that is asked for.
         rules: how the background was decided, in words.
         provenances: of the predictions, as JSON.
         different: ids, and how labels and true mask differ, where that is asked for.
@@ -133,6 +146,11 @@ class Tally:
         self.images = self.unlabelled = 0
         self.confusion = Confusion(question.num_classes, question.ignore)
         self.sweep: ThresholdSweep | None = None
+        self.boundary = (
+            None
+            if question.boundary is None
+            else BoundaryCounts(question.num_classes, question.boundary, question.ignore)
+        )
         self.rules: set[str] = set()
         self.provenances: set[str] = set()
         self.different: list[tuple[str, str]] = []
@@ -157,7 +175,7 @@ class Tally:
                 found, meta = files.read_labels(path, _size(truth))
                 question.check_list(path, meta)
                 self._check_source(record, meta)
-                self.confusion.update(found, truth)
+                self._compare(found, truth)
             made_by = json.dumps(inputs.settings(meta), sort_keys=True, allow_nan=False)
         except ValueError as error:
             raise WsssError(f"{path} against {record[question.truth]}: {error}") from error
@@ -171,6 +189,11 @@ class Tally:
         if question.check and question.classes:
             present = [n for n in np.unique(truth).tolist() if n not in (0, question.ignore)]
             self.different.append((record["id"], difference(record, present, question.classes)))
+
+    def _compare(self, found: Labels, truth: Labels) -> None:
+        self.confusion.update(found, truth)
+        if self.boundary is not None:
+            self.boundary.update(found, truth)
 
     def _check_source(self, record: Record, meta: Meta | None) -> None:
         """Raise WsssError if the prediction is not for the record's photograph and labels."""
@@ -200,15 +223,19 @@ class Tally:
             large, class_numbers = np.zeros((1, *maps.size), np.float32), [1]
         if background is not None and rule.own:
             scores = np.concatenate([label_maps.resize(background[None], maps.size), large])
-            self.confusion.update(label_maps.label_map(scores, class_numbers), truth)
+            self._compare(label_maps.label_map(scores, class_numbers), truth)
             self.rules.add("the maps' own background")
         elif rule.alpha is not None:
             scores = label_maps.with_background(large, None, alpha=rule.alpha, threshold=None)
-            self.confusion.update(label_maps.label_map(scores, class_numbers), truth)
+            self._compare(label_maps.label_map(scores, class_numbers), truth)
             self.rules.add(f"(1 - max)^{rule.alpha:g}")
         else:
             self._sweep_over(large, truth, class_numbers)
             count = len(rule.thresholds)
+            if count == 1 and self.boundary is not None:
+                (only,) = rule.thresholds
+                scores = label_maps.with_background(large, None, alpha=1, threshold=only)
+                self.boundary.update(label_maps.label_map(scores, class_numbers), truth)
             self.rules.add("constant" if count == 1 else f"best of {count} thresholds")
         return meta
 
@@ -234,6 +261,8 @@ class Tally:
             self.sweep = self.sweep or other.sweep
         else:
             self.sweep.counts += other.sweep.counts
+        if self.boundary is not None and other.boundary is not None:
+            self.boundary.merge(other.boundary)
         self.rules |= other.rules
         if len(self.provenances) < _KINDS_KEPT:
             self.provenances |= other.provenances
@@ -264,6 +293,7 @@ class Tally:
             failed=failed,
             rule=" or ".join(sorted(self.rules)) or None,
             made_by=[json.loads(text) for text in sorted(self.provenances)],
+            boundary=self.boundary,
         )
 
 
@@ -299,6 +329,8 @@ def evaluate(
         for chunk, part in measure(
             stream, question, workers=workers, each=each is not None, on_error=failures
         ):
+            if question.boundary is not None and len(part.confusions()) > 1:
+                raise ConfigurationError(_ONE_BACKGROUND.format("--boundary"))
             if each is not None and part.images:
                 each(_own_values(chunk[0], part))
             for record_id, text in part.different:
@@ -367,10 +399,7 @@ def _own_values(record: Record, part: Tally) -> str:
     """The values of one image, as a line of JSON."""
     confusions = part.confusions()
     if len(confusions) > 1:
-        raise ConfigurationError(
-            "--per-image needs one background for all images: give --threshold (the "
-            "best is found without --per-image) or --alpha"
-        )
+        raise ConfigurationError(_ONE_BACKGROUND.format("--per-image"))
     values = image_values(record["id"], part.question.names(), confusions[0])
     return json.dumps(values, ensure_ascii=False, allow_nan=False)
 

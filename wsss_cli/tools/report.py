@@ -16,14 +16,20 @@ from typing import Any
 from wsss_cli import files
 from wsss_cli.console import clean
 from wsss_cli.errors import ConfigurationError, describe
-from wsss_cli.metrics import Confusion, mean
+from wsss_cli.metrics import BoundaryCounts, Confusion, mean
 from wsss_cli.texts import read_text
 
 TOOL = "eval"
 _FORMAT = "wsss-confusion-2"
 _LONGEST = 1 << 26  # bytes
-_COLUMNS = ("iou", "precision", "recall")
-_HEADINGS = ("class", "IoU", "precision", "recall")
+# Of the table, by the name of the value.
+_HEADINGS = {
+    "iou": "IoU",
+    "boundary_iou": "boundary IoU",
+    "dice": "Dice",
+    "precision": "precision",
+    "recall": "recall",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +44,7 @@ class Measured:
         rule: how the background was decided, in words; None for label maps.
         images, failed: how many records were counted, and how many could not be.
         made_by: the different provenances of the files, None for files that say nothing.
+        boundary: counts of the pixels near contours, or None.
     """
 
     key: str
@@ -49,6 +56,7 @@ class Measured:
     images: int = 0
     failed: int = 0
     made_by: list[dict[str, Any] | None] = field(default_factory=list)
+    boundary: BoundaryCounts | None = None
 
     @property
     def best(self) -> int:
@@ -83,7 +91,13 @@ class Measured:
 def save_counts(path: str | Path, measured: Measured) -> None:
     """Write the confusion matrices of a run, and the rest of its result, as JSON."""
     confusions = [confusion.to_dict() for confusion in measured.confusions]
-    data = {"format": _FORMAT, **vars(measured), "confusions": confusions}
+    boundary = measured.boundary and measured.boundary.to_dict()
+    data = {
+        "format": _FORMAT,
+        **vars(measured),
+        "confusions": confusions,
+        "boundary": boundary,
+    }
     with files.atomic(path) as temporary:
         temporary.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
 
@@ -138,11 +152,14 @@ def _measured(data: Any) -> Measured:
     """The result that a file holds; raises ValueError if it holds anything else."""
     if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
         raise ValueError("no file of 'wsss eval --confusion'")
+    data.setdefault("boundary", None)  # not in files of earlier versions
     names = [part.name for part in fields(Measured)]
     wrong = [name for name in names if name not in data or not _is_right(name, data[name])]
     if wrong := wrong or sorted(set(data) - set(names)):
         raise ValueError(f"'{wrong[0]}' is missing or not what 'wsss eval --confusion' writes")
     data["confusions"] = [Confusion.from_dict(part) for part in data["confusions"]]
+    if data["boundary"] is not None:
+        data["boundary"] = BoundaryCounts.from_dict(data["boundary"])
     for name in ("classes", "thresholds"):
         data[name] = tuple(data[name])
     made = Measured(**data)
@@ -151,6 +168,9 @@ def _measured(data: Any) -> Measured:
     shapes = {(confusion.num_classes, confusion.ignore) for confusion in made.confusions}
     if shapes != {(len(made.classes), made.confusions[0].ignore)}:
         raise ValueError("its confusion matrices are not those of its classes")
+    near = made.boundary
+    if near and (near.num_classes, near.ignore) not in shapes:
+        raise ValueError("its counts near contours are not those of its classes")
     return made
 
 
@@ -162,6 +182,8 @@ def _is_right(name: str, value: Any) -> bool:
         return value is None or isinstance(value, str)
     if name in ("key", "truth"):
         return isinstance(value, str)
+    if name == "boundary":
+        return value is None or isinstance(value, dict)
     if not isinstance(value, list):
         return False
     kind: Any = {"classes": str, "thresholds": float | int, "made_by": dict | None}.get(name, dict)
@@ -180,6 +202,7 @@ def merged(parts: Sequence[Measured]) -> Measured:
     """
     first = parts[0]
     total = [Confusion.from_dict(confusion.to_dict()) for confusion in first.confusions]
+    boundary = first.boundary and BoundaryCounts.from_dict(first.boundary.to_dict())
     made_by = list(first.made_by)
     for part in parts[1:]:
         for name, ours, theirs in zip(_SAME, _settings(first), _settings(part), strict=True):
@@ -190,23 +213,28 @@ def merged(parts: Sequence[Measured]) -> Measured:
                 )
         for confusion, more in zip(total, part.confusions, strict=True):
             confusion.merge(more)
+        if boundary is not None and part.boundary is not None:
+            boundary.merge(part.boundary)
         made_by += [made for made in part.made_by if made not in made_by]
     return replace(
         first,
         confusions=total,
+        boundary=boundary,
         made_by=made_by,
         images=sum(part.images for part in parts),
         failed=sum(part.failed for part in parts),
     )
 
 
-_SAME = ("key", "truth", "classes", "background", "thresholds", "ignore")
+_SAME = ("key", "truth", "classes", "background", "thresholds", "ignore", "boundary")
 
 
 def _settings(part: Measured) -> tuple[Any, ...]:
     """The settings that must be equal in runs that are added up, in the order of ``_SAME``."""
     rule = (part.rule, part.thresholds)
-    return (part.key, part.truth, part.classes, *rule, part.confusions[0].ignore)
+    ignore = part.confusions[0].ignore
+    boundary = part.boundary and part.boundary.share
+    return (part.key, part.truth, part.classes, *rule, ignore, boundary)
 
 
 def _listed(value: Any) -> str:
@@ -221,9 +249,12 @@ def as_json(measured: Measured) -> dict[str, Any]:
     confusion = measured.confusion
     values = {
         "iou": confusion.iou(),
+        "dice": confusion.dice(),
         "precision": confusion.precision(),
         "recall": confusion.recall(),
     }
+    if measured.boundary is not None:
+        values["boundary_iou"] = measured.boundary.iou()
     rows = {
         name: {measure: _number(column[index]) for measure, column in values.items()}
         for index, name in enumerate(measured.classes)
@@ -231,8 +262,8 @@ def as_json(measured: Measured) -> dict[str, Any]:
     }
     made: dict[str, Any] = {
         "miou": _number(confusion.miou()),
-        "precision": _number(mean(values["precision"])),
-        "recall": _number(mean(values["recall"])),
+        "miou_without_background": _number(mean(values["iou"][1:])),
+        **{name: _number(mean(column)) for name, column in values.items() if name != "iou"},
         "pixel_accuracy": _number(confusion.pixel_accuracy()),
         "images": measured.images,
         "failed": measured.failed,
@@ -313,9 +344,12 @@ def facts(measured: Measured) -> list[str]:
     lines = [
         f"{data['images']} images, '{data['key']}' against '{data['truth']}', "
         f"pixels labelled {data['ignore']} ignored",
-        f"mean over the {data['num_classes']} classes that occur; "
+        f"mean over the {data['num_classes']} classes that occur, without background "
+        f"{_percent(data['miou_without_background'])}; "
         f"pixel accuracy {_percent(data['pixel_accuracy'])}",
     ]
+    if measured.boundary is not None:
+        lines.append(f"boundary: up to {measured.boundary.share:g} of the diagonal from a contour")
     if data["failed"]:
         lines.insert(1, f"{data['failed']} records could not be measured")
     if data["background"]:
@@ -331,47 +365,60 @@ def facts(measured: Measured) -> list[str]:
 # ---- as text -------------------------------------------------------------------------------------
 
 
-def render(measured: Measured, layout: str) -> str:
-    """The result in one of the layouts ``table``, ``json``, ``csv``, ``markdown``."""
+def render(measured: Measured, layout: str, *, dice: bool = False) -> str:
+    """The result in one of the layouts ``table``, ``json``, ``csv``, ``markdown``.
+
+    Args:
+        measured: the result.
+        layout: its form.
+        dice: whether the Dice coefficient has a column; in JSON it is always there.
+    """
     data = as_json(measured)
     if layout == "json":
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    wanted = {"boundary_iou": measured.boundary is not None, "dice": dice}
+    columns = [name for name in _HEADINGS if wanted.get(name, True)]
+    headings = ["class", *(_HEADINGS[name] for name in columns)]
+    rows = list(_rows(data, columns))
     if layout == "csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_HEADINGS)
-        for name, values in _rows(data):
+        writer.writerow(headings)
+        for name, values in rows:
             writer.writerow([name, *("" if v is None else v for v in values)])
         return text.getvalue()
     if layout == "markdown":
-        lines = ["| class | IoU | precision | recall |", "|---|---:|---:|---:|"]
-        for name, values in _rows(data):
+        lines = [f"| {' | '.join(headings)} |", f"|---{'|---:' * len(columns)}|"]
+        for name, values in rows:
             shown = clean(name).replace("|", "\\|")
             lines.append(f"| {shown} | {' | '.join(map(_percent, values))} |")
         return "\n".join([*lines, "", *(f"- {line}" for line in facts(measured))]) + "\n"
-    return _table(data, facts(measured))
+    return _table(headings, rows, facts(measured))
 
 
-def _rows(data: dict[str, Any]) -> Iterator[tuple[str, list[float | None]]]:
+Rows = list[tuple[str, list[float | None]]]
+
+
+def _rows(data: dict[str, Any], columns: Sequence[str]) -> Iterator[tuple[str, list[float | None]]]:
     for name, values in data["classes"].items():
-        yield name, [values[column] for column in _COLUMNS]
-    yield "mean", [data["miou"], data["precision"], data["recall"]]
+        yield name, [values[column] for column in columns]
+    yield "mean", [data["miou" if column == "iou" else column] for column in columns]
 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f}"
 
 
-def _table(data: dict[str, Any], lines: list[str]) -> str:
+def _table(headings: Sequence[str], rows: Rows, lines: list[str]) -> str:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    table.add_column(_HEADINGS[0])
-    for heading in _HEADINGS[1:]:
+    table.add_column(headings[0])
+    for heading in headings[1:]:
         table.add_column(heading, justify="right")
-    for name, values in _rows(data):
+    for name, values in rows:
         table.add_row(Text(clean(name)), *map(_percent, values))
     table.rows[-1].style = "bold"
     text = io.StringIO()

@@ -84,6 +84,14 @@ def test_labels_are_the_categories_in_the_order_of_their_ids(data: dict[str, Any
     assert category_names("a.json") == ("cat", "dog")
 
 
+def test_the_size_need_not_be_said(data: dict[str, Any]) -> None:
+    data["images"][0] |= {"width": None, "height": None}
+    del data["images"][1]["width"], data["images"][1]["height"]
+    found, problems = read(data, masks="masks")
+    assert (len(found), problems) == (3, [])
+    assert read_label_map("masks/a.png").shape == SIZE
+
+
 def test_a_crowd_alone_is_a_label_too(data: dict[str, Any]) -> None:
     data["annotations"] = data["annotations"][-1:]
     assert read(data)[0][0]["labels"] == ["cat"]

@@ -134,7 +134,7 @@ class Coco:
             return
         if number in self.images:
             raise ValueError(f"two images have the id {number}")
-        sides = [image.get(key, 0) for key in ("width", "height")]
+        sides = [image.get(key) or 0 for key in ("width", "height")]
         if not all(type(side) is int and 0 <= side < _MOST_SIDE for side in sides):
             on_error(f"{name}: no size of a picture: {sides[0]!r:.20} x {sides[1]!r:.20}")
             return

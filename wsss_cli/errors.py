@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+# Of a system error after which no later file can be written either.
+STOPS_EVERYTHING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
 
 class WsssError(Exception):
     """A problem that the user can solve: a bad file, a bad record, a failed write."""

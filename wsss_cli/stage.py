@@ -10,7 +10,6 @@ Reading happens in a thread of its own, so that a finished record never waits fo
 
 from __future__ import annotations
 
-import errno
 import os
 import queue
 import sys
@@ -27,13 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from wsss_cli import console, files, inputs, records
-from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.errors import STOPS_EVERYTHING, ConfigurationError, WsssError, describe
 from wsss_cli.pool import ProcessPool
 from wsss_cli.records import Record, RecordError
 from wsss_cli.unique import Ids
 
 _SHOWN = 3  # records named for each change that makes files again
-_STOPS_EVERYTHING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no later record can be written
 
 
 @dataclass(frozen=True)
@@ -352,7 +350,7 @@ class Stage:
         text = describe(error) if known else f"internal error: {error!r}"
         if isinstance(error, BrokenProcessPool):
             raise WsssError("a worker process died; was there too little memory?") from error
-        if isinstance(error, OSError) and error.errno in _STOPS_EVERYTHING:
+        if isinstance(error, OSError) and error.errno in STOPS_EVERYTHING:
             raise WsssError(f"cannot write: {text}; what was printed so far is safe") from error
         if console.debugging() and not known:
             raise error

@@ -25,7 +25,7 @@ from wsss_cli import console, files
 from wsss_cli.classes import BACKGROUND, IGNORE, check_classes, check_labels
 from wsss_cli.datasets._paths import below, same_but_for_case
 from wsss_cli.datasets.json_arrays import elements
-from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.errors import STOPS_EVERYTHING, ConfigurationError, WsssError, describe
 from wsss_cli.inputs import inputs
 from wsss_cli.methods.regions import decoded as decoded_runs
 from wsss_cli.methods.regions import mask_of
@@ -134,11 +134,11 @@ class Coco:
             return
         if number in self.images:
             raise ValueError(f"two images have the id {number}")
-        sides = [image.get(key) or 0 for key in ("width", "height")]
-        if not all(type(side) is int and 0 <= side < _MOST_SIDE for side in sides):
-            on_error(f"{name}: no size of a picture: {sides[0]!r:.20} x {sides[1]!r:.20}")
+        width, height = (image.get(key) or 0 for key in ("width", "height"))
+        if not all(type(side) is int and 0 <= side < _MOST_SIDE for side in (width, height)):
+            on_error(f"{name}: no size of a picture: {width!r:.20} x {height!r:.20}")
             return
-        self.images[number] = (name, *sides)
+        self.images[number] = (name, width, height)
 
     def _add_category(self, category: Mapping[str, Any]) -> None:
         number, name = category.get("id"), category.get("name")
@@ -253,6 +253,8 @@ def coco_records(
             if painter is not None and coco.is_labelled:
                 record["mask"] = painter.write(record, number, (height, width))
         except (WsssError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in STOPS_EVERYTHING:
+                raise
             on_error(f"{name}: {describe(error)}")
             continue
         if maps and os.path.isfile(path := f"{maps}/{record_id}.png"):

@@ -62,6 +62,17 @@ def test_sub_folders_are_labels(root: Path) -> None:
     ]
 
 
+def test_a_table_that_is_not_read_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add(root, "a.jpg")
+    (root / "metadata.csv").write_text("file_name,label\na.jpg,cat\n")
+    with pytest.raises(ConfigurationError, match=r"or name --csv metadata\.csv"):
+        read(root)
+    add(root, "cat/a.jpg")
+    (root / "a.jpg").unlink()
+    assert [record["labels"] for record in read(root)[0]] == [["cat"]]
+    assert "metadata.csv is not read: labels are the sub-folders' names" in capsys.readouterr().err
+
+
 def test_unlabelled(root: Path) -> None:
     add(root, "b.jpg", "a.jpg", "sub/c.jpg")
     records, errors = read(root, unlabelled=True)

@@ -17,7 +17,7 @@ from wsss_cli.datasets._paths import (
     find_image,
     same_but_for_case,
 )
-from wsss_cli.datasets.tables import Row, read_table
+from wsss_cli.datasets.tables import TABLES, Row, read_table
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.inputs import digest
 from wsss_cli.records import Record, check_id
@@ -143,11 +143,15 @@ def _walk_labelled(
     """Path below ``root`` and labels of each photograph."""
     identities = frozenset(_identity(folder) for folder in excluded)
     is_labelled = not unlabelled
+    tables = [name for name in TABLES if os.path.isfile(os.path.join(root, name))]
     if is_labelled and not _sub_folders(root, identities):
+        table = f"--csv {tables[0]}" if tables else "a table of labels with --csv"
         raise ConfigurationError(
-            f"{root}: no sub-folders that could be labels: make one for each class, or name a "
-            "table of labels with --csv ('wsss index folder --unlabelled' does without labels)"
+            f"{root}: no sub-folders that could be labels: make one for each class, or name {table} "
+            "('wsss index folder --unlabelled' does without labels)"
         )
+    if is_labelled and tables:
+        console.note("index folder", f"{tables[0]} is not read: labels are the sub-folders' names")
     seen: set[str] = set()
     others: Others = {}
     for name in _walk(root, "", identities, on_error, others):

@@ -20,12 +20,12 @@ from wsss_cli import console, records
 from wsss_cli.classes import check_labels, numbers
 from wsss_cli.datasets.check import check_numbering
 from wsss_cli.datasets.folder import OnError, folder_records
+from wsss_cli.datasets.tables import TABLES
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.methods.crf import engine
 from wsss_cli.recipes.run import LOCK, Runner, Step, callable_as, locked
 from wsss_cli.records import Record
 
-TABLES = ("labels.csv", "metadata.csv", "metadata.jsonl")  # in the folder, the first there is
 FEW = 50  # photographs a class, at most
 
 

@@ -147,8 +147,8 @@ def _walk_labelled(
     if is_labelled and not _sub_folders(root, identities):
         table = f"--csv {tables[0]}" if tables else "a table of labels with --csv"
         raise ConfigurationError(
-            f"{root}: no sub-folders that could be labels: make one for each class, or name {table} "
-            "('wsss index folder --unlabelled' does without labels)"
+            f"{root}: no sub-folders that could be labels: make one for each class, or name "
+            f"{table} ('wsss index folder --unlabelled' does without labels)"
         )
     if is_labelled and tables:
         console.note("index folder", f"{tables[0]} is not read: labels are the sub-folders' names")

@@ -134,6 +134,13 @@ def spread(network: Any, pictures: torch.Tensor) -> None:
         network.classify.bias += torch.tensor([5.0, -5, 5]) - output.scores.mean(0)
 
 
+def close(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> bool:
+    """Whether only rounding differs: random deep networks make 4e-4 of it at some pixels, as far as
+    torch itself is from what it computes in float64."""
+    difference = np.abs(a - b)
+    return bool(difference.max() < 1e-3 and difference.mean() < 5e-5)
+
+
 def session(path: str | Path) -> Any:
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -192,7 +199,7 @@ def test_a_segmentation_network_gives_what_predict_writes(
         wanted = segmenter.compute([item])[0].probabilities
         assert wanted is not None
         if min(height, width) >= 33:
-            assert np.abs(found[0] - wanted).max() < 1e-4
+            assert close(found[0], wanted)
             assert len(np.unique(wanted.argmax(0))) > 1
             assert (found[0, 2].max() == 0) == ("psl" in config)
         labels = np.array(
@@ -229,7 +236,7 @@ def test_a_classifier_gives_what_make_cam_writes(
             first = len(reading.first)
             kept = [*range(first), *(first + index for index in chosen)]
             assert maps.shape == (1, first + 3, -(-height // 4), -(-width // 4))
-            assert np.abs(maps[0, kept] - made.maps).max() < 1e-4
+            assert close(maps[0, kept], made.maps)
             if len(kept) < len(maps[0]):
                 assert not np.delete(maps[0], kept, 0).any()
             if min(height, width) >= 33:

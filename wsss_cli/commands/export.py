@@ -48,7 +48,7 @@ def out_option(default: str) -> Callable[[_options.F], _options.F]:
     no_args_is_help=False,
 )
 def command() -> None:
-    """Write label maps, or a network, as files of other tools.
+    """Write label maps and networks as files of other tools.
 
     All but onnx read records with `image` and a label map, `pseudo` or that of --key, and print
     them as they are, so that the next tool of a pipe can read them too. Files that other tools made

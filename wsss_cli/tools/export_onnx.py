@@ -33,7 +33,7 @@ from wsss_cli.tools.label_maps import SHRINK
 
 _TOOL = "export onnx"
 _PRODUCER = "wsss"
-_OPSET = 17  # the newest that torch 2.2 writes
+_OPSET = 17  # grid_sample needs 16; torch 2.2 knows this one
 # Mean difference between torch and onnxruntime, relative to the mean value. Rounding changes single
 # pixels by more, where a network is unsure.
 _TOLERANCE = 1e-3

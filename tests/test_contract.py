@@ -69,7 +69,7 @@ def test_settings_have_the_names_of_their_options(name: str, command: click.Comm
 def test_no_command_is_forgotten_here() -> None:
     assert {tool.split()[0] for tool in READING} | NO_RECORDS == set(COMMANDS)
     exports = {name for name, _ in commands() if name.startswith("export ")}
-    assert exports == set(EXPORTING)
+    assert exports == {*EXPORTING, "export onnx"}  # which reads no records
 
 
 # ---- help ----

@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("Segmentation", "Write label maps predicted by a segmentation network."),
     "eval": ("Measuring", "Measure label maps or CAMs against true masks."),
     "view": ("Measuring", "Draw images, maps and masks side by side, or on a page."),
-    "export": ("Output", "Write label maps as the files of other tools."),
+    "export": ("Output", "Write label maps and networks as files of other tools."),
     "config": ("Settings", "Print the settings in effect and the source of each."),
     "examples": (
         "Settings",

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from PIL import Image, ImageDraw
 
 from tests.conftest import Run, as_lines
 from wsss_cli import files
+from wsss_cli.cli import cli
 from wsss_cli.methods.outlines import filled
 from wsss_cli.methods.regions import decoded, mask_of
 
@@ -497,3 +500,63 @@ def test_coco_comes_back_by_index(form: list[str], maps: list[dict[str, Any]], r
         assert record["labels"] == [
             CLASSES[number - 1] for number in np.unique(truth(given)) if number not in (0, 255)
         ]
+
+
+# ---- onnx: what it computes is in tools/test_export_onnx.py --------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "out", "hidden", "said"),
+    [
+        (
+            "cam.pt",
+            "net.onnx",
+            "onnx",
+            "needs onnx: pip install onnx onnxruntime (the latter to check the file)",
+        ),
+        ("cam.pt", "cam.pt", "", "cam.pt: would overwrite its own input cam.pt"),
+        (
+            "notes.txt",
+            "net.onnx",
+            "",
+            "cannot read checkpoint: notes.txt: refused, it holds more than tensors and plain data "
+            "or is no PyTorch file",
+        ),
+        (
+            "cut.pt",
+            "net.onnx",
+            "",
+            "cannot read checkpoint: cut.pt: truncated or no PyTorch file",
+        ),
+        (
+            "cam.pt",
+            "notes.txt",
+            "",
+            "notes.txt was made or changed by something else; move it away or change --out",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_exported_is_refused_before_any_work(
+    workdir: Path,
+    networks: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    checkpoint: str,
+    out: str,
+    hidden: str,
+    said: str,
+) -> None:
+    if hidden:
+        monkeypatch.setitem(sys.modules, hidden, None)
+    elif not find_spec("onnx"):
+        monkeypatch.setitem(sys.modules, "onnx", ModuleType("onnx"))
+    content = networks["cam"].read_bytes()
+    Path("cam.pt").write_bytes(content)
+    Path("cut.pt").write_bytes(content[:100000])
+    Path("notes.txt").write_text("notes")
+    with pytest.raises(SystemExit) as ended:
+        cli(["export", "onnx", checkpoint, "-o", out], prog_name="wsss", auto_envvar_prefix="WSSS")
+    assert ended.value.code == 2
+    assert capfd.readouterr() == ("", f"wsss export onnx: {said}\n")
+    assert sorted(path.name for path in Path().iterdir()) == ["cam.pt", "cut.pt", "notes.txt"]
+    assert Path("cam.pt").read_bytes() == content

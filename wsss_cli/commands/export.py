@@ -1,4 +1,4 @@
-"""``wsss export``: label maps as the files of other tools, where wsss's work goes on."""
+"""``wsss export``: label maps and networks as files of other tools, where wsss's work goes on."""
 
 from __future__ import annotations
 
@@ -48,10 +48,11 @@ def out_option(default: str) -> Callable[[_options.F], _options.F]:
     no_args_is_help=False,
 )
 def command() -> None:
-    """Write label maps as the files of other tools.
+    """Write label maps and networks as files of other tools.
 
-    Reads records with `image` and a label map, `pseudo` or that of --key; prints them as they are,
-    so that the next tool of a pipe can read them too. Files that other tools made or changed stay.
+    All but onnx read records with `image` and a label map, `pseudo` or that of --key, and print
+    them as they are, so that the next tool of a pipe can read them too. Files that other tools made
+    or changed stay.
 
     \b
     Example:
@@ -222,6 +223,48 @@ def voc(
     from wsss_cli.tools.export_voc import VocExporter
 
     _run(VocExporter(key, classes, out=Path(out), copy=copy), records, out=out, strict=strict)
+
+
+@command.command("onnx", cls=_frame.Command)
+@click.argument("checkpoint", type=_options.ReadableFile())
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Output file (.onnx).",
+)
+def onnx(checkpoint: str, out: str) -> None:
+    """Write a network as an ONNX file, which runs without wsss.
+
+    Reads a checkpoint of any kind; prints no records. The network takes photographs of any size:
+    `image`, uint8 (N, 3, H, W), RGB from 0 to 255. It gives
+
+    \b
+      segmentation  probabilities (N, 1 + C, H, W), background first: as
+                    predict --scales 1 --no-flip
+      cam           maps (N, C, H/4, W/4), rounded up: as
+                    make-cam --all --scales 1 --no-flip;
+                    scores (N, C): probabilities that a class is there
+      eps           the same, maps with background first
+      sipe          the same, for the classes that a second input says
+                    are there: labels, uint8 (N, C), 0 or 1
+      affinity      features (N, 448, H/8, W/8), rounded up: the
+                    affinity of two cells is exp(-mean |difference|)
+
+    all float32. The file is run once with onnxruntime and compared with the network.
+
+    \b
+    Example:
+      wsss export onnx seg.pt -o net.onnx
+    """
+    from wsss_cli import files
+    from wsss_cli.tools.export_onnx import check_ready, export
+
+    files.check_targets([out], keep=[checkpoint])
+    check_ready(out)
+    export(files.load_checkpoint(checkpoint), out)
 
 
 def _run(exporter: Exporter, records: tuple[str, ...], *, out: str | Path, strict: bool) -> None:

@@ -58,7 +58,7 @@ def sample(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     x = (2 * columns.to(maps) + 1) / maps.shape[3] - 1
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
     return functional.grid_sample(
-        maps, grid.expand(len(maps), -1, -1, -1), padding_mode="border", align_corners=False
+        maps, grid.expand(maps.shape[0], -1, -1, -1), padding_mode="border", align_corners=False
     )
 
 

@@ -94,9 +94,13 @@ def seed_regions(
     # One product gives both sums over j: s_ij M_cj with the maps, and s_ij with a map of ones.
     columns = torch.cat([activations, cells], 1).transpose(1, 2)  # (N, hw, C + 2)
     unit = functional.normalize(features.float().flatten(2), dim=1)
-    sums = torch.stack(
-        [_similarity_product(*image, scratch) for image in zip(unit, columns, strict=True)]
-    ).transpose(1, 2)
+    # An exported network has no loops.
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        sums = ((unit.transpose(1, 2) @ unit).relu() @ columns).transpose(1, 2)
+    else:
+        sums = torch.stack(
+            [_similarity_product(*image, scratch) for image in zip(unit, columns, strict=True)]
+        ).transpose(1, 2)
     intersection, structure = sums[:, :-1], sums[:, -1:]
     union = structure + activations.sum(2, keepdim=True) - intersection
     iou = (intersection / union.clamp(min=torch.finfo(union.dtype).tiny)).view_as(cam)
@@ -221,7 +225,7 @@ def explore(
     cam = general_cam(maps, valid, over_all=over_all)
     if seeds_from == "hierarchical":  # cell 0 of both grids looks at pixel 0
         rows, columns = (
-            round(fine / coarse)
+            round(float(fine / coarse))  # float: also of the tensors that these are when traced
             for fine, coarse in zip(hierarchical.shape[2:], maps.shape[2:], strict=True)
         )
         features = hierarchical[:, :, ::rows, ::columns]

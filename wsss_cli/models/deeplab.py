@@ -7,6 +7,7 @@ those of the paper at its output stride; at other strides they are scaled to kee
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -212,7 +213,7 @@ class SegmentationNetwork(Network):
     def _at(self, scale: float, images: Tensor, logits: Tensor) -> Tensor:
         """Logits of resized images on the grid of ``logits``."""
         size, cells = images.shape[2:], logits.shape[2:]
-        seen = [max(round(side * scale), SMALLEST) for side in size]
+        seen = [_scaled(side, scale) for side in size]
         resized = functional.interpolate(images, seen, mode="bilinear", align_corners=False)
         stride = self.stride
         rows, columns = (
@@ -221,3 +222,11 @@ class SegmentationNetwork(Network):
         )
         scaled: Tensor = self.head(self.backbone(resized))
         return sample(scaled.float(), rows, columns).to(logits.dtype)
+
+
+def _scaled(side: int, scale: float) -> Any:
+    """Length of a resized side, pixels."""
+    # As a tensor, or an exported network would keep this one.
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return torch.as_tensor(side).double().mul(scale).round().long().clamp(min=SMALLEST)
+    return max(round(side * scale), SMALLEST)

@@ -77,9 +77,12 @@ def test_the_background_over_all_classes_is_that_of_a_loop(shape: tuple[int, ...
     torch.testing.assert_close(general_cam(maps, valid, over_all=True), expected)
 
 
-@pytest.mark.parametrize("size", [(4, 6), (7, 11), (8, 12)])
+@pytest.mark.parametrize(
+    ("size", "step"),
+    [((4, 6), 1), ((7, 11), 2), ((8, 12), 2), ((13, 21), 4), ((14, 23), 4), ((16, 24), 4)],
+)
 def test_seeds_from_the_hierarchical_features_at_the_cells_of_the_cam(
-    size: tuple[int, int],
+    size: tuple[int, int], step: int
 ) -> None:
     """A cell of either grid looks at the pixel at stride times its number."""
     torch.manual_seed(0)
@@ -88,7 +91,7 @@ def test_seeds_from_the_hierarchical_features_at_the_cells_of_the_cam(
     fine = torch.randn(2, 7, *size)
     valid = torch.tensor([[1.0, 1, 1, 0], [1, 1, 0, 1]])[:, :, None, None]
     cam, specific = explore(maps, features, fine, valid, valid, seeds_from="hierarchical")
-    there = fine if size == coarse else fine[:, :, ::2, ::2]
+    there = fine[:, :, ::step, ::step]
     seeds = seed_regions(cam, there, valid)
     expected = image_specific_cam(prototypes(seeds, fine), fine) * valid
     torch.testing.assert_close(specific, expected)

@@ -225,7 +225,7 @@ def explore(
     cam = general_cam(maps, valid, over_all=over_all)
     if seeds_from == "hierarchical":  # cell 0 of both grids looks at pixel 0
         rows, columns = (
-            round(float(fine / coarse))  # float: also of the tensors that these are when traced
+            _step(int(fine), int(coarse))  # int: also of the tensors that these are when traced
             for fine, coarse in zip(hierarchical.shape[2:], maps.shape[2:], strict=True)
         )
         features = hierarchical[:, :, ::rows, ::columns]
@@ -233,6 +233,14 @@ def explore(
     regions = _nearest(seeds, hierarchical) * fine_valid
     specific = image_specific_cam(prototypes(regions, hierarchical), hierarchical)
     return cam, specific * fine_valid
+
+
+def _step(fine: int, coarse: int) -> int:
+    """Cells of the finer grid to one of the coarser, a power of two, by how many each has."""
+    step = 1
+    while -(-fine // step) > coarse:
+        step *= 2
+    return step
 
 
 def gsc_loss(cam: Tensor, image_specific: Tensor, valid: Tensor | None = None) -> Tensor:

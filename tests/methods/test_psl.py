@@ -112,3 +112,9 @@ def test_shapes_that_do_not_fit() -> None:
         psl_loss(f, mask, mask[:, :3], torch.ones(2, 2))
     with pytest.raises(ValueError, match="scores"):
         prohibit(f[0], torch.rand(3))
+
+
+def test_where_nothing_is_left_there_is_background() -> None:
+    probabilities = torch.tensor([[0.0, 0.5], [1.0, 0.25], [0.0, 0.25]])
+    left = prohibit(probabilities, torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(left, torch.tensor([[1.0, 2 / 3], [0, 0], [0, 1 / 3]]))

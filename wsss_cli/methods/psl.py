@@ -106,12 +106,13 @@ def prohibit(probabilities: Tensor, scores: Tensor, least: float = 0.1) -> Tenso
 
     Args:
         probabilities: f, in [0, 1], shape (1 + C, ...), adding up to 1 over the classes, background
-            first and nowhere 0.
+            first.
         scores: v, in [0, 1], shape (C,).
         least: classes with a smaller score are left out.
 
     Returns:
-        Like ``probabilities``, with 0 for the classes left out; the others add up to 1 again.
+        Like ``probabilities``, with 0 for the classes left out; the others add up to 1 again. Where
+        they are all 0, that is background.
 
     Raises:
         ValueError: not one score per class.
@@ -120,4 +121,7 @@ def prohibit(probabilities: Tensor, scores: Tensor, least: float = 0.1) -> Tenso
         raise ValueError(f"{tuple(scores.shape)} scores for {len(probabilities) - 1} classes")
     kept = torch.cat([scores.new_ones(1, dtype=torch.bool), scores >= least])
     left = probabilities * kept.view(-1, *[1] * (probabilities.ndim - 1))
-    return left / left.sum(0)
+    total = left.sum(0)
+    nothing = total == 0  # background is below what a float can hold
+    left = torch.cat([left[:1] + nothing, left[1:]])
+    return left / total.masked_fill(nothing, 1)

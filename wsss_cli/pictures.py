@@ -327,6 +327,12 @@ def _check_used_bits(high: int, *, least: int) -> None:
         )
 
 
+def is_turned(path: str | Path) -> bool:
+    """Whether viewers turn or mirror a photograph, by its EXIF orientation."""
+    with _opened(path, "image", header=True) as image:
+        return image.getexif().get(0x0112, 1) in range(2, 9)
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """(H, W) of a photograph as :func:`read_image` gives it, without decoding it."""
     with _opened(path, "image", header=True) as image:

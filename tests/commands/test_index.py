@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Run
-from wsss_cli import records
+from wsss_cli import files, records
 from wsss_cli.datasets.toy import CLASSES
 
 
@@ -370,9 +370,8 @@ def test_coco_labels_and_classes(run: Run, coco: Path) -> None:
 def test_coco_masks_are_measured_by_the_names_in_them(run: Run, coco: Path) -> None:
     done = run("index", "coco", coco, "--images", "photos", "--masks", "masks", check=1)
     assert done.err.splitlines() == [
-        "wsss index coco: annotations without an outline, with only a box perhaps, are not in "
-        "the masks: 1",
-        "wsss index coco: 3 records, 1 failed",
+        "wsss index coco: dog/é.jpg: a 'dog' has no outline, only a box perhaps, which is no mask",
+        "wsss index coco: 2 records, 1 failed",
     ]
     np.testing.assert_array_equal(Image.open("masks/cat/a 1.png"), [[0, 2, 0], [0, 2, 0]])
     measured = run("eval", "--key", "mask", input=done.out, check=0)
@@ -388,3 +387,20 @@ def test_coco_without_a_folder_of_images(run: Run, coco: Path) -> None:
     alone = run("index", "coco", coco, "--images", "photos", "--segments", "photos", check=2)
     assert "--segments" in alone.err
     assert run("index", "coco", "photos/cat/b.jpg", "--images", "photos", check=2).out == ""
+
+
+def test_labels_from_masks_are_not_read_by_other_names(run: Run, toy: Path) -> None:
+    given = ("index", "voc", toy, "--split", "val", "--labels-from", "masks")
+    own = run(*given, "--classes", toy / "classes.txt", check=0).records
+    Path("masks").mkdir()
+    lists = Path("set/ImageSets/Segmentation")
+    lists.mkdir(parents=True)
+    Path("set/JPEGImages").symlink_to(Path(own[0]["image"]).parent.resolve())
+    Path("set/SegmentationClass").mkdir()
+    (lists / "val.txt").write_text(own[0]["id"] + "\n")
+    labels = files.read_label_map(own[0]["mask"])
+    meta = files.provenance("t", {}, classes=list(CLASSES))
+    files.write_label_map(f"set/SegmentationClass/{own[0]['id']}.png", labels, meta)
+    done = run("index", "voc", "set", "--split", "val", "--labels-from", "masks", check=1)
+    assert done.records == []
+    assert f"class number 1 is '{CLASSES[0]}' in this file, but 'aeroplane' in" in done.err

@@ -279,18 +279,53 @@ def test_boxes_are_no_outlines(data: dict[str, Any]) -> None:
     for each in data["annotations"][:2]:
         each["segmentation"] = []
     found, problems = read(data, masks="masks")
-    assert len(found) == 3
+    assert [record["id"] for record in found] == ["c"]
     assert problems == [
-        "annotations without an outline, with only a box perhaps, are not in the masks: 2",
+        "a.jpg: a 'cat' has no outline, only a box perhaps, which is no mask",
+        "inner/b.jpg: a 'dog' has no outline, only a box perhaps, which is no mask",
     ]
-    assert found[1]["labels"] == ["dog"]
+    assert [record["labels"] for record in read(data)[0]] == [["cat", "dog"], ["dog"], []]
+    found, problems = read(data, masks="masks", classes=("dog",))  # the box is a cat's
+    assert [record["id"] for record in found] == ["a", "c"]
 
 
-def test_annotations_of_what_is_not_listed_are_told_once(data: dict[str, Any]) -> None:
-    data["annotations"] += [annotation(99, 3), annotation(10, 7), annotation(20, 7)]
+def test_annotations_of_what_is_not_listed_are_told(data: dict[str, Any]) -> None:
+    data["annotations"] += [annotation(99, 3), annotation(10, 7)]
+    found, problems = read(data)
+    assert [record["id"] for record in found] == ["inner/b", "c"]
+    assert problems == [
+        "annotations of images that are not listed: 99",
+        "a.jpg: an annotation of category 7, which is not listed",
+    ]
+    for each in data["annotations"]:  # as text, where the images have numbers
+        each["image_id"] = str(each["image_id"])
+    with pytest.raises(ConfigurationError, match="no annotation is of a listed image, but of 20"):
+        read(data)
+
+
+def test_crowds_alone_are_doubted_and_may_be_objects(
+    data: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for each in data["annotations"]:
+        each["iscrowd"] = 1
+    read(data, masks="masks")
+    assert set(np.unique(read_label_map("masks/a.png"))) == {0, 255}
+    assert "all 4 outlines are crowds (iscrowd), 255 in the masks" in capsys.readouterr().err
+    read(data, masks="masks", crowd_objects=True)
+    assert set(np.unique(read_label_map("masks/a.png"))) == {0, 1, 2}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_turned_photograph_has_no_masks(orientation: int, data: dict[str, Any]) -> None:
+    image = Image.new("RGB", SIZE[::-1])
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save("photos/a.jpg", format="JPEG", exif=exif)
     found, problems = read(data, masks="masks")
-    assert problems[0] == "annotations of what is not listed: category 7, image 99"
-    assert found[0]["labels"] == ["cat", "dog"]
+    assert [record["id"] for record in found] == ["inner/b", "c"]
+    assert problems[0].startswith("a.jpg: viewers turn this photograph (EXIF)")
+    assert len(read(data)[0]) == 3
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,19 @@ def test_sub_folders_are_labels(root: Path) -> None:
     ]
 
 
+def test_a_label_of_hugging_face_may_have_spaces(root: Path) -> None:
+    add(root, "a.jpg")
+    assert labels(root, "file_name,label\na.jpg,traffic light\n") == {"a": ["traffic light"]}
+
+
+def test_splits_that_are_taken_for_labels_are_told(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(root, "train/cat/a.jpg", "test/cat/b.jpg")
+    assert {record["labels"][0] for record in read(root)[0]} == {"train", "test"}
+    assert "the sub-folders test, train are taken for labels" in capsys.readouterr().err
+
+
 def test_a_table_that_is_not_read_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add(root, "a.jpg")
     (root / "metadata.csv").write_text("file_name,label\na.jpg,cat\n")
@@ -234,6 +247,7 @@ def test_no_photographs(root: Path) -> None:
         "a 1,cat|dog\nsub/é,\nb\n",
         "a 1.jpg,\"['cat', 'dog']\"\nsub/é.png,[]\nb.jpg\n",
         'file_name\tlabels\na 1.jpg\t["cat", "dog"]\nsub/é.png\t\nb.jpg\n',
+        "file_name,label\na 1.jpg,cat;dog\nsub/é.png,\nb.jpg\n",
     ],
 )
 def test_tables(root: Path, table: str) -> None:

@@ -64,8 +64,11 @@ def test_the_list_of_cvat() -> None:
 def test_cityscapes() -> None:
     known = load_meanings("cityscapes")
     assert (len(known.classes), known.classes[0], known.classes[-1]) == (19, "road", "bicycle")
-    made = known.applied(Values(NUMBERS, None), "a.png")
-    assert made.tolist() == [[255, 1, 2], [19, 255, 1]]
+    made = known.applied(Values(np.array([[0, 7, 8], [33, 32, 7]], np.int32), None), "a.png")
+    assert made.tolist() == [[255, 1, 2], [19, 18, 1]]
+    for other in (255, 26001):  # of train ids, of instances
+        with pytest.raises(WsssError, match=f"{other} is not listed"):
+            known.applied(Values(np.array([[0, other]], np.int32), None), "a.png")
 
 
 def test_a_palette_is_read_by_what_the_map_lists() -> None:

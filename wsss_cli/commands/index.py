@@ -166,7 +166,6 @@ def voc(
 )
 @click.option(
     "--label-column",
-    "column",
     metavar="NAME",
     help="Column or key of the table that holds the labels, if it is not named so.",
 )
@@ -224,15 +223,17 @@ def folder(
         "keep_unlabelled",
         choice="unlabelled",
     )
-    table = options.pop("csv")
+    table, column = options.pop("csv"), options.pop("label_column")
     is_numbers = (table or "").lower().endswith(".npy")
     _options.only_with("--check and a .npy", check or is_numbers, "classes", choice="csv")
-    _options.only_with("--csv", table is not None, "column")
+    _options.only_with("--csv", table is not None, "label_column")
     if check and not classes:
         raise click.UsageError("--check needs the class list of the masks: give --classes")
     _print(
         "index folder",
-        lambda on_error: folder_records(root, on_error, table=table, classes=classes, **options),
+        lambda on_error: folder_records(
+            root, on_error, table=table, column=column, classes=classes, **options
+        ),
         wanted={"mask": options["masks"], "saliency": options["saliency"]},
         check=classes if check else None,
         strict=strict,
@@ -254,6 +255,11 @@ def folder(
     metavar="DIR",
     type=click.Path(file_okay=False),
     help="Folder of true masks, ID.png, that are made from the outlines.",
+)
+@click.option(
+    "--crowd-objects",
+    is_flag=True,
+    help="Crowds (iscrowd) are objects, for --masks: CVAT marks all that was painted so.",
 )
 @click.option(
     "--segments",
@@ -308,7 +314,7 @@ def coco(
         return
     if images is None:
         raise click.UsageError("--images is missing: the folder of the photographs")
-    _options.only_with("--masks", options["masks"] is not None, "segments")
+    _options.only_with("--masks", options["masks"] is not None, "segments", "crowd_objects")
     _print(
         "index coco",
         lambda on_error: coco_records(annotations, on_error, images=images, **options),
@@ -350,7 +356,7 @@ def _print(
         count += 1
         if check is not None and "mask" in record:
             try:
-                present = numbers_in_mask(record["mask"])
+                present = numbers_in_mask(record["mask"], check)
                 differences(record["id"], difference(record, present, check))
             except WsssError as error:
                 failures(f"{record['id']}: {error}")

@@ -29,7 +29,7 @@ from wsss_cli.errors import STOPS_EVERYTHING, ConfigurationError, WsssError, des
 from wsss_cli.inputs import inputs
 from wsss_cli.methods.regions import decoded as decoded_runs
 from wsss_cli.methods.regions import mask_of
-from wsss_cli.pictures import image_size, read_image
+from wsss_cli.pictures import image_size, is_turned, read_image
 from wsss_cli.records import Record, check_id, safe_path
 from wsss_cli.texts import open_regular
 from wsss_cli.unique import Seen
@@ -84,19 +84,20 @@ class Coco:
                     else:
                         self.is_labelled = True
                         self._add_annotation(each.value, each.start, each.length)
+                if self.images and self._names:
+                    self._check_images(on_error)
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{path}: no COCO file: {describe(error)}") from error
         if not self.images:
             raise ConfigurationError(f"{path}: no COCO file: it lists no images")
         if not self._names:
             raise ConfigurationError(f"{path}: no COCO file: it lists no categories")
-        self._leave_out_strays(on_error)
         named = [self._names[number] for number in sorted(self._names)]
         self.classes = tuple(name for name in named if name.casefold() != BACKGROUND)
 
     def names(self, image: int | str) -> list[str]:
-        """Names of the categories that an image shows, in the order of their ids."""
-        return [self._names[number] for number in sorted(self.shown.get(image, ()))]
+        """Names of the listed categories that an image shows, in the order of their ids."""
+        return [self._names[n] for n in sorted(self.shown.get(image, ())) if n in self._names]
 
     def name(self, category: Any) -> str | None:
         """Name of a category; None for one that is not listed."""
@@ -115,14 +116,18 @@ class Coco:
                     raise WsssError(f"{self.path}: changed while it was read") from error
         return found
 
-    def _leave_out_strays(self, on_error: OnError) -> None:
-        """Leave out what annotations name that is not listed, and say so once."""
-        strays = [f"image {image}" for image in self.shown if image not in self.images]
-        for shown in self.shown.values():
-            strays += [f"category {number}" for number in sorted(shown - self._names.keys())]
-            shown.intersection_update(self._names)
+    def check(self, image: int | str) -> None:
+        """Raise WsssError if an annotation of an image is of a category that is not listed."""
+        if lost := self.shown.get(image, set()) - self._names.keys():
+            raise WsssError(f"an annotation of category {min(lost)}, which is not listed")
+
+    def _check_images(self, on_error: OnError) -> None:
+        """Report annotations of images that are not listed; raise ValueError if all are."""
+        strays = [str(image) for image in self.shown if image not in self.images]
+        if strays and len(strays) == len(self.shown):
+            raise ValueError(f"no annotation is of a listed image, but of {strays[0]:.40}")
         if strays:
-            on_error(f"annotations of what is not listed: {console.listed(sorted(set(strays)), 5)}")
+            on_error(f"annotations of images that are not listed: {console.listed(strays, 5)}")
 
     def _add_image(self, image: Mapping[str, Any], on_error: OnError) -> None:
         number, name = image.get("id"), image.get("file_name")
@@ -195,6 +200,7 @@ def coco_records(
     images: str,
     masks: str | None = None,
     segments: str | None = None,
+    crowd_objects: bool = False,
     classes: Sequence[str] | None = None,
     saliency: str | None = None,
 ) -> Iterator[Record]:
@@ -209,6 +215,7 @@ def coco_records(
         masks: folder to write label maps ID.png to, or None. Of overlapping objects the smaller one
             is kept; 255 where only a crowd is, and where a panoptic picture says nothing.
         segments: folder of the panoptic PNGs; None: as the file, without its suffix.
+        crowd_objects: whether crowds are objects as others, not 255.
         classes: names of the categories that count, which numbers them; None: all, in the order of
             their ids. Objects of other categories are neither labels nor in the masks.
         saliency: folder of maps ID.png, or None.
@@ -235,7 +242,8 @@ def coco_records(
                 "pip install pycocotools"
             )
         files.remove_leftovers(masks, TOOL)
-        painter = _Painter(coco, check_classes(chosen, annotations), masks, segments)
+        numbered = check_classes(chosen, annotations)
+        painter = _Painter(coco, numbered, masks, segments, crowd_objects=crowd_objects)
     ids = Seen()
     for number, (name, width, height) in coco.images.items():
         record_id = os.path.splitext(name)[0]
@@ -248,6 +256,7 @@ def coco_records(
                 raise WsssError("another image has this name, with another suffix")
             record: Record = {"id": record_id, "image": path}
             if coco.is_labelled:
+                coco.check(number)
                 shown = coco.names(number)
                 record["labels"] = [each for each in shown if each in chosen]
             if painter is not None and coco.is_labelled:
@@ -260,10 +269,11 @@ def coco_records(
         if maps and os.path.isfile(path := f"{maps}/{record_id}.png"):
             record["saliency"] = path
         yield record
-    if painter is not None and painter.without_outline:
-        on_error(
-            "annotations without an outline, with only a box perhaps, are not in the masks: "
-            f"{painter.without_outline}"
+    if painter is not None and painter.crowds and not painter.objects:
+        console.warn(
+            TOOL,
+            f"all {painter.crowds} outlines are crowds (iscrowd), 255 in the masks; if they are "
+            "objects, as CVAT writes what was painted, give --crowd-objects",
         )
 
 
@@ -275,20 +285,29 @@ class _Painter:
         classes: the class list that numbers the pixels.
         folder: of the label maps.
         segments: of the panoptic PNGs, or None.
+        crowd_objects: whether crowds are objects as others.
 
     Attributes:
-        without_outline: how many annotations had nothing to draw.
+        crowds, objects: how many outlines of either kind were drawn.
     """
 
     def __init__(
-        self, coco: Coco, classes: Sequence[str], folder: str, segments: str | None
+        self,
+        coco: Coco,
+        classes: Sequence[str],
+        folder: str,
+        segments: str | None,
+        *,
+        crowd_objects: bool = False,
     ) -> None:
         self._coco = coco
         self._numbers = {name: number for number, name in enumerate(classes, start=1)}
         self._folder = Path(folder)
         self._segments = segments or os.path.splitext(coco.path)[0]
-        self._meta = files.provenance(TOOL, {"from": "coco"}, classes=classes)
-        self.without_outline = 0
+        params = {"from": "coco", **({"crowd_objects": True} if crowd_objects else {})}
+        self._meta = files.provenance(TOOL, params, classes=classes)
+        self._crowd_objects = crowd_objects
+        self.crowds = self.objects = 0
 
     def write(self, record: Record, image: int | str, size: tuple[int, int]) -> str:
         """Write the label map of a record, and return its path.
@@ -298,6 +317,11 @@ class _Painter:
                 there is another tool's.
         """
         shown = image_size(record["image"])
+        if is_turned(record["image"]):
+            raise WsssError(
+                "viewers turn this photograph (EXIF), and no annotation says for which way it is; "
+                "save it upright"
+            )
         if 0 not in size and size != shown:
             raise WsssError(
                 f"annotated at {size[1]}x{size[0]}, but the photograph is {shown[1]}x{shown[0]}"
@@ -316,11 +340,14 @@ class _Painter:
                 continue
             mask = decoded(annotation.get("segmentation"), shown)
             if mask is None:
-                self.without_outline += 1
-            elif annotation.get("iscrowd"):
+                name = self._coco.name(annotation.get("category_id"))
+                raise WsssError(f"a '{name}' has no outline, only a box perhaps, which is no mask")
+            if annotation.get("iscrowd") and not self._crowd_objects:
                 crowds.append(mask)
             else:
                 objects.append((int(mask.sum()), number, mask))
+        self.crowds += len(crowds)
+        self.objects += len(objects)
         for mask in crowds:
             labels[mask] = IGNORE
         for _, number, mask in sorted(objects, key=lambda each: -each[0]):

@@ -25,6 +25,8 @@ from wsss_cli.unique import Seen
 
 _PICTURES = (*IMAGE_SUFFIXES, *OTHER_SUFFIXES)
 
+_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+
 OnError = Callable[[str], None]
 Photograph = tuple[str, list[str] | None]  # path below the root, labels
 Others = dict[str, tuple[int, str]]  # by suffix: how many pictures of another format, the first
@@ -149,6 +151,13 @@ def _walk_labelled(
         raise ConfigurationError(
             f"{root}: no sub-folders that could be labels: make one for each class, or name "
             f"{table} ('wsss index folder --unlabelled' does without labels)"
+        )
+    splits = [name for name in _sub_folders(root, identities) if name.lower() in _SPLITS]
+    if is_labelled and splits:
+        console.warn(
+            "index folder",
+            f"the sub-folders {', '.join(splits)} are taken for labels; if they are splits, give "
+            "one of them as ROOT",
         )
     if is_labelled and tables:
         console.note("index folder", f"{tables[0]} is not read: labels are the sub-folders' names")

@@ -33,7 +33,8 @@ _SAME = "="
 _IGNORED = {"ignore", "__ignore__"}
 _NOTHING = {BACKGROUND, "_background_"}
 _BYTE = 1 << 8
-# Label ids of Cityscapes with the names of its 19 classes; the other ids are not evaluated.
+# Label ids of Cityscapes with the names of its 19 classes; those between are not evaluated. Others
+# are in no file of ids: train ids have 255, instances more.
 _CITYSCAPES = {
     7: "road",
     8: "sidewalk",
@@ -130,7 +131,8 @@ def load_meanings(spec: str, classes: Sequence[str] | None = None) -> Meanings:
             class list.
     """
     if spec == "cityscapes":
-        return _made(list(_CITYSCAPES.items()), [], "ignore", classes, spec)
+        ids = [(number, _CITYSCAPES.get(number, "ignore")) for number in range(34)]
+        return _made(ids, [], None, classes, spec)
     try:
         lines = read_text(spec, encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:

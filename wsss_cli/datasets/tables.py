@@ -49,7 +49,8 @@ def read_table(
     A first line with a cell file (or filename, file_name, image, path) is a header; the labels are
     then in the column label (or labels, class, classes), and other columns are skipped. Without
     such a column each of the others is a class, with 1 for the photographs that show it, else 0
-    or -1. Without a header all columns after the first hold labels. Columns are separated by
+    or -1. In a table of Hugging Face, whose files are in ``file_name``, spaces separate nothing.
+    Without a header all columns after the first hold labels. Columns are separated by
     commas, or by tabs or semicolons if the first line has no comma. Names with commas are in double
     quotes.
 
@@ -90,11 +91,13 @@ class _Columns:
         file: number of the column of files.
         labels: numbers of the columns of labels; None: all after the first.
         classes: by column, the class whose 0 or 1 it holds; empty if labels are names.
+        spaces: whether spaces separate labels.
     """
 
     file: int = 0
     labels: Sequence[int] | None = None
     classes: tuple[tuple[int, str], ...] = ()
+    spaces: bool = True
 
     def of(self, row: Sequence[str]) -> tuple[str, list[str] | None]:
         """File and labels in a row; WsssError for a cell that is neither."""
@@ -102,7 +105,7 @@ class _Columns:
         if self.classes:
             return name, [each for at, each in self.classes if _is_shown(row, at, each)]
         cells = row[1:] if self.labels is None else [row[at] for at in self.labels if at < len(row)]
-        return name, _labels(cells) if cells else None
+        return name, _labels(cells, spaces=self.spaces) if cells else None
 
 
 def _from_csv(path: str, on_error: OnError, column: str | None) -> Iterator[Row]:
@@ -153,12 +156,13 @@ def _header(row: Sequence[str], path: str, column: str | None) -> _Columns | Non
             raise ConfigurationError(f"{path}: --label-column: no header, with a column 'file'")
         return None
     file = files[0]
+    spaces = names[file].lower() != "file_name"  # Hugging Face has one label in a cell
     if column is not None:
         if column not in names:
             raise ConfigurationError(f"{path}: no column '{column}': {', '.join(names)}")
-        return _Columns(file, [names.index(column)])
+        return _Columns(file, [names.index(column)], spaces=spaces)
     if labels := [at for at, name in enumerate(names) if name.lower() in _LABEL_COLUMN]:
-        return _Columns(file, labels)
+        return _Columns(file, labels, spaces=spaces)
     classes = tuple((at, name) for at, name in enumerate(names) if at != file and name)
     if not classes:
         raise ConfigurationError(f"{path}: the header names no column 'labels', and no classes")
@@ -176,14 +180,14 @@ def _is_shown(row: Sequence[str], at: int, name: str) -> bool:
     return cell.lower() in _YES
 
 
-def _labels(cells: Sequence[str]) -> list[str]:
+def _labels(cells: Sequence[str], *, spaces: bool) -> list[str]:
     """The labels in some cells, each once."""
     labels: list[str] = []
     for cell in cells:
         if (text := cell.strip()).startswith("[") and text.endswith("]"):
             labels += _listed(text)
             continue
-        mark = next((mark for mark in ";|," if mark in cell), None)
+        mark = next((mark for mark in ";|," if mark in cell), None if spaces else "\n")
         labels += [name for part in cell.split(mark) if (name := part.strip())]
     return list(dict.fromkeys(labels))
 

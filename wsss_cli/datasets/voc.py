@@ -26,7 +26,8 @@ from wsss_cli.datasets._paths import (
     same_but_for_case,
 )
 from wsss_cli.errors import ConfigurationError, WsssError, describe
-from wsss_cli.files import read_label_map
+from wsss_cli.files import read_labels
+from wsss_cli.inputs import check_numbers
 from wsss_cli.records import Record, check_id
 from wsss_cli.texts import read_bytes
 
@@ -205,7 +206,7 @@ def _in_mask(path: str | None, classes: Sequence[str]) -> list[str]:
     """Names of the classes in a mask."""
     if path is None:
         raise WsssError("no mask to take the labels from")
-    numbers = numbers_in_mask(path)
+    numbers = numbers_in_mask(path, classes)
     if numbers and numbers[-1] > len(classes):
         raise WsssError(
             f"{path}: class number {numbers[-1]}, but the list has {len(classes)} names"
@@ -213,11 +214,17 @@ def _in_mask(path: str | None, classes: Sequence[str]) -> list[str]:
     return [classes[number - 1] for number in numbers]
 
 
-def numbers_in_mask(path: str) -> list[int]:
+def numbers_in_mask(path: str, classes: Sequence[str]) -> list[int]:
     """The class numbers in a label map, ascending, without background and ignored pixels.
 
+    Args:
+        path: of the label map.
+        classes: what its numbers are to mean, from 1.
+
     Raises:
-        WsssError: it cannot be read.
+        WsssError: it cannot be read, or says that they mean other classes.
     """
-    numbers = np.flatnonzero(np.bincount(read_label_map(path).ravel(), minlength=256)).tolist()
+    labels, meta = read_labels(path)
+    check_numbers(path, meta, classes, "the class list (--classes)")
+    numbers = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()
     return [number for number in numbers if number not in (0, IGNORE)]

@@ -70,7 +70,7 @@ class Batches(BatchTool):
         return item[0].shape
 
     def compute(self, items):
-        sys.stderr.write(f"batch {len(items)}\n")  # whole, also where a signal comes
+        sys.stderr.write(f"batch {len(items)}\\n")  # whole, also where a signal comes
         if any(crash for _, crash in items):
             raise ValueError("bad batch")
         return [image.shape[:2] for image, _ in items]

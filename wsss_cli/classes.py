@@ -128,7 +128,7 @@ COCO: tuple[str, ...] = (
     "toothbrush",
 )
 
-_COLOURED = re.compile(r"([^:]+):(\d+),(\d+),(\d+):[^:]*:[^:]*")  # a line of CVAT's list
+COLOURED = re.compile(r"([^:]+):(\d+),(\d+),(\d+):[^:]*:[^:]*")  # a line of CVAT's labelmap.txt
 _WITH_NUMBERS = re.compile(r"[^,]+(,\s*\d+){3,}")  # NAME,R,G,B
 _NUMBERED = re.compile(r"(\d+)\s*[:,;.)=]?\s*\D")
 # What some lists begin with, for number 0 or 255.
@@ -169,7 +169,7 @@ def _other_form(lines: Sequence[str]) -> str | None:
         return f"{hidden[0]!a} holds a tab or a character that does not show"
     if lines and (lines[0][0] in "[{" or lines[0].casefold().startswith("names:")):
         return f"'{lines[0][:40]}' is JSON or YAML"
-    if any(map(_COLOURED.fullmatch, lines)):
+    if any(map(COLOURED.fullmatch, lines)):
         return None
     if len(lines) == 1 and "," in lines[0]:
         return "several names stand on one line"
@@ -189,7 +189,7 @@ def _without_colours(lines: Sequence[str], where: str) -> list[str]:
     The masks of such an export hold these colours, not numbers; with those of VOC, in this order,
     they are label maps as well.
     """
-    found = [_COLOURED.fullmatch(line) for line in lines]
+    found = [COLOURED.fullmatch(line) for line in lines]
     if not any(found):
         return list(lines)
     names, number = [], 0
@@ -269,7 +269,7 @@ def check_labels(names: Sequence[str], where: str) -> tuple[str, ...]:
             raise ConfigurationError(
                 f"{where}: the label {name!r} is no name for a class; name it otherwise"
             )
-    if why := _other_form(names) or (any(map(_COLOURED.fullmatch, names)) and "it holds colours"):
+    if why := _other_form(names) or (any(map(COLOURED.fullmatch, names)) and "it holds colours"):
         raise ConfigurationError(
             f"{where}: the labels make no class list: {why}; name them otherwise"
         )

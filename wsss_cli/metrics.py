@@ -256,10 +256,8 @@ class BoundaryCounts:
         found = np.where(known, prediction, self.ignore)
         predicted = known & (found != self.ignore) & near_contour(found, distance)
         true = known & near_contour(truth, distance)
-        for row, places in zip(
-            self.counts, (true & predicted & (found == truth), true, predicted), strict=True
-        ):
-            numbers = (found if places is predicted else truth)[places]
+        both = truth[true & predicted & (found == truth)]
+        for row, numbers in zip(self.counts, (both, truth[true], found[predicted]), strict=True):
             row += np.bincount(numbers, minlength=self.num_classes)
 
     def merge(self, other: BoundaryCounts) -> None:

@@ -184,11 +184,17 @@ def check_png(content: bytes | memoryview) -> bool:
 
 def _shown_size(image: Image.Image) -> tuple[int, int]:
     """(H, W) as viewers show a picture, by its EXIF orientation."""
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    turned = _orientation(image) in (5, 6, 7, 8)
     if turned and image.format == "TIFF":  # Pillow turns these itself, its header by version
         image.load()
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        turned = _orientation(image) in (5, 6, 7, 8)
     return image.size if turned else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How viewers turn or mirror a picture, by its EXIF data: 1, not at all, to 8."""
+    orientation: int = image.getexif().get(0x0112, 1)
+    return orientation
 
 
 # ---- pictures ------------------------------------------------------------------------------------
@@ -330,7 +336,7 @@ def _check_used_bits(high: int, *, least: int) -> None:
 def is_turned(path: str | Path) -> bool:
     """Whether viewers turn or mirror a photograph, by its EXIF orientation."""
     with _opened(path, "image", header=True) as image:
-        return image.getexif().get(0x0112, 1) in range(2, 9)
+        return _orientation(image) in range(2, 9)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -434,18 +440,11 @@ def _label_map(
     image: Image.Image, path: str | Path, size: tuple[int, int] | None
 ) -> npt.NDArray[np.uint8]:
     _check_form(image, path)
-    if size is not None:
-        _check_size(image, size, path)
-    bits = _GREY_BITS.match(_raw_mode(image))
-    _decode(image)
-    if image.format != "PNG" or _MAY_TURN & image.info.keys():
-        ImageOps.exif_transpose(image, in_place=True)
-    if size is not None:
-        _check_size(image, size, path, turned=False)
+    stretch = _load_map(image, path, size)
     if image.mode not in ("P", "L"):
         return _whole_numbers(image, path)
-    if bits:  # Pillow stretches them to 255
-        return np.array(image) // np.uint8(255 // (2 ** int(bits[1]) - 1))
+    if stretch > 1:
+        return np.array(image) // np.uint8(stretch)
     labels = np.array(image)
     colours = np.empty((0, 3), np.uint8)
     if image.mode == "P":
@@ -455,6 +454,26 @@ def _label_map(
         colours = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
     _check_numbers(labels, colours, path)
     return labels
+
+
+def _load_map(image: Image.Image, path: str | Path, size: tuple[int, int] | None) -> int:
+    """Decode a label map, and turn it upright.
+
+    Returns:
+        By what Pillow has multiplied its numbers: grey ones of 2 and 4 bits it stretches to 255.
+
+    Raises:
+        WsssError: it is not of ``size``.
+    """
+    if size is not None:
+        _check_size(image, size, path)
+    bits = _GREY_BITS.match(_raw_mode(image))
+    _decode(image)
+    if image.format != "PNG" or _MAY_TURN & image.info.keys():
+        ImageOps.exif_transpose(image, in_place=True)
+    if size is not None:
+        _check_size(image, size, path, turned=False)
+    return 255 // (2 ** int(bits[1]) - 1) if bits else 1
 
 
 class Values(NamedTuple):
@@ -482,23 +501,14 @@ def read_values(path: str | Path, size: tuple[int, int] | None = None) -> Values
     """
     with _opened(path, "label map") as image:
         _check_lossless(image, path)
-        bits = _GREY_BITS.match(_raw_mode(image))
-        if size is not None:
-            _check_size(image, size, path)
-        _decode(image)
-        if image.format != "PNG" or _MAY_TURN & image.info.keys():
-            ImageOps.exif_transpose(image, in_place=True)
-        if size is not None:
-            _check_size(image, size, path, turned=False)
+        stretch = _load_map(image, path, size)
         if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
             image = image.convert("RGB")
         if image.mode == "RGB":
             return Values(None, np.array(image))
         if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
             raise WsssError(f"{path}: a label map has numbers or opaque colours, not {image.mode}")
-        numbers = np.array(image).astype(np.int32)
-        if bits:  # Pillow stretches them to 255
-            numbers //= 255 // (2 ** int(bits[1]) - 1)
+        numbers = np.array(image).astype(np.int32) // stretch
         return Values(numbers, np.array(image.convert("RGB")) if image.mode == "P" else None)
 
 

@@ -226,6 +226,25 @@ check_option = click.option(
 strict_option = click.option("--strict", is_flag=True, help="Stop at the first record that fails.")
 
 
+def out_option(default: str, **attributes: Any) -> Callable[[F], F]:
+    """``-o/--out``: a folder, unless the attributes of the option say otherwise."""
+    folder = {
+        "metavar": "DIR",
+        "type": click.Path(file_okay=False),
+        "help": "Output folder.",
+    }
+    return click.option(
+        "-o", "--out", default=default, show_default=True, **{**folder, **attributes}
+    )
+
+
+def new_file_option(help: str) -> Callable[[F], F]:
+    """``-o/--out FILE`` of a tool that makes a single file, which must be named."""
+    return click.option(
+        "-o", "--out", required=True, metavar="FILE", type=click.Path(dir_okay=False), help=help
+    )
+
+
 def stage_options(out: str, **out_attributes: Any) -> Callable[[F], F]:
     """``--out`` and the other options of every streaming tool; handed over as ``stage``.
 
@@ -233,13 +252,8 @@ def stage_options(out: str, **out_attributes: Any) -> Callable[[F], F]:
         out: default of ``--out``.
         out_attributes: of the option ``--out``, where it is more than a folder.
     """
-    folder = {
-        "metavar": "DIR",
-        "type": click.Path(file_okay=False),
-        "help": "Output folder.",
-    }
     return chain(
-        click.option("-o", "--out", default=out, show_default=True, **{**folder, **out_attributes}),
+        out_option(out, **out_attributes),
         click.option(
             "--skip-existing",
             is_flag=True,
@@ -259,11 +273,8 @@ def stage_options(out: str, **out_attributes: Any) -> Callable[[F], F]:
 
 def model_out_option(default: str) -> Callable[[F], F]:
     """``-o/--out FILE`` of a trainer."""
-    return click.option(
-        "-o",
-        "--out",
-        default=default,
-        show_default=True,
+    return out_option(
+        default,
         metavar="FILE",
         type=click.Path(dir_okay=False),
         help="Output checkpoint; its log and plot lie beside it.",

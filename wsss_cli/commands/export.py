@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,19 +25,6 @@ tolerance_option = click.option(
 copy_option = click.option(
     "--copy", is_flag=True, help="Copy the photographs instead of linking to them."
 )
-
-
-def out_option(default: str) -> Callable[[_options.F], _options.F]:
-    """``-o/--out DIR``."""
-    return click.option(
-        "-o",
-        "--out",
-        default=default,
-        show_default=True,
-        metavar="DIR",
-        type=click.Path(file_okay=False),
-        help="Output folder.",
-    )
 
 
 @click.group(
@@ -82,11 +68,8 @@ def command() -> None:
     is_flag=True,
     help="Write pixels of 255 as crowd regions of the classes in the map; else they are left out.",
 )
-@click.option(
-    "-o",
-    "--out",
-    default="annotations.json",
-    show_default=True,
+@_options.out_option(
+    "annotations.json",
     metavar="FILE|DIR",
     type=click.Path(),
     help="Output: a file (.json), or a folder for annotations.json.",
@@ -138,7 +121,7 @@ def coco(
 @classes_option
 @tolerance_option
 @copy_option
-@out_option("out/yolo")
+@_options.out_option("out/yolo")
 @_options.strict_option
 def yolo(
     records: tuple[str, ...],
@@ -170,7 +153,7 @@ def yolo(
 @key_option
 @classes_option
 @tolerance_option
-@out_option("out/labelme")
+@_options.out_option("out/labelme")
 @_options.strict_option
 def labelme(
     records: tuple[str, ...],
@@ -200,7 +183,7 @@ def labelme(
 @key_option
 @classes_option
 @copy_option
-@out_option("out/voc")
+@_options.out_option("out/voc")
 @_options.strict_option
 def voc(
     records: tuple[str, ...],
@@ -227,14 +210,7 @@ def voc(
 
 @command.command("onnx", cls=_frame.Command)
 @click.argument("checkpoint", type=_options.ReadableFile())
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    metavar="FILE",
-    type=click.Path(dir_okay=False),
-    help="Output file (.onnx).",
-)
+@_options.new_file_option("Output file (.onnx).")
 def onnx(checkpoint: str, out: str) -> None:
     """Write a network as an ONNX file, which runs without wsss.
 

@@ -14,14 +14,7 @@ from wsss_cli.models.backbones import BACKBONES
 
 @_frame.command(name="import")
 @click.argument("file", type=_options.ReadableFile())
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    metavar="FILE",
-    type=click.Path(dir_okay=False),
-    help="Output checkpoint.",
-)
+@_options.new_file_option("Output checkpoint.")
 @click.option(
     "--kind",
     type=click.Choice([*_options.CLASSIFIERS, "affinity"]),

@@ -9,15 +9,7 @@ from wsss_cli.commands import _frame, _options
 
 @_frame.command()
 @click.argument("photos", type=click.Path(exists=True))
-@click.option(
-    "-o",
-    "--out",
-    default="out",
-    show_default=True,
-    metavar="DIR",
-    type=click.Path(file_okay=False),
-    help="Output folder, for all that is made.",
-)
+@_options.out_option("out", help="Output folder, for all that is made.")
 @click.option(
     "--csv",
     metavar="FILE",

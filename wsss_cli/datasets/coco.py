@@ -29,7 +29,7 @@ from wsss_cli.errors import STOPS_EVERYTHING, ConfigurationError, WsssError, des
 from wsss_cli.inputs import inputs
 from wsss_cli.methods.regions import decoded as decoded_runs
 from wsss_cli.methods.regions import mask_of
-from wsss_cli.pictures import image_size, is_turned, read_image
+from wsss_cli.pictures import image_size, is_turned, read_values
 from wsss_cli.records import Record, check_id, safe_path
 from wsss_cli.texts import open_regular
 from wsss_cli.unique import Seen
@@ -368,10 +368,10 @@ class _Painter:
         name = annotation.get("file_name")
         check_id(name)
         path = os.path.join(self._segments, str(name))
-        colours = read_image(path).astype(np.int64)
-        if colours.shape[:2] != size:
-            raise WsssError(f"{path}: {colours.shape[1]}x{colours.shape[0]}, not as the photograph")
-        ids = colours @ np.array([1, 1 << 8, 1 << 16])
+        colours = read_values(path, size).colours
+        if colours is None:
+            raise WsssError(f"{path}: grey, but colours tell the segments")
+        ids = colours.astype(np.int64) @ np.array([1, 1 << 8, 1 << 16])
         known = {0: IGNORE}
         for segment in annotation["segments_info"]:
             if type(segment.get("id")) is not int:

@@ -17,7 +17,7 @@ from wsss_cli.datasets._paths import (
     find_image,
     same_but_for_case,
 )
-from wsss_cli.datasets.tables import TABLES, Row, read_table
+from wsss_cli.datasets.tables import Row, read_table, usual_table
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.inputs import digest
 from wsss_cli.records import Record, check_id
@@ -145,22 +145,9 @@ def _walk_labelled(
     """Path below ``root`` and labels of each photograph."""
     identities = frozenset(_identity(folder) for folder in excluded)
     is_labelled = not unlabelled
-    tables = [name for name in TABLES if os.path.isfile(os.path.join(root, name))]
-    if is_labelled and not _sub_folders(root, identities):
-        table = f"--csv {tables[0]}" if tables else "a table of labels with --csv"
-        raise ConfigurationError(
-            f"{root}: no sub-folders that could be labels: make one for each class, or name "
-            f"{table} ('wsss index folder --unlabelled' does without labels)"
-        )
-    splits = [name for name in _sub_folders(root, identities) if name.lower() in _SPLITS]
-    if is_labelled and splits:
-        console.warn(
-            "index folder",
-            f"the sub-folders {', '.join(splits)} are taken for labels; if they are splits, give "
-            "one of them as ROOT",
-        )
-    if is_labelled and tables:
-        console.note("index folder", f"{tables[0]} is not read: labels are the sub-folders' names")
+    folders = _sub_folders(root, identities) if is_labelled else []
+    if is_labelled:
+        _check_labels(root, folders)
     seen: set[str] = set()
     others: Others = {}
     for name in _walk(root, "", identities, on_error, others):
@@ -179,11 +166,31 @@ def _walk_labelled(
         raise ConfigurationError(
             f"{root}: no photographs in it ({', '.join(IMAGE_SUFFIXES)}){hint}"
         )
-    for label in _sub_folders(root, identities) if is_labelled else ():
+    for label in folders:
         if label not in seen:
             on_error(f"{label}: no photograph in this folder")
     if left_out:
         on_error(f"left out, as they cannot be read: {left_out}; convert them to JPEG or PNG")
+
+
+def _check_labels(root: str, folders: Sequence[str]) -> None:
+    """Raise ConfigurationError if no sub-folders are there to be labels; say what speaks against
+    them."""
+    table = usual_table(root)
+    if not folders:
+        named = f"--csv {table}" if table else "a table of labels with --csv"
+        raise ConfigurationError(
+            f"{root}: no sub-folders that could be labels: make one for each class, or name "
+            f"{named} ('wsss index folder --unlabelled' does without labels)"
+        )
+    if splits := [name for name in folders if name.lower() in _SPLITS]:
+        console.warn(
+            "index folder",
+            f"the sub-folders {', '.join(splits)} are taken for labels; if they are splits, give "
+            "one of them as ROOT",
+        )
+    if table:
+        console.note("index folder", f"{table} is not read: labels are the sub-folders' names")
 
 
 def _and_others(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wsss_cli.classes import BACKGROUND, IGNORE, check_classes
+from wsss_cli.classes import BACKGROUND, COLOURED, IGNORE, check_classes
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.pictures import Values
 from wsss_cli.texts import read_text
@@ -27,7 +27,6 @@ Colour = tuple[int, int, int]
 
 _NUMBER = re.compile(r"(\d{1,5})\s+(\S.*)")
 _COLOUR = re.compile(r"(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s+(\S.*)")
-_CVAT = re.compile(r"([^:]+):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:[^:]*")
 _REST = re.compile(r"\*\s+(\S.*)")
 _SAME = "="
 _IGNORED = {"ignore", "__ignore__"}
@@ -152,7 +151,7 @@ def load_meanings(spec: str, classes: Sequence[str] | None = None) -> Meanings:
             other = rest[1]
         elif found := _COLOUR.fullmatch(text):
             colours.append((_colour(found.groups()[:3], f"{spec}:{place}"), found[4]))
-        elif found := _CVAT.fullmatch(text):
+        elif found := COLOURED.fullmatch(text):
             colours.append((_colour(found.groups()[1:], f"{spec}:{place}"), found[1].strip()))
         elif found := _NUMBER.fullmatch(text):
             numbers.append((int(found[1]), found[2]))

@@ -26,10 +26,15 @@ from wsss_cli.errors import ConfigurationError, WsssError, describe
 OnError = Callable[[str], None]
 Row = tuple[str, str, list[str] | None]  # place, file, labels
 
-TABLES = ("labels.csv", "metadata.csv", "metadata.jsonl")  # usual names, in order of preference
+_USUAL = ("labels.csv", "metadata.csv", "metadata.jsonl")  # names, in order of preference
 _FILE_COLUMN = ("file", "filename", "file_name", "image", "path")
 _LABEL_COLUMN = ("label", "labels", "class", "classes")
 _YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "-1", "-1.0", "false")
+
+
+def usual_table(root: str) -> str | None:
+    """The table with a usual name in a folder of photographs, or None."""
+    return next((name for name in _USUAL if os.path.isfile(os.path.join(root, name))), None)
 
 
 def read_table(

@@ -20,7 +20,7 @@ from wsss_cli import console, records
 from wsss_cli.classes import check_labels, numbers
 from wsss_cli.datasets.check import check_numbering
 from wsss_cli.datasets.folder import OnError, folder_records
-from wsss_cli.datasets.tables import TABLES
+from wsss_cli.datasets.tables import usual_table
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.methods.crf import engine
 from wsss_cli.recipes.run import LOCK, Runner, Step, callable_as, locked
@@ -295,8 +295,7 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     if not Path(given.photos).is_dir() and given.table:
         raise ConfigurationError("--csv is for a folder of photographs; records have their labels")
     if given.table is None:
-        there = (name for name in TABLES if (Path(given.photos) / name).is_file())
-        given = replace(given, table=next(there, None))
+        given = replace(given, table=usual_table(given.photos))
     elif given.table.lower().endswith(".npy"):
         raise ConfigurationError(
             f"{given.table}: has no names of classes; make records of it with 'wsss index folder "

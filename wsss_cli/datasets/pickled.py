@@ -52,7 +52,8 @@ def read_dict(path: str | os.PathLike[str]) -> dict[Any, Any]:
     except _Refused as error:
         raise WsssError(f"{path}: would make or run {describe(error)}: refused") from error
     except Exception as error:  # damage shows anywhere in pickle and numpy
-        raise WsssError(f"{path}: no dict that numpy saved: {describe(error)}") from error
+        why = describe(error) if isinstance(error, OSError | ValueError) else "damaged"
+        raise WsssError(f"{path}: no dict that numpy saved: {why}") from error
     if not isinstance(value, dict):
         raise WsssError(f"{path}: no dict that numpy saved, but {type(value).__name__}")
     return value

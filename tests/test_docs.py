@@ -41,7 +41,7 @@ def without_blocks(text: str) -> str:
 PROSE = without_blocks(TEXT)
 
 # Options of other programs than ours that the documents show.
-FOREIGN = {"--no-deps", "--nproc-per-node", "--labels"}
+FOREIGN = {"--no-deps", "--nproc-per-node", "--labels", "--logdir"}
 # Old names of options, in the change log.
 CHANGES = (REPOSITORY / "wsss_cli/CHANGELOG.md").read_text(encoding="utf-8")
 

@@ -242,6 +242,14 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             help="Save the state to resume from every so many steps; 0 saves it after each epoch "
             "only.",
         ),
+        click.option(
+            "--tensorboard",
+            default=None,
+            type=click.Path(file_okay=False),
+            metavar="DIR",
+            help="Also write the log for TensorBoard, into a folder in DIR that is named like the "
+            "checkpoint. Needs tensorboard (pip install tensorboard).",
+        ),
         _options.strict_option,
         _options.image_key_option,
         _options.seed_option,
@@ -285,6 +293,7 @@ _SHARED = (
     "resume",
     "replace",
     "save_every",
+    "tensorboard",
     "strict",
     "image_key",
     "seed",

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from wsss_cli import console
 from wsss_cli.errors import describe
+from wsss_cli.training.events import Events
 
 
 @dataclass
@@ -82,9 +83,11 @@ class MetricsLog:
     Args:
         path: the file; None writes nothing (in a process that is not the main one).
         position: size in bytes that the log of an earlier run is cut to; 0 starts anew.
+        events: where the same values are also written for TensorBoard.
     """
 
-    def __init__(self, path: Path | None, position: int = 0) -> None:
+    def __init__(self, path: Path | None, position: int = 0, events: Events | None = None) -> None:
+        self._events = events or Events(None)
         self._stream: BinaryIO | None = None
         if path is None:
             return
@@ -109,6 +112,7 @@ class MetricsLog:
 
     def write(self, *, step: int, epoch: float, **measured: float) -> None:
         """Add a line; a number that is none is written as null."""
+        self._events.write(step=step, **measured)
         if self._stream is not None:
             line: dict[str, float | None] = {"step": step, "epoch": round(epoch, 4)}
             for key, value in measured.items():

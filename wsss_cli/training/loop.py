@@ -25,6 +25,7 @@ from wsss_cli.models.weights import fill
 from wsss_cli.training import outputs, resume
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
+from wsss_cli.training.events import Events
 from wsss_cli.training.log import Losses, MetricsLog, Speed
 from wsss_cli.training.optimizer import descent
 from wsss_cli.training.plot import plot_metrics
@@ -136,6 +137,7 @@ class Trainer:
         advice: lines about the records, told before the first step.
         save_every: steps between states saved within an epoch; 0 saves at its end only.
         strict: stop at the first sample that cannot be read.
+        events: folder that the metrics are also written to for TensorBoard, or None.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Trainer:
         advice: Sequence[str] = (),
         save_every: int = 0,
         strict: bool = False,
+        events: Path | None = None,
     ) -> None:
         self.tool = tool
         self.network = network
@@ -174,6 +177,7 @@ class Trainer:
         self.advice = advice
         self.save_every = save_every
         self.strict = strict
+        self.events_path = events
 
         if plan.freeze_bn:
             freeze_batchnorm(self.network.backbone, affine=not plan.bn_affine)
@@ -271,9 +275,10 @@ class Trainer:
             rank=self.group.rank,
             world=self.group.world,
         )
-        path = self.log_path if self.group.main else None
+        path, events_path = (self.log_path, self.events_path) if self.group.main else (None, None)
         with (
-            MetricsLog(path, state.log_position) as log,
+            Events(events_path, state.step) as events,
+            MetricsLog(path, state.log_position, events) as log,
             console.progress(
                 self.tool, total=self.steps * self.step_size, initial=state.step * self.step_size
             ) as bar,

@@ -30,6 +30,7 @@ from wsss_cli.models.weights import load_new_layers, load_pretrained
 from wsss_cli.records import Record
 from wsss_cli.training import outputs, resume
 from wsss_cli.training.distributed import Group, group, local_rank
+from wsss_cli.training.events import check_installed
 from wsss_cli.training.loop import Loss, Plan, Trainer, Validate
 from wsss_cli.unique import Ids
 
@@ -67,6 +68,7 @@ class Options:
     precision: str
     bn_affine: bool = False
     freeze_until: str | None = None
+    tensorboard: str | None = None
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,7 @@ class Session:
             advice=advice,
             save_every=options.save_every,
             strict=options.strict,
+            events=Path(options.tensorboard) / out.stem if options.tensorboard else None,
         )
         unreadable = trainer.run(resume=options.resume, replace=options.replace)
         if unreadable:
@@ -308,6 +311,8 @@ def session(tool: str, **options: Any) -> Iterator[Session]:
         ConfigurationError: there is no such device, or it lacks the precision.
     """
     given = Options(**options)
+    if given.tensorboard is not None:
+        check_installed()
     torch.manual_seed(given.seed)  # for the random weights of new layers
     compute = choose(given.device, given.precision, local_rank=local_rank())
     if compute.device.type == "cpu":

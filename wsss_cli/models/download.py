@@ -1,4 +1,8 @@
-"""A file that others publish: fetched once, checked and kept; imports no torch."""
+"""A file that others publish: fetched once, checked and kept.
+
+Not by ``torch.hub``: it waits for ever for a server that is silent, reads a body that does not end,
+cannot tell a file cut short from another one, and tools without torch fetch files too.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ table: $(foreach row,$(filter '%,$(ROWS_$(PAPER))),$(RUN)/$(firstword $(subst =,
 # The file RUN/settings/COMMAND is new when a setting of COMMAND is another than in the run before.
 $(RUN)/settings/%: ALWAYS
 	@mkdir -p $(@D)
-	@$(call IF_CHANGED,{ $(WSSS) --config $(CONFIG) config $*; printf '%s\n' '$($*)'; })
+	@$(call IF_CHANGED,{ $(WSSS) --config $(CONFIG) config $*; printf '%s\n' '$(subst ','\'',$($*))'; })
 
 # $(call SETTINGS_OF,COMMAND…): those files, as prerequisites.
 SETTINGS_OF = $(addprefix $(RUN)/settings/,$(1))
@@ -62,7 +62,12 @@ $(RUN)/start.jsonl: ALWAYS
 
 CLASSIFIER := $(or $(and $(filter eps%,$(PAPER)),eps-train),$(and $(filter sipe,$(PAPER)),sipe-train),train-cam)
 
-$(RUN)/cam.pt: $(RUN)/start.jsonl $(call SETTINGS_OF,$(CLASSIFIER))
+# Weights of the last training that cannot be had stop the first.
+$(RUN)/weights: $(call SETTINGS_OF,train-seg)
+	$(PYTHON) $(RECIPES)weights.py $<
+	@touch $@
+
+$(RUN)/cam.pt: $(RUN)/start.jsonl $(call SETTINGS_OF,$(CLASSIFIER)) | $(RUN)/weights
 	$(call TRAINED,$(CLASSIFIER),$<)
 
 $(RUN)/cam.jsonl: $(RUN)/cam.pt $(call SETTINGS_OF,make-cam)

@@ -48,7 +48,7 @@ table: $(RUN)/cam.json $(RUN)/crf.json $(RUN)/walk.json $(RUN)/weak.json $(RUN)/
 # of, has another value than in the run before.
 $(RUN)/settings/%: ALWAYS
 	@mkdir -p $(@D)
-	@$(call IF_CHANGED,{ $(if $(OF_$*),$(or $(SET_$*),$(SET)) config $(OF_$*);) printf '%s\n' '$($*)'; })
+	@$(call IF_CHANGED,{ $(if $(OF_$*),$(or $(SET_$*),$(SET)) config $(OF_$*);) printf '%s\n' '$(subst ','\'',$($*))'; })
 
 # Named here, make does not take it for an intermediate file, to be deleted in the end.
 $(RUN)/settings/PREDICT:

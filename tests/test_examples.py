@@ -648,6 +648,33 @@ def test_a_changed_setting_of_a_paper_makes_again_what_follows() -> None:
 
 
 @pytest.mark.usefixtures("workdir")
+def test_a_paper_without_weights_for_its_last_training_is_not_begun() -> None:
+    """The options after the settings decide, the last of them."""
+    Path("wsss").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wsss_cli "$@"\n')
+    Path("wsss").chmod(0o755)
+
+    def begun(options: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "-f", str(EXAMPLES / "papers.mk"), "DATA=data", "PAPER=eps", "RUN=runs"]
+        given = ["WSSS=./wsss", f"PYTHON={sys.executable}", f"train-seg={options}"]
+        return subprocess.run(
+            [*command, *given, "runs/weights"], capture_output=True, text=True, timeout=300
+        )
+
+    done = begun("--weights 'no such.params'")
+    assert done.returncode == 2
+    assert "train-seg could not start: cannot read weights: no such.params: no such" in done.stderr
+    assert not Path("runs/weights").exists()
+    assert begun("--weights=missing.pt --weights none").returncode == 0
+    assert Path("runs/weights").exists()
+    plan = subprocess.run(
+        ["make", "-n", "-f", str(EXAMPLES / "papers.mk"), "DATA=data", "PAPER=eps", "RUN=new"],
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert plan.index("weights.py") < plan.index("eps-train new/start.jsonl")
+
+
+@pytest.mark.usefixtures("workdir")
 def test_two_recipes_at_once_share_their_records() -> None:
     """Each waits until the other writes too."""
     Path("wsss").write_text(

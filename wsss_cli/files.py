@@ -15,7 +15,6 @@ import os
 import pickle
 import re
 import struct
-import threading
 import time
 import warnings
 import zipfile
@@ -36,6 +35,7 @@ from wsss_cli import __version__, console, inputs
 from wsss_cli.classes import IGNORE as IGNORE  # also as files.IGNORE
 from wsss_cli.classes import MAX_CLASSES, palette
 from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.pickled import HEADERS, PARSING
 from wsss_cli.pictures import MAX_PIXELS, check_png, read_label_map_and_texts, reading
 from wsss_cli.pictures import image_size as image_size  # these also as files.NAME
 from wsss_cli.pictures import open_rgb as open_rgb
@@ -59,9 +59,6 @@ _MINUTE, _DAY = 60.0, 86400.0  # seconds
 _FOLDER = 0x10  # attribute of an entry in a ZIP archive
 _CHECKPOINT_FORMAT = "wsss-checkpoint-1"
 _MOST_TEXT, _MOST_MAPS = 1 << 24, 1 << 29  # bytes of the arrays in an NPZ
-_NPY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-# numpy parses headers as Python, and Python 3.11 fails when two threads do so at once (gh-106905).
-_PARSING = threading.Lock()
 
 # ---- writing -------------------------------------------------------------------------------------
 
@@ -463,10 +460,10 @@ class _Array:
             raise KeyError(name) from error
         with archive.open(entry) as stream:
             version = npy.read_magic(stream)
-            if version not in _NPY_HEADERS:
+            if version not in HEADERS:
                 raise ValueError(f"array {name} of version {version}")
-            with _PARSING:
-                shape, by_column, dtype = _NPY_HEADERS[version](stream)
+            with PARSING:
+                shape, by_column, dtype = HEADERS[version](stream)
             start = stream.tell()
         if dtype.hasobject:
             raise ValueError(f"array {name} holds objects")

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from wsss_cli.datasets._paths import open_list
-from wsss_cli.datasets.pickled import read_dict
 from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.pickled import read_dict
 
 OnError = Callable[[str], None]
 Row = tuple[str, str, list[str] | None]  # place, file, labels

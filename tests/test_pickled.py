@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wsss_cli.datasets.pickled import read_dict
 from wsss_cli.errors import WsssError
+from wsss_cli.pickled import read_dict
 
 DATA: dict[Any, Any] = {
     "2007_000032": np.array([0, 1, 0], np.float32),
@@ -130,3 +130,86 @@ def test_damage_is_refused_or_harmless(tmp_path: Path) -> None:
             told.append(str(error))
     assert len(told) > 100
     assert [each for each in told if len(each.splitlines()) > 1] == []
+
+
+def saved(path: Path, value: Any) -> bytes:
+    """As numpy saves a dict, and what it wrote."""
+    np.save(path, value, allow_pickle=True)
+    return path.read_bytes()
+
+
+def test_tensors_are_arrays(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    rng = torch.Generator().manual_seed(0)
+    whole = torch.rand(5, 6, 4, generator=rng)
+    tensors = {
+        "whole": whole,
+        "part": whole[2:4, 1],
+        "turned": whole.permute(2, 0, 1),
+        "every other": whole[::2, :, 1::2],
+        "spread": whole[:1, :1].expand(1, 1, 4),
+        "numbers": torch.nonzero(torch.tensor([0, 1, 0, 1]))[:, 0],
+        "none": torch.zeros(0, 3),
+        "single": torch.tensor(2.5, dtype=torch.float64),
+        "half": whole.half(),
+        "bytes": torch.arange(4, dtype=torch.uint8),
+        "yes": torch.tensor([True, False]),
+        "needs": whole.clone().requires_grad_(True),
+    }
+    saved(tmp_path / "a.npy", tensors)
+    found = read_dict(tmp_path / "a.npy")
+    assert list(found) == list(tensors)
+    for key, tensor in tensors.items():
+        np.testing.assert_array_equal(found[key], tensor.detach().numpy(), strict=True)
+
+
+def test_a_tensor_beyond_its_numbers_is_refused(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "a.npy"
+    # A shape is written K side, tuple; of 7 numbers, one of 8 is asked for.
+    whole = saved(path, {"a": torch.arange(7, dtype=torch.uint8)})
+    assert whole.count(b"K\x07\x85") == 1
+    path.write_bytes(whole.replace(b"K\x07\x85", b"K\x08\x85"))
+    with pytest.raises(WsssError, match="a tensor beyond its numbers"):
+        read_dict(path)
+    saved(path, {"a": torch.zeros(1).expand(1 << 40)})  # of four bytes
+    with pytest.raises(WsssError, match="a tensor beyond its numbers"):
+        read_dict(path)
+    saved(path, {"a": torch.zeros(2, dtype=torch.bfloat16)})
+    with pytest.raises(WsssError, match=r"would make or run torch\.BFloat16Storage: refused"):
+        read_dict(path)
+
+
+def test_what_is_written_a_thousand_times_is_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    value: Any = [0] * 10
+    for _ in range(12):  # 10 to the 13th numbers
+        value = [value] * 10
+    saved(path, {"a": value})
+    found: Any = read_dict(path)["a"]
+    assert found[0] is found[9]
+    while isinstance(found, list):
+        found = found[-1]
+    assert found == 0
+
+
+def test_nothing_changes_what_is_read_later(tmp_path: Path) -> None:
+    """The state of a class or function would be that of the next file, too."""
+    path = tmp_path / "a.npy"
+    good = {"a": np.arange(3)}
+    for module, name in [("_codecs", "encode"), ("torch._utils", "_rebuild_tensor_v2")]:
+        state = b"N}X\x0c\x00\x00\x00__defaults__\x8c\x01xs\x86b"
+        header = saved(path, {}).partition(b"\n")[0] + b"\n"
+        path.write_bytes(header + f"\x80\x02c{module}\n{name}\n".encode("latin1") + state + b".")
+        with pytest.raises(WsssError, match="damaged"):
+            read_dict(path)
+        saved(path, good)
+        np.testing.assert_array_equal(read_dict(path)["a"], good["a"])
+
+
+def test_memory_is_not_taken_on_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    header = saved(path, {}).partition(b"\n")[0] + b"\n"
+    path.write_bytes(header + b"\x80\x05\x96" + (1 << 36).to_bytes(8, "little") + b".")
+    with pytest.raises(WsssError, match="damaged"):
+        read_dict(path)

@@ -383,9 +383,9 @@ def test_truncated_missing_and_foreign_archives(tmp_path: Path) -> None:
     write_some(tmp_path / "a.npz")
     whole = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "a.npz").write_bytes(whole[: len(whole) // 2])
-    np.save(tmp_path / "b.npy", np.zeros(3))
+    np.savez(tmp_path / "b.npz", np.zeros(3))
     (tmp_path / "empty.npz").write_bytes(b"")
-    for name in ("a.npz", "b.npy", "empty.npz", "none.npz"):
+    for name in ("a.npz", "b.npz", "empty.npz", "none.npz"):
         with pytest.raises(WsssError, match="cannot read maps"):
             files.read_maps(tmp_path / name)
         assert files.read_meta(tmp_path / name) is None

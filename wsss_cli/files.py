@@ -34,8 +34,9 @@ from PIL import Image, PngImagePlugin
 from wsss_cli import __version__, console, inputs
 from wsss_cli.classes import IGNORE as IGNORE  # also as files.IGNORE
 from wsss_cli.classes import MAX_CLASSES, palette
+from wsss_cli.dict_maps import dict_maps
 from wsss_cli.errors import ConfigurationError, WsssError, describe
-from wsss_cli.pickled import HEADERS, PARSING
+from wsss_cli.pickled import HEADERS, PARSING, read_dict
 from wsss_cli.pictures import MAX_PIXELS, check_png, read_label_map_and_texts, reading
 from wsss_cli.pictures import image_size as image_size  # these also as files.NAME
 from wsss_cli.pictures import open_rgb as open_rgb
@@ -487,19 +488,37 @@ class _Array:
         return values.reshape(self.shape, order=self.order).copy()
 
 
-def read_maps(path: str | Path, size: tuple[int, int] | None = None) -> Maps:
-    """Activation maps from an NPZ.
+def holds_maps(path: str | Path) -> bool:
+    """Whether a file of this name holds maps: ours, or those of the papers' repositories."""
+    return Path(path).suffix.lower() in (".npz", ".npy")
 
-    The maps are unpacked only if their header fits the classes and the size of the image.
+
+def is_foreign_maps(path: str | Path) -> bool:
+    """Whether a file of this name holds maps of another program."""
+    return Path(path).suffix.lower() == ".npy"
+
+
+def read_maps(
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Maps:
+    """Activation maps from an NPZ, or from a .npy as psa, irn, EPS or SIPE save it.
+
+    The maps of an NPZ are unpacked only if their header fits the classes and the size of the image.
+    Of a .npy nothing but arrays is made; it has no provenance.
 
     Args:
         path: the file.
         size: (H, W) that their image must have, if given.
+        classes: class list of the numbers in a .npy, which does not name them; not for an NPZ.
 
     Raises:
-        WsssError: unreadable or truncated, pickled, of an image of another size or larger than it,
-            or values outside [0, 1] (NaN included).
+        WsssError: unreadable or truncated, holding code, of an image of another size or larger than
+            it, values outside [0, 1] (NaN included), or a .npy with numbers beyond ``classes``.
     """
+    if is_foreign_maps(path):
+        return _read_npy(path, size, classes)
     with reading(path, "maps") as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
@@ -508,11 +527,7 @@ def read_maps(path: str | Path, size: tuple[int, int] | None = None) -> Maps:
                 own = tuple(int(side) for side in _Array.of(archive, "size").read())
                 meta = json.loads(str(_Array.of(archive, "meta").read()))
                 _check_maps(packed, classes, own, path)
-                if size is not None and own != tuple(size):
-                    raise WsssError(
-                        f"{path}: maps of an image of {own[1]}x{own[0]}, "
-                        f"but this one is {size[1]}x{size[0]}"
-                    )
+                _check_size(path, own, size)
                 cam = packed.read(_MOST_MAPS)
         except KeyError as error:
             raise ValueError(f"no array {describe(error)} in it") from error
@@ -527,6 +542,37 @@ def read_maps(path: str | Path, size: tuple[int, int] | None = None) -> Maps:
     if cam.size and not (cam.min() >= 0 and cam.max() <= 1):  # false for NaN too
         raise WsssError(f"{path}: maps hold NaN or values outside 0 to 1; make them again")
     return Maps(cam.astype(np.float16, copy=False), classes, (own[0], own[1]), meta)
+
+
+def _read_npy(
+    path: str | Path, size: tuple[int, int] | None, classes: Sequence[str] | None
+) -> Maps:
+    """Maps of other programs; see :func:`read_maps`."""
+    with reading(path, "maps") as stream:
+        if os.fstat(stream.fileno()).st_size > 2 * _MOST_MAPS:  # of twice as many bytes as ours
+            raise WsssError(f"{path}: maps of more than {2 * _MOST_MAPS:,} bytes")
+        found = dict_maps(read_dict(path))
+        if not classes:
+            raise WsssError(
+                f"{path}: numbers its classes and does not name them; give --classes, the list "
+                "that they count in"
+            )
+        names = found.names(classes)
+    own = found.size or size
+    if own is None:
+        raise WsssError(f"{path}: no maps in it, so the size of its image is not known")
+    _check_size(path, own, size)
+    if math.prod(own) > MAX_PIXELS:
+        raise WsssError(f"{path}: maps of an image of {own}; make the image smaller first")
+    return Maps(found.cam.astype(np.float16), names, own, {})
+
+
+def _check_size(path: str | Path, own: tuple[int, ...], size: tuple[int, int] | None) -> None:
+    """Raise WsssError if maps of an image of (H, W) are not those of one of ``size``."""
+    if size is not None and own != tuple(size):
+        raise WsssError(
+            f"{path}: maps of an image of {own[1]}x{own[0]}, but this one is {size[1]}x{size[0]}"
+        )
 
 
 def _check_maps(

@@ -134,6 +134,37 @@ def test_no_masks_to_mark(run: Run, photos: Path) -> None:
     assert done.out == ""
 
 
+def test_records_of_maps_that_are_there(run: Run, workdir: Path) -> None:
+    """`index --cams` of each layout, into the tools that read them."""
+    for folder in ("VOC/JPEGImages", "VOC/ImageSets/Segmentation", "VOC/SegmentationClass", "cams"):
+        Path(folder).mkdir(parents=True)
+    mask = np.zeros((6, 8), np.uint8)
+    mask[2:4, 3:6] = 8
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 6)).save(f"VOC/JPEGImages/{name}.jpg")
+        files.write_label_map(f"VOC/SegmentationClass/{name}.png", mask)
+    Path("VOC/ImageSets/Segmentation/train.txt").write_text("a\nb\n")
+    content = {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": "x"}]}
+    Path("a.json").write_text(json.dumps(content))
+    np.save("cams/a.npy", {7: (mask > 0).astype(np.float32)})  # type: ignore[arg-type]
+    calls = {
+        "voc": ("VOC",),
+        "folder": ("VOC/JPEGImages", "--unlabelled"),
+        "coco": ("a.json", "--images", "VOC/JPEGImages"),
+    }
+    for layout, call in calls.items():
+        done = run("index", layout, *call, "--cams", "cams", check=0)
+        assert [record.get("cam") for record in done.records][:1] == ["cams/a.npy"]
+        told = f"wsss index {layout}: 1 of 2 records have no cam: no such file in cams"
+        assert (told in done.err) == (layout != "coco")
+    done = run("index", "voc", "VOC", "--cams", "cams", "-q", check=0)
+    found = run("eval", "--key", "cam", "--classes", "voc", input=done.records[:1], check=0)
+    assert next(line for line in found.out.splitlines() if "cat" in line).split()[1] == "100.00"
+    files.write_maps("cams/a.npz", np.ones((0, 2, 2)), [], (6, 8), {})
+    done = run("index", "voc", "VOC", "--cams", "cams", check=1)
+    assert "wsss index voc: a: cams/a.npz or cams/a.npy? move one of them away" in done.err
+
+
 def test_saliency_asked_for_in_vain(run: Run, toy: Path) -> None:
     done = run("index", "voc", toy, "--saliency", "JPEGImages", check=0)
     assert done.err.splitlines() == [

@@ -21,6 +21,13 @@ saliency_option = click.option(
     "--saliency", metavar="DIR", help="Folder of saliency maps, ID.png; here or in ROOT."
 )
 
+cams_option = click.option(
+    "--cams",
+    metavar="DIR",
+    help="Folder of activation maps, ID.npz, or ID.npy of psa, irn, EPS or SIPE; here or in the "
+    "folder of photographs.",
+)
+
 
 def _splits(context: click.Context) -> list[str]:
     """The lists of the data set whose root was typed before."""
@@ -105,6 +112,7 @@ def command() -> None:
     help="Whether objects marked difficult count as labels.",
 )
 @saliency_option
+@cams_option
 @_options.classes_option(
     "Class list of the masks, for --labels-from masks and --check", show_default="voc"
 )
@@ -148,7 +156,7 @@ def voc(
     _print(
         "index voc",
         lambda on_error: voc_records(root, split, on_error, classes=classes or VOC, **options),
-        wanted={"saliency": options["saliency"]},
+        wanted={"saliency": options["saliency"], "cam": options["cams"]},
         check=(classes or VOC) if check else None,
         strict=strict,
         strong=strong,
@@ -182,6 +190,7 @@ def voc(
 )
 @click.option("--masks", metavar="DIR", help="Folder of true masks, ID.png; here or in ROOT.")
 @saliency_option
+@cams_option
 @_options.classes_option("Class list of the masks, for --check; of the numbers of a .npy")
 @strong_options
 @_options.check_option
@@ -234,7 +243,11 @@ def folder(
         lambda on_error: folder_records(
             root, on_error, table=table, column=column, classes=classes, **options
         ),
-        wanted={"mask": options["masks"], "saliency": options["saliency"]},
+        wanted={
+            "mask": options["masks"],
+            "saliency": options["saliency"],
+            "cam": options["cams"],
+        },
         check=classes if check else None,
         strict=strict,
         strong=strong,
@@ -276,6 +289,7 @@ def folder(
 @click.option(
     "--saliency", metavar="DIR", help="Folder of saliency maps, ID.png; here or in --images."
 )
+@cams_option
 @_options.classes_option(
     "Class list of the categories that count, in the order of their numbers", show_default="all"
 )
@@ -318,7 +332,7 @@ def coco(
     _print(
         "index coco",
         lambda on_error: coco_records(annotations, on_error, images=images, **options),
-        wanted={"saliency": options["saliency"]},
+        wanted={"saliency": options["saliency"], "cam": options["cams"]},
         strict=strict,
         strong=strong,
         seed=seed,

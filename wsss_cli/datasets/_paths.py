@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
-from wsss_cli.errors import ConfigurationError, describe
+from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.records import not_output
 from wsss_cli.texts import check_ends, lines
 
@@ -49,6 +49,18 @@ def _listed(folder: str, changed: int) -> dict[str, str]:
         if (suffix := os.path.splitext(name)[1]).lower() in IMAGE_SUFFIXES
         and suffix not in (suffix.lower(), suffix.upper())
     }
+
+
+def find_maps(path: str) -> str | None:
+    """The activation maps ``path.npz`` or ``path.npy``, or None if there are none.
+
+    Raises:
+        WsssError: there are both.
+    """
+    found = [path + suffix for suffix in (".npz", ".npy") if os.path.isfile(path + suffix)]
+    if len(found) > 1:
+        raise WsssError(f"{found[0]} or {found[1]}? move one of them away")
+    return found[0] if found else None
 
 
 def same_but_for_case(path: str) -> str | None:

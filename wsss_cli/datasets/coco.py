@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from wsss_cli import console, files
 from wsss_cli.classes import BACKGROUND, IGNORE, check_classes, check_labels
-from wsss_cli.datasets._paths import below, same_but_for_case
+from wsss_cli.datasets._paths import below, find_maps, same_but_for_case
 from wsss_cli.datasets.json_arrays import elements
 from wsss_cli.errors import STOPS_EVERYTHING, ConfigurationError, WsssError, describe
 from wsss_cli.inputs import inputs
@@ -203,6 +203,7 @@ def coco_records(
     crowd_objects: bool = False,
     classes: Sequence[str] | None = None,
     saliency: str | None = None,
+    cams: str | None = None,
 ) -> Iterator[Record]:
     """Records of the images of a COCO file, in its order.
 
@@ -219,6 +220,7 @@ def coco_records(
         classes: names of the categories that count, which numbers them; None: all, in the order of
             their ids. Objects of other categories are neither labels nor in the masks.
         saliency: folder of maps ID.png, or None.
+        cams: folder of activation maps ID.npz or ID.npy, or None.
 
     Raises:
         ConfigurationError: a file or folder does not exist, the file is no such JSON, a class is no
@@ -227,6 +229,7 @@ def coco_records(
     if not os.path.isdir(images):
         raise ConfigurationError(f"--images {images}: no such folder")
     maps = below(images, saliency, "--saliency") if saliency is not None else None
+    activations = below(images, cams, "--cams") if cams is not None else None
     coco = Coco(annotations, on_error, outlines=masks is not None)
     if classes is not None and (lacking := [name for name in classes if name not in coco.classes]):
         raise ConfigurationError(
@@ -259,6 +262,7 @@ def coco_records(
                 coco.check(number)
                 shown = coco.names(number)
                 record["labels"] = [each for each in shown if each in chosen]
+            cam = find_maps(f"{activations}/{record_id}") if activations else None
             if painter is not None and coco.is_labelled:
                 record["mask"] = painter.write(record, number, (height, width))
         except (WsssError, OSError) as error:
@@ -268,6 +272,8 @@ def coco_records(
             continue
         if maps and os.path.isfile(path := f"{maps}/{record_id}.png"):
             record["saliency"] = path
+        if cam:
+            record["cam"] = cam
         yield record
     if painter is not None and painter.crowds and not painter.objects:
         console.warn(

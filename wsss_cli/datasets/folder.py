@@ -15,6 +15,7 @@ from wsss_cli.datasets._paths import (
     OTHER_SUFFIXES,
     below,
     find_image,
+    find_maps,
     same_but_for_case,
 )
 from wsss_cli.datasets.tables import Row, read_table, usual_table
@@ -44,6 +45,7 @@ def folder_records(
     merge_copies: bool = False,
     masks: str | Path | None = None,
     saliency: str | Path | None = None,
+    cams: str | Path | None = None,
 ) -> Iterator[Record]:
     """Records of the photographs below ``root``, in the order of their names or of the table.
 
@@ -67,6 +69,7 @@ def folder_records(
             files ID.png or, without the folders of the id, NAME.png. A record without such a file
             has no ``mask``.
         saliency: the same for saliency maps.
+        cams: the same for activation maps, with files ID.npz or ID.npy.
 
     Raises:
         ConfigurationError: a folder or file does not exist, there are no photographs, or no
@@ -75,7 +78,11 @@ def folder_records(
     root = str(Path(root))
     folders = {
         key: below(root, given, f"--{option}")
-        for key, option, given in (("mask", "masks", masks), ("saliency", "saliency", saliency))
+        for key, option, given in (
+            ("mask", "masks", masks),
+            ("saliency", "saliency", saliency),
+            ("cam", "cams", cams),
+        )
         if given is not None
     }
     if table is not None:
@@ -99,7 +106,8 @@ def folder_records(
             record["labels"] = labels
         try:
             for key, folder in folders.items():
-                if path := _beside(folder, record["id"], repeated):
+                find = find_maps if key == "cam" else _picture
+                if path := _beside(folder, record["id"], repeated, find):
                     record[key] = path
         except WsssError as error:
             on_error(f"{name}: {error}")
@@ -117,21 +125,34 @@ def _repeated(root: str, excluded: set[str]) -> Seen:
     return again
 
 
-def _beside(folder: str, record_id: str, repeated: Seen) -> str | None:
-    """The file of a photograph in a folder of masks, if there is one.
+def _picture(path: str) -> str | None:
+    """The file ``path.png``, if there is one."""
+    return f"{path}.png" if os.path.isfile(f"{path}.png") else None
+
+
+def _beside(
+    folder: str, record_id: str, repeated: Seen, find: Callable[[str], str | None]
+) -> str | None:
+    """The file of a photograph in a folder of masks or maps, if there is one.
+
+    Args:
+        folder: the folder.
+        record_id: of the photograph.
+        repeated: names that several photographs have.
+        find: gives the file whose name begins so, whatever its suffix.
 
     Raises:
         WsssError: by its name it could be that of several photographs.
     """
-    if os.path.isfile(path := f"{folder}/{record_id}.png"):
+    if path := find(f"{folder}/{record_id}"):
         return path
     base = posixpath.basename(record_id)
-    if not os.path.isfile(path := f"{folder}/{base}.png"):
+    if (path := find(f"{folder}/{base}")) is None:
         return None
     if base in repeated:
         raise WsssError(
             f"{path} could be that of several photographs named {base}: "
-            f"name it {folder}/{record_id}.png"
+            f"name it {folder}/{record_id}{os.path.splitext(path)[1]}"
         )
     return path
 

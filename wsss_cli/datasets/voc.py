@@ -22,6 +22,7 @@ from wsss_cli.datasets._paths import (
     IMAGE_SUFFIXES,
     below,
     find_image,
+    find_maps,
     open_list,
     same_but_for_case,
 )
@@ -45,6 +46,7 @@ def voc_records(
     labels_from: LabelsFrom = "annotations",
     difficult: bool = True,
     saliency: str | Path | None = None,
+    cams: str | Path | None = None,
     classes: Sequence[str] = VOC,
 ) -> Iterator[Record]:
     """Records of a data set in VOC's layout, in the order of the list.
@@ -64,6 +66,7 @@ def voc_records(
         difficult: whether objects marked difficult count as labels.
         saliency: folder of maps ID.png, relative to ``root`` or to the working directory. A record
             without such a file has no ``saliency``.
+        cams: the same for activation maps, ID.npz or ID.npy.
         classes: names of the numbers in the masks, counted from 1; for ``masks`` only.
 
     Raises:
@@ -75,6 +78,7 @@ def voc_records(
         hint = f"did you mean {inner.parent}?" if inner else "'wsss index folder' takes any folder"
         raise ConfigurationError(f"{root}: no folder JPEGImages in it; {hint}")
     maps = below(root, saliency, "--saliency") if saliency is not None else None
+    activations = below(root, cams, "--cams") if cams is not None else None
     if labels_from == "annotations" and not os.path.isdir(f"{root}/Annotations"):
         labels_from = "none"
     with open_list(_find_list(root, split)) as lines:
@@ -88,6 +92,7 @@ def voc_records(
                     record["labels"] = _annotated(f"{root}/Annotations/{name}.xml", difficult)
                 elif labels_from == "masks":
                     record["labels"] = _in_mask(mask, classes)
+                cam = find_maps(f"{activations}/{name}") if activations else None
             except (WsssError, OSError) as error:
                 on_error(f"{line}: {describe(error)}")
                 continue
@@ -95,6 +100,8 @@ def voc_records(
                 record["mask"] = mask
             if maps and os.path.isfile(path := f"{maps}/{name}.png"):
                 record["saliency"] = path
+            if cam:
+                record["cam"] = cam
             yield record
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -89,8 +88,10 @@ class Source:
     def load(self, record: Mapping[str, Any]) -> Given:
         """The photograph of ``record`` and its maps or label map under the key."""
         source = records.path(record, self.key)
-        if Path(source).suffix.lower() == ".npz":
-            image, maps = label_maps.read_matching(record, self.key, self.max_side)
+        if files.holds_maps(source):
+            image, maps = label_maps.read_matching(
+                record, self.key, self.max_side, classes=self.class_list
+            )
             numbers = label_maps.class_numbers(maps, self.class_list)
             saliency = None
             if self.saliency:

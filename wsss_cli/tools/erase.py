@@ -60,7 +60,7 @@ class Eraser(RecordTool):
 
     def work(self, job: Job) -> None:
         record, paths = job.record, job.paths
-        image, maps = label_maps.read_matching(record, "cam")
+        image, maps = label_maps.read_matching(record, "cam", classes=self.class_list)
         mined = self._mined(record, _labelled(record, maps, self.class_list), job.meta)
         if "pseudo" in paths:
             saliency = files.read_grey(record["saliency"], maps.size)

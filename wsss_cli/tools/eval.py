@@ -11,7 +11,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -169,7 +168,7 @@ class Tally:
         question.check_list(truth_path, origin, whole=False)
         try:
             meta: Meta | None
-            if Path(path).suffix == ".npz":
+            if files.holds_maps(path):
                 meta = self._look_at_maps(path, truth, record)
             else:
                 found, meta = files.read_labels(path, _size(truth))
@@ -204,7 +203,10 @@ class Tally:
 
     def _look_at_maps(self, path: str, truth: Labels, record: Record) -> Meta:
         question, rule = self.question, self.question.rule
-        maps = files.read_maps(path)
+        assert question.key is not None
+        size = _size(truth) if files.is_foreign_maps(path) else None  # an empty one tells none
+        listed = question.classes if question.given else None
+        maps = label_maps.read_maps(record, question.key, size, listed)
         meta = maps.meta
         if maps.size != truth.shape:
             raise WsssError(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from wsss_cli import files
+from wsss_cli import files, records
 from wsss_cli.classes import BACKGROUND, IGNORE, numbers
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
@@ -25,16 +25,60 @@ _BILINEAR = Image.Resampling.BILINEAR
 
 
 def read_matching(
-    record: Mapping[str, Any], key: str, max_side: int = 0
+    record: Mapping[str, Any],
+    key: str,
+    max_side: int = 0,
+    *,
+    classes: Sequence[str] | None = None,
 ) -> tuple[npt.NDArray[np.uint8], Maps]:
     """The photograph of ``record``, made smaller if its long side exceeds ``max_side``, and its
     maps under ``key``.
 
+    Args:
+        record: the record.
+        key: of the maps.
+        max_side: of the photograph; 0 is no limit.
+        classes: as in :func:`read_maps`.
+
     Raises:
-        WsssError: the maps are of an image of another size.
+        WsssError: the maps are of an image of another size, or of other labels.
     """
     image, size = files.read_bounded(record["image"], max_side)
-    return image, files.read_maps(record[key], size)
+    return image, read_maps(record, key, size, classes)
+
+
+def read_maps(
+    record: Mapping[str, Any],
+    key: str,
+    size: tuple[int, int] | None,
+    classes: Sequence[str] | None,
+) -> Maps:
+    """The maps of a record, which fit its labels.
+
+    Ours say for which labels they were made, see :func:`wsss_cli.inputs.check_source`; those of
+    other tools show it.
+
+    Args:
+        record: the record.
+        key: of the maps.
+        size: (H, W) that their image must have, if given.
+        classes: class list given by the user, or None; maps of other tools need one.
+
+    Raises:
+        WsssError: they cannot be read, are of an image of another size, or of classes that the
+            labels do not name.
+    """
+    maps = files.read_maps(record[key], size, classes)
+    labels = records.labels(dict(record))
+    if labels is None or not files.is_foreign_maps(record[key]):
+        return maps
+    if others := [name for name in maps.classes if name not in (*labels, BACKGROUND)]:
+        raise WsssError(
+            f"{record[key]}: a map of {others[0]}, but the labels of the record are "
+            f"{', '.join(labels) or 'none'}: it is of another photograph, or its numbers are "
+            "those of another list than --classes"
+        )
+    return maps
 
 
 def class_numbers(maps: Maps, classes: Sequence[str] | None) -> list[int]:

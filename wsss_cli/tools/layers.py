@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -102,7 +101,7 @@ class Scene:
         meta = files.read_meta(path)
         # Also for other labels: what looks wrong is what one wants to see.
         inputs.check_source(key, meta, self.digest, {**self.record, "labels": None})
-        if Path(path).suffix == ".npz":
+        if files.holds_maps(path):
             return self._maps(path, min(most, MOST_MAPS)), meta
         return [self._picture(key, path)], meta
 
@@ -138,7 +137,7 @@ class Scene:
         return ()
 
     def _maps(self, path: str, most: int) -> list[Layer]:
-        maps = files.read_maps(path, self.size)
+        maps = files.read_maps(path, self.size, self.class_list)
         planes = [
             Layer(kind="map", values=plane, names=[(name, None)])
             for name, plane in zip(maps.classes, maps.cam, strict=True)

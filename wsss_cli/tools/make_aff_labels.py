@@ -51,7 +51,9 @@ class RegionFinder(RecordTool):
         }
 
     def work(self, job: Job) -> None:
-        image, maps = label_maps.read_matching(job.record, "cam", self.max_side)
+        image, maps = label_maps.read_matching(
+            job.record, "cam", self.max_side, classes=self.class_list
+        )
         numbers = label_maps.class_numbers(maps, self.class_list)
         classes, own = label_maps.split_background(maps)
         size = image.shape[:2]

@@ -120,7 +120,9 @@ class Walker(BatchTool):
     def load(self, job: Job) -> Walk:
         if self.store_affinity and (name := job.record["id"]).lower().endswith(_TIES[:-4]):
             raise WsssError(f"its pseudo-mask would be the affinity of {name[: 4 - len(_TIES)]}")
-        image, maps = label_maps.read_matching(job.record, "cam", self.runner.max_side)
+        image, maps = label_maps.read_matching(
+            job.record, "cam", self.runner.max_side, classes=self.class_list
+        )
         numbers = label_maps.class_numbers(maps, self.class_list)
         maps, background = label_maps.split_background(maps)
         return Walk(image, maps, background, numbers)

@@ -134,6 +134,61 @@ def test_no_masks_to_mark(run: Run, photos: Path) -> None:
     assert done.out == ""
 
 
+def test_part_of_the_classes(run: Run, toy: Path) -> None:
+    whole = run("index", "voc", toy, check=0).records
+    chosen, other = CLASSES[0], CLASSES[1]
+    done = run("index", "voc", toy, "--only", f"{chosen}, {other}", check=0)
+    wanted = [
+        {**record, "labels": kept}
+        for record in whole
+        if (kept := [name for name in record["labels"] if name in (chosen, other)])
+    ]
+    assert done.records == wanted
+    assert 0 < len(wanted) < len(whole)
+    assert f"{24 - len(wanted)} photographs show other classes alone; left out" in done.err
+    assert "the masks still hold all classes; pipe into 'wsss relabel" in done.err
+    dropped = run("index", "voc", toy, "--drop", ",".join(CLASSES[2:]), "-q", check=0)
+    assert dropped.out == done.out
+    assert "the masks still hold all classes" in dropped.err  # a warning
+    marked = run("index", "voc", toy, "--only", chosen, "--strong", "1/2", check=0).records
+    assert abs(sum(record["strong"] for record in marked) - len(marked) / 2) < 1
+    named = run("index", "voc", toy, "--only", chosen, "--classes", toy / "classes.txt", check=2)
+    assert "--classes is only for --labels-from masks and --check" in named.err
+
+
+def test_masks_of_a_part_are_made_by_what_the_message_says(shell: Run, toy: Path) -> None:
+    call = f"index voc '{toy}' --labels-from masks --classes '{toy}/classes.txt' --only"
+    name = CLASSES[2]
+    told = shell(f"wsss {call} {name}", check=0).err
+    lines = told.splitlines()[1].split("FILE with the lines: ")[1].split(", ")
+    assert f"3 {name}" in lines
+    Path("values.txt").write_text("\n".join(lines))
+    done = shell(f"wsss {call} {name} -q | wsss relabel --values values.txt -o part -q", check=0)
+    assert done.records
+    for record in done.records:
+        whole = files.read_label_map(toy / "SegmentationClass" / f"{record['id']}.png")
+        part = np.where(whole == 255, 255, whole == 3)
+        np.testing.assert_array_equal(files.read_label_map(record["mask"]), part)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--only", "cat", "--drop", "dog"), "--only and --drop: give one of them"),
+        (("--only", " , "), "names of classes, separated by commas"),
+        (("--only", "cat", "--unlabelled"), "--only is for records with labels"),
+        (("--drop", "cat", "--cams", "."), "--drop and --cams: maps are those of all labels"),
+        (("--only", "cat", "--check", "--classes", "voc"), "--check compares all classes"),
+        (("--only", "cot"), "--only: no class 'cot'; did you mean cat?"),
+    ],
+)
+def test_parts_that_mean_nothing(run: Run, photos: Path, args: tuple[str, ...], said: str) -> None:
+    done = run("index", "folder", photos, *args, check=2)
+    assert said in done.err
+    assert done.err.count("\n") == 1
+    assert done.out == ""
+
+
 def test_records_of_maps_that_are_there(run: Run, workdir: Path) -> None:
     """`index --cams` of each layout, into the tools that read them."""
     for folder in ("VOC/JPEGImages", "VOC/ImageSets/Segmentation", "VOC/SegmentationClass", "cams"):

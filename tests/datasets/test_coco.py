@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from wsss_cli.datasets.coco import category_names, coco_records, decoded
+from wsss_cli.datasets.part import Part
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.files import read_label_map, read_meta, write_label_map
 
@@ -409,3 +410,28 @@ def test_any_value_anywhere_is_read_or_named(kind: str, data: dict[str, Any]) ->
             problems = [str(error)]
         assert all("\n" not in each and len(each) < 400 for each in problems)
     assert {path.name for path in Path().iterdir()} <= {"a", "a.json", "photos", "masks"}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [Part(option="--only", names=("dog",)), Part(option="--drop", names=("cat",), dropped=True)],
+)
+def test_part_of_the_classes_numbers_the_masks(
+    part: Part, data: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data["annotations"].append(annotation(30, 3, box(0, 0, 2, 2)))  # a cat alone
+    records, problems = read(data, masks="masks", part=part)
+    assert problems == []
+    assert [(record["id"], record["labels"]) for record in records] == [
+        ("a", ["dog"]),
+        ("inner/b", ["dog"]),
+    ]
+    assert "1 photographs show other classes alone; left out" in capsys.readouterr().err
+    assert sorted(np.unique(read_label_map("masks/a.png"))) == [0, 1]
+    assert (read_label_map("masks/a.png") == 1)[box(0, 0, 5, 5)].all()
+    meta = read_meta("masks/a.png")
+    assert meta is not None
+    assert meta["classes"] == ["dog"]
+    assert not os.path.exists("masks/c.png")
+    with pytest.raises(ConfigurationError, match="--only: no class 'dgo'; did you mean dog"):
+        read(data, part=Part(option="--only", names=("dgo",)))

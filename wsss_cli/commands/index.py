@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from wsss_cli import console, records
 from wsss_cli.commands import _frame, _options
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.records import Record
+
+if TYPE_CHECKING:
+    from wsss_cli.datasets.part import Part
 
 root_argument = click.argument("root", type=click.Path(exists=True, file_okay=False))
 saliency_option = click.option(
@@ -26,6 +29,35 @@ cams_option = click.option(
     metavar="DIR",
     help="Folder of activation maps, ID.npz, or ID.npy of psa, irn, EPS or SIPE; here or in the "
     "folder of photographs.",
+)
+
+
+def _names(
+    context: click.Context, parameter: click.Parameter, value: str | Sequence[str] | None
+) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else map(str, value)
+    if names := tuple(name for part in parts if (name := part.strip())):
+        return names
+    raise click.BadParameter("names of classes, separated by commas")
+
+
+part_options = _options.chain(
+    *(
+        click.option(
+            flag,
+            type=click.UNPROCESSED,
+            metavar="CLASS,...",
+            callback=_names,
+            help=f"{what}; photographs that show others alone are left out. The list is read to "
+            "its end first.",
+        )
+        for flag, what in (
+            ("--only", "Take these classes alone"),
+            ("--drop", "Take all classes but these"),
+        )
+    )
 )
 
 
@@ -116,6 +148,7 @@ def command() -> None:
 @_options.classes_option(
     "Class list of the masks, for --labels-from masks and --check", show_default="voc"
 )
+@part_options
 @strong_options
 @_options.check_option
 @_options.strict_option
@@ -149,6 +182,7 @@ def voc(
     from wsss_cli.classes import VOC
     from wsss_cli.datasets.voc import voc_records
 
+    part = _part(options, check=check, has_labels=options["labels_from"] != "none")
     uses_list = check or options["labels_from"] == "masks"
     _options.only_with(
         "--labels-from masks and --check", uses_list, "classes", choice="labels_from"
@@ -158,6 +192,8 @@ def voc(
         lambda on_error: voc_records(root, split, on_error, classes=classes or VOC, **options),
         wanted={"saliency": options["saliency"], "cam": options["cams"]},
         check=(classes or VOC) if check else None,
+        part=part,
+        classes=classes or VOC,
         strict=strict,
         strong=strong,
         seed=seed,
@@ -192,6 +228,7 @@ def voc(
 @saliency_option
 @cams_option
 @_options.classes_option("Class list of the masks, for --check; of the numbers of a .npy")
+@part_options
 @strong_options
 @_options.check_option
 @_options.strict_option
@@ -224,6 +261,7 @@ def folder(
     """
     from wsss_cli.datasets.folder import folder_records
 
+    part = _part(options, check=check, has_labels=not options["unlabelled"])
     if options["csv"] and options["unlabelled"]:
         raise click.UsageError("--csv gives labels and --unlabelled none: choose one")
     _options.only_with(
@@ -249,6 +287,8 @@ def folder(
             "cam": options["cams"],
         },
         check=classes if check else None,
+        part=part,
+        classes=classes or (),
         strict=strict,
         strong=strong,
         seed=seed,
@@ -293,6 +333,7 @@ def folder(
 @_options.classes_option(
     "Class list of the categories that count, in the order of their numbers", show_default="all"
 )
+@part_options
 @strong_options
 @_options.strict_option
 def coco(
@@ -329,14 +370,37 @@ def coco(
     if images is None:
         raise click.UsageError("--images is missing: the folder of the photographs")
     _options.only_with("--masks", options["masks"] is not None, "segments", "crowd_objects")
+    part = _part(options)
     _print(
         "index coco",
-        lambda on_error: coco_records(annotations, on_error, images=images, **options),
+        lambda on_error: coco_records(annotations, on_error, images=images, part=part, **options),
         wanted={"saliency": options["saliency"], "cam": options["cams"]},
         strict=strict,
         strong=strong,
         seed=seed,
     )
+
+
+def _part(options: dict[str, Any], *, check: bool = False, has_labels: bool = True) -> Part | None:
+    """The part of the classes that --only or --drop names; both are taken out of ``options``.
+
+    Raises:
+        click.UsageError: both are given, or one with what would not fit the labels any more.
+    """
+    from wsss_cli.datasets.part import Part
+
+    given = {f"--{name}": names for name in ("only", "drop") if (names := options.pop(name))}
+    if len(given) > 1:
+        raise click.UsageError("--only and --drop: give one of them")
+    for option, names in given.items():
+        if not has_labels:
+            raise click.UsageError(f"{option} is for records with labels")
+        if check:
+            raise click.UsageError(f"--check compares all classes: give it without {option}")
+        if options["cams"]:
+            raise click.UsageError(f"{option} and --cams: maps are those of all labels")
+        return Part(option=option, names=names, dropped=option == "--drop")
+    return None
 
 
 def _print(
@@ -345,13 +409,16 @@ def _print(
     *,
     wanted: dict[str, str | None],
     check: Sequence[str] | None = None,
+    part: Part | None = None,
+    classes: Sequence[str] = (),
     strict: bool,
     strong: Fraction | None,
     seed: int | None,
 ) -> None:
     """Print the records of ``index``; report failures and keys that were asked for in vain.
 
-    With ``check``, the class list of the masks, these are compared with the labels.
+    With ``check``, the class list of the masks, these are compared with the labels. With ``part``
+    the labels are reduced to it; ``classes`` is the class list of the masks, if it is known.
     """
     from wsss_cli.datasets.check import Differences, difference
     from wsss_cli.datasets.voc import numbers_in_mask
@@ -363,6 +430,8 @@ def _print(
     count = 0
     lacking: Counter[str] = Counter()
     indexed: Iterable[Record] = index(failures)
+    if part is not None:
+        indexed = _reduced(tool, list(indexed), part, classes)
     if strong is not None:
         indexed = _marked(tool, list(indexed), strong, seed or 0)
     for record in indexed:
@@ -386,6 +455,26 @@ def _print(
     failures.exit()
     if differences.count:
         sys.exit(1)
+
+
+def _reduced(tool: str, indexed: list[Record], part: Part, classes: Sequence[str]) -> list[Record]:
+    """The records with a part of the classes; told what is left out, and what masks still hold."""
+    from wsss_cli.datasets.part import part_of
+
+    kept, shown = part_of(indexed, part, classes)
+    if count := len(indexed) - len(kept):
+        console.note(tool, f"{count} photographs show other classes alone; left out")
+    if any("mask" in record for record in kept):
+        # Read with a list of fewer classes, they would mean others.
+        names = [name for name in shown if part.stays(name)]
+        named = [f"{classes.index(name) + 1} {name}" for name in names if name in classes]
+        lines = ["0 background", *(named or ["NUMBER NAME"]), "255 ignore", "* background"]
+        console.warn(
+            tool,
+            f"{part.option}: the masks still hold all classes; pipe into 'wsss relabel --values "
+            f"FILE' for masks of these alone, FILE with the lines: {', '.join(lines)}",
+        )
+    return kept
 
 
 def _marked(tool: str, indexed: list[Record], share: Fraction, seed: int) -> list[Record]:

@@ -25,6 +25,7 @@ from wsss_cli import console, files
 from wsss_cli.classes import BACKGROUND, IGNORE, check_classes, check_labels
 from wsss_cli.datasets._paths import below, find_maps, same_but_for_case
 from wsss_cli.datasets.json_arrays import elements
+from wsss_cli.datasets.part import Part
 from wsss_cli.errors import STOPS_EVERYTHING, ConfigurationError, WsssError, describe
 from wsss_cli.inputs import inputs
 from wsss_cli.methods.regions import decoded as decoded_runs
@@ -204,6 +205,7 @@ def coco_records(
     classes: Sequence[str] | None = None,
     saliency: str | None = None,
     cams: str | None = None,
+    part: Part | None = None,
 ) -> Iterator[Record]:
     """Records of the images of a COCO file, in its order.
 
@@ -221,6 +223,8 @@ def coco_records(
             their ids. Objects of other categories are neither labels nor in the masks.
         saliency: folder of maps ID.png, or None.
         cams: folder of activation maps ID.npz or ID.npy, or None.
+        part: the classes that stay, of those that count; images that show others alone are left
+            out, and counted on stderr.
 
     Raises:
         ConfigurationError: a file or folder does not exist, the file is no such JSON, a class is no
@@ -237,6 +241,9 @@ def coco_records(
             f"{', '.join(coco.classes[:10])}{', …' if len(coco.classes) > 10 else ''}"
         )
     chosen = coco.classes if classes is None else tuple(classes)
+    of_all = chosen
+    if part is not None:
+        chosen = part.of_list(of_all)
     painter = None
     if masks is not None:
         if coco.has_polygons and not find_spec("pycocotools"):
@@ -247,7 +254,7 @@ def coco_records(
         files.remove_leftovers(masks, TOOL)
         numbered = check_classes(chosen, annotations)
         painter = _Painter(coco, numbered, masks, segments, crowd_objects=crowd_objects)
-    ids = Seen()
+    ids, others = Seen(), 0
     for number, (name, width, height) in coco.images.items():
         record_id = os.path.splitext(name)[0]
         try:
@@ -262,6 +269,9 @@ def coco_records(
                 coco.check(number)
                 shown = coco.names(number)
                 record["labels"] = [each for each in shown if each in chosen]
+                if part is not None and part.of_labels([n for n in shown if n in of_all]) is None:
+                    others += 1
+                    continue
             cam = find_maps(f"{activations}/{record_id}") if activations else None
             if painter is not None and coco.is_labelled:
                 record["mask"] = painter.write(record, number, (height, width))
@@ -275,6 +285,8 @@ def coco_records(
         if cam:
             record["cam"] = cam
         yield record
+    if others:
+        console.note(TOOL, f"{others} photographs show other classes alone; left out")
     if painter is not None and painter.crowds and not painter.objects:
         console.warn(
             TOOL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -261,7 +262,8 @@ def test_an_image_that_cannot_be_drawn_is_left_out_with_its_reason(data: dict[st
     assert problems == [
         "a.jpg: annotated at 8x6, but the photograph is 6x8",
         "inner/lost.jpg: no such image: photos/inner/lost.jpg",
-        "../../out.jpg: unsafe id \"../../out\": no empty part, '.' or '..' allowed",
+        "../../out.jpg: no path below --images; take the folder out: "
+        r"sed 's#\.\./\.\./##g' a.json > a-named.json",
         "c.png: another image has this name, with another suffix",
     ]
 
@@ -435,3 +437,62 @@ def test_part_of_the_classes_numbers_the_masks(
     assert not os.path.exists("masks/c.png")
     with pytest.raises(ConfigurationError, match="--only: no class 'dgo'; did you mean dog"):
         read(data, part=Part(option="--only", names=("dgo",)))
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "../../label-studio/media/upload/1/",
+        "/data/upload/1/",
+        "/data/local-files/?d=photos/",
+        "https://example.org/a/",
+        "C:/photos/",
+        "C:\\\\photos\\\\",
+        "..\\\\",
+    ],
+)
+def test_the_remedy_for_file_names_of_other_places_works(prefix: str, data: dict[str, Any]) -> None:
+    """As the message has it; of Windows' names it takes two steps."""
+    prefix = prefix.replace("\\\\", "\\")
+    data["images"] = [{**data["images"][0], "file_name": f"{prefix}a.jpg"}]
+    data["annotations"] = []
+    source, problems = "a.json", read(data)[1]
+    for _ in range(2):
+        (problem,) = problems
+        command = problem[problem.index("sed ") :]
+        assert command.startswith("sed 's#")
+        subprocess.run(["bash", "-ec", command], check=True)
+        source = f"{source.removesuffix('.json')}-named.json"
+        problems = []
+        if records := list(coco_records(source, problems.append, images="photos")):
+            break
+    assert [record["id"] for record in records] == ["a"]
+
+
+def test_no_name_of_a_file_becomes_a_command(data: dict[str, Any]) -> None:
+    data["images"][0]["file_name"] = "../'; touch made; '/a.jpg"
+    (problem,) = read(data)[1]
+    assert problem.endswith("no path below --images; take the folder out")
+
+
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (".", "photos"),
+        ("..", "WORK/photos"),
+        ("photos/inner", "photos"),
+        ("empty", ""),
+    ],
+)
+def test_where_the_photographs_are_is_told_once(
+    images: str, found: str, data: dict[str, Any], workdir: Path
+) -> None:
+    Path("empty").mkdir()
+    data["images"] = data["images"][:1] + data["images"][2:]
+    data["annotations"] = []
+    problems = read(data, images=images)[1]
+    folder = found.replace("WORK/", "")
+    hint = f": give --images {folder}" if found else "a.jpg"
+    assert problems[0].endswith(hint)
+    assert ("; it is " in problems[0]) == bool(found)
+    assert [each for each in problems[1:] if "give" in each] == []

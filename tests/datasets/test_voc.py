@@ -372,3 +372,25 @@ def test_memory_does_not_grow_with_the_list(root: Path) -> None:
 
     peak(100)
     assert peak(4000) < peak(1000) + 20_000
+
+
+def test_what_other_tools_make_of_voc_is_told_its_way(root: Path) -> None:
+    """labelme2voc makes no lists, CVAT's "Segmentation mask 1.1" no photographs."""
+    add(root, "a")
+    (root / "SegmentationClass").mkdir(exist_ok=True)
+    with pytest.raises(ConfigurationError) as caught:
+        read(root)
+    assert str(caught.value) == (
+        f"no split 'train' in {root}/ImageSets/Segmentation; it can also be the path of a list of "
+        f"ids, or 'wsss index folder {root}/JPEGImages --masks {root}/SegmentationClass "
+        "--unlabelled' needs none"
+    )
+    (root / "JPEGImages").rename(root / "elsewhere")
+    (root / "labelmap.txt").write_text("background:0,0,0::\n")
+    with pytest.raises(ConfigurationError) as caught:
+        read(root)
+    assert str(caught.value) == (
+        f"{root}: no folder JPEGImages in it; of an export of CVAT: 'wsss index folder PHOTOS "
+        f"--masks {root}/SegmentationClass --unlabelled | wsss relabel --values "
+        f"{root}/labelmap.txt'"
+    )

@@ -9,9 +9,12 @@ segments of an image, whose pixels a PNG tells: red + 256 green + 65536 blue is 
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
+import re
+import shlex
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -40,6 +43,7 @@ OnError = Callable[[str], None]
 Mask = npt.NDArray[np.bool_]  # (H, W)
 
 _MOST_SIDE = 1 << 16  # pixels
+_PLAIN = re.compile(r"[\w./:?=%+-]+/")
 
 
 class Coco:
@@ -254,14 +258,16 @@ def coco_records(
         files.remove_leftovers(masks, TOOL)
         numbered = check_classes(chosen, annotations)
         painter = _Painter(coco, numbered, masks, segments, crowd_objects=crowd_objects)
-    ids, others = Seen(), 0
+    ids, others, is_told = Seen(), 0, False
     for number, (name, width, height) in coco.images.items():
         record_id = os.path.splitext(name)[0]
         try:
-            check_id(record_id)
+            _check_name(name, annotations)
             path = same_but_for_case(os.path.join(images, name))
             if path is None:
-                raise WsssError(f"no such image: {os.path.join(images, name)}")
+                hint = "" if is_told else _elsewhere(images, name)
+                is_told = True  # of the first; the others lie alike
+                raise WsssError(f"no such image: {os.path.join(images, name)}{hint}")
             if ids.add(record_id):
                 raise WsssError("another image has this name, with another suffix")
             record: Record = {"id": record_id, "image": path}
@@ -293,6 +299,48 @@ def coco_records(
             f"all {painter.crowds} outlines are crowds (iscrowd), 255 in the masks; if they are "
             "objects, as CVAT writes what was painted, give --crowd-objects",
         )
+
+
+def _check_name(name: str, annotations: str) -> None:
+    """Raise WsssError unless ``name`` is a path below a folder of photographs.
+
+    Label Studio writes ``../../media/upload/1/a.jpg`` or a URL, on Windows also ``images\\a.jpg``.
+    """
+    folder = name[: name.rfind("/") + 1]
+    if "\\" in name:
+        why, command = "folders are named as on Windows", r"s#\\\\#/#g"
+    elif "://" in name:
+        why, command = "a URL; download the photographs, and take it out", _without(folder)
+    elif ".." in folder.split("/") or name.startswith("/") or re.match("[A-Za-z]:/", name):
+        why, command = "no path below --images; take the folder out", _without(folder)
+    else:
+        check_id(os.path.splitext(name)[0])
+        return
+    made = f"{os.path.splitext(annotations)[0]}-named.json"
+    example = f": sed '{command}' {shlex.quote(annotations)} > {shlex.quote(made)}"
+    raise WsssError(f"{why}{example if command else ''}")
+
+
+def _without(folder: str) -> str:
+    """What sed is told to take a folder out of names; nothing for one that a shell might run."""
+    return f"s#{folder.replace('.', chr(92) + '.')}##g" if _PLAIN.fullmatch(folder) else ""
+
+
+def _elsewhere(images: str, name: str) -> str:
+    """Where a photograph is that is not in the folder of ``--images``, as the end of a message."""
+    above = os.path.dirname(os.path.abspath(images))
+    inner = glob.escape(images)
+    for pattern in (
+        os.path.join(glob.escape(above), glob.escape(name)),
+        *(os.path.join(inner, *deep, glob.escape(name)) for deep in (("*",), ("*", "*"))),
+    ):
+        if found := next(iter(sorted(glob.glob(pattern))), None):
+            folder = found.removesuffix(name).rstrip("/") or "/"
+            return f"; it is {found}: give --images {os.path.relpath(folder)}"
+    base = os.path.join(images, os.path.basename(name))
+    return (
+        f"; {base} is there: are the folders in the names others?" if os.path.isfile(base) else ""
+    )
 
 
 class _Painter:

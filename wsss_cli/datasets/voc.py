@@ -76,6 +76,11 @@ def voc_records(
     if not os.path.isdir(f"{root}/JPEGImages"):
         inner = next(iter(sorted(Path(root).glob("*/JPEGImages"))), None)
         hint = f"did you mean {inner.parent}?" if inner else "'wsss index folder' takes any folder"
+        if inner is None and os.path.isfile(f"{root}/labelmap.txt"):
+            hint = (
+                f"of an export of CVAT: 'wsss index folder PHOTOS --masks {root}/SegmentationClass "
+                f"--unlabelled | wsss relabel --values {root}/labelmap.txt'"
+            )
         raise ConfigurationError(f"{root}: no folder JPEGImages in it; {hint}")
     maps = below(root, saliency, "--saliency") if saliency is not None else None
     activations = below(root, cams, "--cams") if cams is not None else None
@@ -116,6 +121,11 @@ def _find_list(root: str, split: str) -> str:
             return path
     names = sorted(path.stem for path in Path(sets[0]).glob("*.txt"))
     hint = f"there are {', '.join(names)}" if names else "it can also be the path of a list of ids"
+    masks = f"{root}/SegmentationClass"
+    if not os.path.isdir(f"{root}/ImageSets") and os.path.isdir(masks):  # as of labelme2voc
+        hint += (
+            f", or 'wsss index folder {root}/JPEGImages --masks {masks} --unlabelled' needs none"
+        )
     raise ConfigurationError(f"no split '{split}' in {root}/ImageSets/Segmentation; {hint}")
 
 

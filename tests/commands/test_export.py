@@ -560,3 +560,21 @@ def test_a_network_that_cannot_be_exported_is_refused_before_any_work(
     assert capfd.readouterr() == ("", f"wsss export onnx: {said}\n")
     assert sorted(path.name for path in Path().iterdir()) == ["cam.pt", "cut.pt", "notes.txt"]
     assert Path("cam.pt").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [("voc", "out/SegmentationClass/a.png"), ("labelme", "out/a.json")]
+)
+def test_files_of_an_earlier_export_are_told(
+    form: str, name: str, maps: list[dict[str, Any]], inside: Run
+) -> None:
+    """Whoever packs the folder, or opens it, would take them for part of the second."""
+    told = "there already, of no record of this run"
+    first = inside("export", form, "-o", "out", input=maps, check=0)
+    assert told not in first.err
+    again = inside("export", form, "-o", "out", input=maps, check=0)
+    assert told not in again.err
+    assert maps[0]["id"] == "a"
+    part = inside("export", form, "-o", "out", "-q", input=maps[2:], check=0)
+    assert part.err.startswith(f"wsss export {form}: {name} and 1 more: {told}")
+    assert part.err.count("\n") == 1

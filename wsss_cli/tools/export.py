@@ -63,7 +63,7 @@ class Exporter(RecordTool):
         self.count = self.unknown = 0
         self._pixels = self._labelled = self._changed = 0
         self._numbering: Numbering | None = None
-        self._done = Seen()
+        self._done, self._met = Seen(), Seen()  # ids of what is written, and of what was tried
         if class_list is not None:
             self._settle(class_list)
 
@@ -113,6 +113,7 @@ class Exporter(RecordTool):
     def work(self, job: Job) -> None:
         if job.record["id"] in self._done:  # the same record once more, as the stage knows
             return
+        self._met.add(job.record["id"])
         path = job.record[self.key]
         labels, meta = files.read_labels(path, files.image_size(job.record["image"]))
         names = self._names(path, meta)
@@ -185,6 +186,18 @@ class Exporter(RecordTool):
         if self.unknown and self.ignored:
             share = _percent(self.unknown, self._pixels)
             console.note(self.name, f"{share} of the pixels are {IGNORE}: {self.ignored}")
+
+
+def tell_strangers(tool: str, found: tuple[int, str]) -> None:
+    """Tell of files of :meth:`Folder.strangers`, which whoever takes the folder would take too."""
+    count, first = found
+    if count:
+        more = f" and {count - 1} more" if count > 1 else ""
+        console.warn(
+            tool,
+            f"{first}{more}: there already, of no record of this run; move them away if they are "
+            "of an earlier export that this one replaces",
+        )
 
 
 def _percent(part: int, whole: int) -> str:
@@ -323,6 +336,16 @@ class Folder:
                 why = error.strerror or "unknown"
                 raise WsssError(f"cannot link {path} ({why}); give --copy") from error
             os.replace(temporary, path)
+
+    def strangers(self, folder: str, suffix: str, ids: Seen) -> tuple[int, str]:
+        """How many files of a folder are of other ids than ``ids``, and the first of them."""
+        below = self.root / folder
+        found = sorted(
+            path
+            for path in below.rglob(f"*{suffix}")
+            if path.relative_to(below).as_posix().removesuffix(suffix) not in ids
+        )
+        return len(found), str(found[0]) if found else ""
 
     def _take(self, path: Path, state: str) -> bool:
         """Whether a path must be written to have a state; it is then in the list.

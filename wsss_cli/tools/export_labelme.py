@@ -12,7 +12,16 @@ from PIL import Image, ImageDraw
 
 from wsss_cli.classes import IGNORE, check_labels
 from wsss_cli.stage import Job
-from wsss_cli.tools.export import IGNORED, Exporter, Folder, Labels, Polygon, as_json, polygons
+from wsss_cli.tools.export import (
+    IGNORED,
+    Exporter,
+    Folder,
+    Labels,
+    Polygon,
+    as_json,
+    polygons,
+    tell_strangers,
+)
 
 _VERSION = "5.0.0"  # of the format
 _BACKGROUND = "_background_"
@@ -90,6 +99,7 @@ class LabelmeExporter(Exporter):
         self._folder.write(
             self._folder.root / "labels.txt", "".join(f"{line}\n" for line in lines).encode()
         )
+        tell_strangers(self.name, self._folder.strangers("", ".json", self._met))
 
 
 def _drawn(found: Sequence[Polygon], labels: Labels) -> Labels:

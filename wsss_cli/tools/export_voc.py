@@ -9,7 +9,7 @@ from wsss_cli import files
 from wsss_cli.classes import BACKGROUND, IGNORE, check_labels, palette
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.stage import Job
-from wsss_cli.tools.export import IGNORED, Exporter, Folder, Labels
+from wsss_cli.tools.export import IGNORED, Exporter, Folder, Labels, tell_strangers
 
 _HEADER = "# label:color_rgb:parts:actions"
 
@@ -67,3 +67,4 @@ class VocExporter(Exporter):
         lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in listed]
         text = "".join(f"{line}\n" for line in (_HEADER, *lines))
         self._folder.write(root / "labelmap.txt", text.encode())
+        tell_strangers(self.name, self._folder.strangers("SegmentationClass", ".png", self._met))

@@ -189,6 +189,35 @@ def test_parts_that_mean_nothing(run: Run, photos: Path, args: tuple[str, ...], 
     assert done.out == ""
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--labels-from", "masks"), "--labels-from masks needs the list of their classes"),
+        (
+            ("--labels-from", "masks", "--classes", "voc", "--unlabelled"),
+            "--unlabelled is only for labels of names, not of masks",
+        ),
+        (("--label-names", "a,b"), "--label-names is only for --csv"),
+        (("--csv", "x", "--label-names", "a,a"), "a name is empty or stands there twice"),
+        (("--csv", "x", "--label-names", "gone.txt"), "neither names separated by commas nor"),
+    ],
+)
+def test_sources_of_labels_that_do_not_fit(
+    run: Run, photos: Path, args: tuple[str, ...], said: str
+) -> None:
+    done = run("index", "folder", photos, *args, check=2)
+    assert said in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_names_of_numbers_from_a_file(run: Run, photos: Path) -> None:
+    Path("names.txt").write_text("background\nbig cat\n")  # all count, in their order
+    (photos / "metadata.csv").write_text("file_name,label\ncat/b.jpg,1\ndog/é.jpg,0\n")
+    call = ("index", "folder", photos, "--csv", "metadata.csv", "--label-names", "names.txt")
+    done = run(*call, check=0)
+    assert [record["labels"] for record in done.records] == [["big cat"], ["background"]]
+
+
 def test_records_of_maps_that_are_there(run: Run, workdir: Path) -> None:
     """`index --cams` of each layout, into the tools that read them."""
     for folder in ("VOC/JPEGImages", "VOC/ImageSets/Segmentation", "VOC/SegmentationClass", "cams"):

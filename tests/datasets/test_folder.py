@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from wsss_cli.datasets.folder import folder_records
+from wsss_cli.datasets.meanings import load_meanings
 from wsss_cli.errors import ConfigurationError
 
 
@@ -541,3 +542,100 @@ def test_a_mask_may_be_that_of_a_photograph_that_no_table_lists(root: Path) -> N
     assert "masks/1.png could be that of several photographs named 1" in errors[0]
     (root / "cat/1.jpg").unlink()
     assert read(root, table="t.csv", masks="masks")[0][0]["mask"] == "masks/1.png"
+
+
+# ---- exports of other tools ----------------------------------------------------------------------
+
+
+def mask(path: Path, *numbers: int) -> None:
+    """A grey mask of the size of the photographs that :func:`add` makes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.zeros((2, 3), np.uint8)
+    values.flat[: len(numbers)] = numbers
+    Image.fromarray(values).save(path)
+
+
+def test_masks_of_roboflow_lie_beside_their_photographs(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(root, "train/a.jpg", "train/b.jpg", "train/c_mask.png", "other/d.jpg", "other/d_mask.png")
+    mask(root / "train/a_mask.png", 2)
+    (root / "train/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, cat\n2, dog\n")
+    records, errors = read(root, unlabelled=True)
+    assert errors == []
+    assert {record["id"]: record.get("mask") for record in records} == {
+        "other/d": None,
+        "other/d_mask": None,  # of another tool: a photograph
+        "train/a": "photos/train/a_mask.png",
+        "train/b": None,
+        "train/c_mask": None,  # without a photograph
+    }
+    told = "photos/train/a_mask.png is a mask; photos/train/_classes.csv names its numbers"
+    assert told in capsys.readouterr().err
+    meanings = load_meanings(str(root / "train/_classes.csv"))
+    assert (meanings.classes, meanings.numbers) == (("cat", "dog"), {0: 0, 1: 1, 2: 2})
+    (root / "masks").mkdir()
+    other, _ = read(root, unlabelled=True, masks="masks")
+    assert not any("mask" in record for record in other)
+
+
+def test_labels_are_the_classes_in_the_masks(root: Path) -> None:
+    add(root, "a.jpg", "inner/b.jpg", "c.jpg", "d.jpg", "e.jpg")
+    mask(Path("masks/a.png"), 2, 1, 255, 2)
+    mask(Path("masks/inner/b.png"), 0)
+    mask(Path("masks/d.png"), 3)
+    Image.new("RGB", (3, 2), (128, 0, 0)).save("masks/e.png")
+    records, errors = read(root, masks="masks", labels_from="masks", classes=["cat", "dog"])
+    assert {record["id"]: record["labels"] for record in records} == {
+        "a": ["cat", "dog"],
+        "inner/b": [],
+    }
+    assert errors[:2] == [
+        "c.jpg: no mask to take the labels from",
+        "d.jpg: masks/d.png: class number 3, but the list has 2 names",
+    ]
+    assert "wsss relabel" in errors[2]
+    assert len(errors) == 3
+
+
+def test_labels_that_are_numbers_get_names(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add(root, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    lines = ['"a.jpg", "label": 1', '"b.jpg", "label": [0, 2]', '"c.jpg"', '"d.jpg", "label": 3']
+    text = "".join(f'{{"file_name": {line}}}\n' for line in lines)
+    (root / "metadata.jsonl").write_text(text)
+    names = ["cat", "big dog", "fox"]
+    records, errors = read(root, table="metadata.jsonl", label_names=names)
+    assert {record["id"]: record.get("labels") for record in records} == {
+        "a": ["big dog"],
+        "b": ["cat", "fox"],
+        "c": None,
+    }
+    assert errors == ["photos/metadata.jsonl:4: label '3' is no number from 0 to 2"]
+    assert capsys.readouterr().err == ""
+    records, _ = read(root, table="metadata.jsonl")
+    assert records[0]["labels"] == ["1"]
+    assert "the labels are numbers, such as 3; --label-names names them" in capsys.readouterr().err
+    assert labels(root, "a.jpg,1 0\nb.jpg,\n", label_names=names) == {
+        "a": ["big dog", "cat"],
+        "b": [],
+    }
+    assert capsys.readouterr().err == ""
+    labels(root, "a.jpg,1\nb.jpg,cat\n")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_table_in_a_sub_folder_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As Hugging Face's imagefolder has it."""
+    add(root, "train/a.jpg", "cat/b.jpg")
+    (root / "train/metadata.csv").write_text("file_name,label\na.jpg,cat\n")
+    read(root)
+    assert (
+        "train/metadata.csv is not read; 'wsss index folder photos/train --csv metadata.csv' reads "
+        "it" in capsys.readouterr().err
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        read(root, table="metadata.csv")
+    assert str(caught.value) == (
+        "--csv metadata.csv: no such file, neither here nor in photos; photos/train has one: give "
+        "that as ROOT"
+    )

@@ -113,3 +113,12 @@ def test_no_map_at_all() -> None:
             Path(name).write_bytes(content)
         with pytest.raises(ConfigurationError, match="not cityscapes or a readable text file"):
             load_meanings(name)
+
+
+def test_a_comma_behind_a_number_makes_no_colour_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("Pixel Value, Class\n0, background\n7,big dog\n")
+    assert load_meanings(str(path)).numbers == {0: 0, 7: 1}
+    path.write_text("128,64 road\n")  # a colour that lacks a number
+    with pytest.raises(ConfigurationError, match="is neither 'NUMBER NAME'"):
+        load_meanings(str(path))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +18,8 @@ from wsss_cli.records import Record
 
 if TYPE_CHECKING:
     from wsss_cli.datasets.part import Part
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 root_argument = click.argument("root", type=click.Path(exists=True, file_okay=False))
 saliency_option = click.option(
@@ -59,6 +61,37 @@ part_options = _options.chain(
         )
     )
 )
+
+
+def labels_from_option(**attributes: Any) -> Callable[[F], F]:
+    """``--labels-from``: the choices are those of the layout."""
+    return click.option(
+        "--labels-from", help="Where the image-level labels are taken from.", **attributes
+    )
+
+
+def _listed_names(
+    context: click.Context, parameter: click.Parameter, value: str | Sequence[str] | None
+) -> tuple[str, ...] | None:
+    """Names from a file, one a line, or separated by commas; all count, in their order."""
+    from wsss_cli.texts import read_text
+
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        names = [str(name).strip() for name in value]
+    elif "," in value:
+        names = [name.strip() for name in value.split(",")]
+    else:
+        try:
+            names = [line.strip() for line in read_text(value, encoding="utf-8-sig").splitlines()]
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(
+                f"{value!r}: neither names separated by commas nor a file with one a line"
+            ) from error
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise click.BadParameter("a name is empty or stands there twice")
+    return tuple(names)
 
 
 def _splits(context: click.Context) -> list[str]:
@@ -130,12 +163,10 @@ def command() -> None:
     shell_complete=_options.completed(_splits),
     help="List in ImageSets/Segmentation, or the path of a list.",
 )
-@click.option(
-    "--labels-from",
+@labels_from_option(
     default="annotations",
     show_default=True,
     type=click.Choice(["annotations", "masks", "none"]),
-    help="Where the image-level labels are taken from.",
 )
 @click.option(
     "--difficult/--no-difficult",
@@ -213,6 +244,15 @@ def voc(
     metavar="NAME",
     help="Column or key of the table that holds the labels, if it is not named so.",
 )
+@click.option(
+    "--label-names",
+    metavar="LIST",
+    type=click.UNPROCESSED,
+    callback=_listed_names,
+    help="Names of labels that are numbers, counted from 0: 'cat,dog', or a text file with one a "
+    "line.",
+)
+@labels_from_option(type=click.Choice(["masks"]), show_default="the sub-folders, or --csv")
 @click.option("--unlabelled", is_flag=True, help="Take all photographs, without labels.")
 @click.option(
     "--keep-unlabelled",
@@ -227,7 +267,9 @@ def voc(
 @click.option("--masks", metavar="DIR", help="Folder of true masks, ID.png; here or in ROOT.")
 @saliency_option
 @cams_option
-@_options.classes_option("Class list of the masks, for --check; of the numbers of a .npy")
+@_options.classes_option(
+    "Class list of the masks, for --check and --labels-from masks; of the numbers of a .npy"
+)
 @part_options
 @strong_options
 @_options.check_option
@@ -272,8 +314,24 @@ def folder(
     )
     table, column = options.pop("csv"), options.pop("label_column")
     is_numbers = (table or "").lower().endswith(".npy")
-    _options.only_with("--check and a .npy", check or is_numbers, "classes", choice="csv")
-    _options.only_with("--csv", table is not None, "label_column")
+    of_masks = options["labels_from"] == "masks"
+    _options.only_with(
+        "--check, --labels-from masks and a .npy",
+        check or is_numbers or of_masks,
+        "classes",
+        choice="csv",
+    )
+    _options.only_with("--csv", table is not None, "label_column", "label_names")
+    _options.only_with(
+        "labels of names, not of masks",
+        not of_masks,
+        "csv",
+        "unlabelled",
+        "keep_unlabelled",
+        choice="labels_from",
+    )
+    if of_masks and not classes:
+        raise click.UsageError("--labels-from masks needs the list of their classes: --classes")
     if check and not classes:
         raise click.UsageError("--check needs the class list of the masks: give --classes")
     _print(

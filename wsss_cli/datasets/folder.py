@@ -19,6 +19,7 @@ from wsss_cli.datasets._paths import (
     same_but_for_case,
 )
 from wsss_cli.datasets.tables import Row, read_table, usual_table
+from wsss_cli.datasets.voc import labels_in_mask
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.inputs import digest
 from wsss_cli.records import Record, check_id
@@ -26,6 +27,7 @@ from wsss_cli.unique import Seen
 
 _PICTURES = (*IMAGE_SUFFIXES, *OTHER_SUFFIXES)
 
+_BESIDE, _BESIDE_NAMES = "_mask.png", "_classes.csv"  # of Roboflow: masks, and their classes
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 OnError = Callable[[str], None]
@@ -45,6 +47,8 @@ def folder_records(
     merge_copies: bool = False,
     masks: str | Path | None = None,
     saliency: str | Path | None = None,
+    labels_from: str | None = None,
+    label_names: Sequence[str] | None = None,
     cams: str | Path | None = None,
 ) -> Iterator[Record]:
     """Records of the photographs below ``root``, in the order of their names or of the table.
@@ -58,7 +62,11 @@ def folder_records(
         on_error: called with the line ``place: problem`` for each photograph left out.
         table: file with the labels, see :func:`read_table`; relative to ``root`` or to the working
             directory. Only the photographs in it become records.
-        column, classes: of the table, as there.
+        column: of the table, as there.
+        classes: of the table, as there; with ``labels_from``, names of the numbers in the masks.
+        labels_from: ``masks``: all photographs become records; their labels are the classes in
+            their masks, in the order of ``classes``. One without a mask is left out with an error.
+        label_names: names of the labels in the table, which are numbers counted from 0.
         unlabelled: all photographs become records, without labels. By default a photograph's label
             is the name of its sub-folder of ``root``.
         keep_unlabelled: photographs in no sub-folder, or in no row of the table, become records
@@ -67,7 +75,8 @@ def folder_records(
             record, with the labels of all.
         masks: folder of ground-truth masks, relative to ``root`` or to the working directory, with
             files ID.png or, without the folders of the id, NAME.png. A record without such a file
-            has no ``mask``.
+            has no ``mask``. Without it, in a folder with ``_classes.csv``, as Roboflow exports it,
+            NAME_mask.png beside a photograph is its mask, and no photograph.
         saliency: the same for saliency maps.
         cams: the same for activation maps, with files ID.npz or ID.npy.
 
@@ -86,8 +95,9 @@ def folder_records(
         if given is not None
     }
     if table is not None:
-        file = below(root, table, "--csv", folder=False)
+        file = _table(root, table)
         rows = read_table(file, on_error, column=column, classes=classes)
+        rows = _named(rows, label_names, on_error)
         photographs: Iterable[Photograph] = _existing(
             root, rows, on_error, others=file.lower().endswith(".npy")
         )
@@ -95,11 +105,16 @@ def folder_records(
             photographs = _and_others(root, list(photographs), set(folders.values()), on_error)
     else:
         photographs = _walk_labelled(
-            root, set(folders.values()), unlabelled, keep_unlabelled, on_error
+            root,
+            set(folders.values()),
+            unlabelled or labels_from == "masks",
+            keep_unlabelled,
+            on_error,
         )
     if merge_copies:
         photographs = _merged(root, list(photographs))
     repeated = _repeated(root, set(folders.values())) if folders else Seen()
+    is_told = False
     for name, labels in photographs:
         record: Record = {"id": os.path.splitext(name)[0], "image": os.path.join(root, name)}
         if labels is not None:
@@ -109,10 +124,26 @@ def folder_records(
                 find = find_maps if key == "cam" else _picture
                 if path := _beside(folder, record["id"], repeated, find):
                     record[key] = path
+            if masks is None and (path := _mask_beside(root, name)):
+                record["mask"] = path
+                if not is_told:
+                    names = os.path.join(os.path.dirname(path), _BESIDE_NAMES)
+                    console.note("index folder", f"{path} is a mask; {names} names its numbers")
+                is_told = True
+            if labels_from == "masks":
+                record["labels"] = labels_in_mask(record.get("mask"), classes or ())
         except WsssError as error:
             on_error(f"{name}: {error}")
             continue
         yield record
+
+
+def _mask_beside(root: str, name: str) -> str | None:
+    """The mask of a photograph that lies beside it, as Roboflow exports them."""
+    folder, base = os.path.split(os.path.join(root, name))
+    path = os.path.join(folder, f"{os.path.splitext(base)[0]}{_BESIDE}")
+    is_export = os.path.isfile(os.path.join(folder, _BESIDE_NAMES))
+    return path if is_export and os.path.isfile(path) else None
 
 
 def _repeated(root: str, excluded: set[str]) -> Seen:
@@ -198,6 +229,14 @@ def _check_labels(root: str, folders: Sequence[str]) -> None:
     """Raise ConfigurationError if no sub-folders are there to be labels; say what speaks against
     them."""
     table = usual_table(root)
+    inner = [(name, each) for name in folders if (each := usual_table(os.path.join(root, name)))]
+    if inner and not table:
+        name, each = inner[0]
+        console.warn(
+            "index folder",
+            f"{name}/{each} is not read; 'wsss index folder {os.path.join(root, name)} --csv "
+            f"{each}' reads it",
+        )
     if not folders:
         named = f"--csv {table}" if table else "a table of labels with --csv"
         raise ConfigurationError(
@@ -283,6 +322,8 @@ def _walk(
                 if not entry.name.startswith(".")
                 and (entry.name.lower().endswith(_PICTURES) or entry.is_dir())
             )
+        if os.path.isfile(os.path.join(folder, _BESIDE_NAMES)):
+            names = _without_masks(names)
     except OSError as error:
         on_error(describe(error))
         return
@@ -309,6 +350,16 @@ def _walk(
         yield path
 
 
+def _without_masks(names: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """The entries of a folder but the masks beside their photographs."""
+    stems = {os.path.splitext(name)[0] for name, is_folder in names if not is_folder}
+    return [
+        (name, is_folder)
+        for name, is_folder in names
+        if is_folder or not name.endswith(_BESIDE) or name.removesuffix(_BESIDE) not in stems
+    ]
+
+
 def _identity(folder: str) -> tuple[int, int]:
     """Device and inode: the same for all names of a folder, links included."""
     status = os.stat(folder)
@@ -316,6 +367,39 @@ def _identity(folder: str) -> tuple[int, int]:
 
 
 # ---- the table -----------------------------------------------------------------------------------
+
+
+def _table(root: str, table: str | Path) -> str:
+    """The path of a table; ConfigurationError where there is none, which names one in a folder."""
+    try:
+        return below(root, table, "--csv", folder=False)
+    except ConfigurationError as error:
+        for name in _sub_folders(root, frozenset()):
+            if os.path.isfile(os.path.join(root, name, table)):
+                raise ConfigurationError(
+                    f"{error}; {os.path.join(root, name)} has one: give that as ROOT"
+                ) from error
+        raise
+
+
+def _named(rows: Iterator[Row], names: Sequence[str] | None, on_error: OnError) -> Iterator[Row]:
+    """The rows of a table whose labels are numbers of ``names``; as they are without names."""
+    are_numbers, example = True, ""
+    for where, name, labels in rows:
+        if names is None or labels is None:
+            for label in labels or ():
+                are_numbers, example = are_numbers and label.isdecimal(), label
+            yield where, name, labels
+            continue
+        wrong = [each for each in labels if not each.isdecimal() or int(each) >= len(names)]
+        if wrong:
+            on_error(f"{where}: label '{wrong[0][:40]}' is no number from 0 to {len(names) - 1}")
+            continue
+        yield where, name, [names[int(label)] for label in labels]
+    if names is None and example and are_numbers:
+        console.note(
+            "index folder", f"the labels are numbers, such as {example}; --label-names names them"
+        )
 
 
 def _existing(

@@ -6,7 +6,8 @@
 * ignore               all values that are not listed
 * =                    they are the numbers of the class list already
 
-`labelmap.txt` of CVAT is read too, and ``cityscapes`` is the list of that data set.
+`labelmap.txt` of CVAT and `_classes.csv` of Roboflow are read too, and ``cityscapes`` is the list
+of that data set.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from wsss_cli.texts import read_text
 
 Colour = tuple[int, int, int]
 
-_NUMBER = re.compile(r"(\d{1,5})\s+(\S.*)")
+_NUMBER = re.compile(r"(\d{1,5})(?:\s+|\s*,\s*(?=[^\s\d]))(\S.*)")
+_HEADER = "pixelvalue,class"  # of Roboflow's _classes.csv
 _COLOUR = re.compile(r"(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s+(\S.*)")
 _REST = re.compile(r"\*\s+(\S.*)")
 _SAME = "="
@@ -143,7 +145,7 @@ def load_meanings(spec: str, classes: Sequence[str] | None = None) -> Meanings:
     other = None
     for place, line in enumerate(lines, start=1):
         text = line.strip()
-        if not text or text.startswith("#"):
+        if not text or text.startswith("#") or text.casefold().replace(" ", "") == _HEADER:
             continue
         if rest := _REST.fullmatch(text):
             if other is not None:

@@ -96,7 +96,7 @@ def voc_records(
                 if labels_from == "annotations":
                     record["labels"] = _annotated(f"{root}/Annotations/{name}.xml", difficult)
                 elif labels_from == "masks":
-                    record["labels"] = _in_mask(mask, classes)
+                    record["labels"] = labels_in_mask(mask, classes)
                 cam = find_maps(f"{activations}/{name}") if activations else None
             except (WsssError, OSError) as error:
                 on_error(f"{line}: {describe(error)}")
@@ -219,8 +219,16 @@ def object_names(xml: bytes) -> list[tuple[str, bool]]:
     return objects
 
 
-def _in_mask(path: str | None, classes: Sequence[str]) -> list[str]:
-    """Names of the classes in a mask."""
+def labels_in_mask(path: str | None, classes: Sequence[str]) -> list[str]:
+    """Names of the classes in a mask.
+
+    Args:
+        path: of the label map; None if there is none.
+        classes: names of its numbers, counted from 1.
+
+    Raises:
+        WsssError: there is none, it cannot be read, or has numbers that mean other classes.
+    """
     if path is None:
         raise WsssError("no mask to take the labels from")
     numbers = numbers_in_mask(path, classes)

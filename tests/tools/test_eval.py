@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from wsss_cli import files, inputs
-from wsss_cli.tools.eval import Question, Rule, Tally, _tally, measure
+from wsss_cli.stage import Failures
+from wsss_cli.tools.eval import Question, Rule, Tally, _tally, evaluate, measure
 from wsss_cli.tools.report import Measured, as_json
 
 Records = list[dict[str, Any]]
@@ -305,3 +307,29 @@ def test_provenances_are_told_apart(workdir: Path) -> None:
     result, _ = run(records)
     assert sorted(made["checkpoint"] for made in result.made_by if made) == ["ab", "cd"]
     assert as_json(result)["made_by"] == "mixed"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_classes_that_no_label_names_are_told(
+    workers: int, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 40 records, so that several processes count some."""
+    records = []
+    for record in records_with_maps(count=40):
+        place = int(record["id"])
+        records.append({**record, "labels": ["cat"] if place % 2 == 0 else []})
+    for part in records:  # what shows no cat has no label, but a dog in the mask
+        if not part["labels"]:
+            save_maps(part["cam"], np.zeros((0, 4, 6)), [])
+    told = "the true masks hold dog, which no label of these records names"
+
+    def said(stream: Records) -> str:
+        Path("in.jsonl").write_text("".join(json.dumps(record) + "\n" for record in stream))
+        question = Question(key="cam", classes=("cat", "dog"), rule=Rule(thresholds=(0.5,)))
+        evaluate(["in.jsonl"], question, Failures("eval"), workers=workers)
+        return capsys.readouterr().err
+
+    assert told in said(records)
+    assert told not in said([{**records[0], "labels": ["cat", "dog"]}, *records[1:]])
+    unknown = {key: value for key, value in records[-1].items() if key != "labels"}
+    assert told not in said([*records[:-1], unknown])

@@ -138,6 +138,7 @@ class Tally:
         provenances: of the predictions, as JSON.
         different: ids, and how labels and true mask differ, where that is asked for.
         numbering: whether the true masks seem to mean the same classes.
+        named: the classes in the labels of the records; None if one of these has no labels.
     """
 
     def __init__(self, question: Question) -> None:
@@ -154,6 +155,7 @@ class Tally:
         self.provenances: set[str] = set()
         self.different: list[tuple[str, str]] = []
         self.numbering = Numbering(question.classes or ())
+        self.named: set[str] | None = set()
 
     def look(self, record: Record) -> None:
         """Count one record.
@@ -179,6 +181,11 @@ class Tally:
         except ValueError as error:
             raise WsssError(f"{path} against {record[question.truth]}: {error}") from error
         self.images += 1
+        labels = records.labels(record)
+        if labels is None or self.named is None:
+            self.named = None
+        else:
+            self.named.update(labels)
         self.unlabelled += bool(
             truth.flat[0] == question.ignore and (truth == question.ignore).all()
         )
@@ -258,6 +265,8 @@ class Tally:
         self.images += other.images
         self.unlabelled += other.unlabelled
         self.numbering.merge(other.numbering)
+        both = self.named is not None and other.named is not None
+        self.named = (self.named or set()) | (other.named or set()) if both else None
         self.confusion.merge(other.confusion)
         if self.sweep is None or other.sweep is None:
             self.sweep = self.sweep or other.sweep
@@ -272,6 +281,17 @@ class Tally:
     def doubt(self) -> str:
         """Why the true masks do not seem to mean the classes measured, in words; else empty."""
         return self.numbering.doubt(self.question.truth)
+
+    def unnamed(self) -> list[str]:
+        """The classes in the true masks that no label of any record names, where all have labels.
+
+        A part of the classes was taken, say: those that are gone would count as missed.
+        """
+        if not self.named or not self.question.classes:
+            return []
+        shown = self.confusions()[0].counts.any(axis=1)
+        present = [self.question.names()[place] for place in np.flatnonzero(shown)]
+        return [name for name in present if name not in (BACKGROUND, *self.named)]
 
     def confusions(self) -> list[Confusion]:
         """The confusion matrix of all records; one for each threshold of a sweep."""
@@ -354,6 +374,13 @@ def evaluate(
         raise WsssError(f"nothing was measured: {doubt}")
     if total.unlabelled:
         console.note("eval", f"{total.unlabelled} true masks are {question.ignore} all over")
+    if unnamed := total.unnamed():
+        console.warn(
+            "eval",
+            f"the true masks hold {console.listed(unnamed, 5)}, "
+            "which no label of these records names, so they count as missed; "
+            "'wsss relabel' takes classes out of masks",
+        )
     result = total.result(failures.count)
     if not any(confusion.counts[1:].any() for confusion in result.confusions):
         console.warn(

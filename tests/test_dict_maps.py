@@ -102,7 +102,7 @@ def test_what_is_none_is_refused(data: Any, why: str, tmp_path: Path) -> None:
 
 
 def test_the_class_list_is_never_guessed(tmp_path: Path) -> None:
-    with pytest.raises(WsssError, match=r"numbers its classes .*; give --classes"):
+    with pytest.raises(WsssError, match=r"numbers its classes .*; give --classes, their list"):
         files.read_maps(save(tmp_path / "a.npy", PSA), SIZE)
 
 
@@ -200,6 +200,9 @@ def test_eval_measures_them_the_same(inside: Run, records: list[dict[str, Any]])
     assert Path("each.jsonl").read_text() == each
     table = inside("eval", "--key", "cam", "--classes", "classes.txt", input=foreign(records))
     assert "made by" not in table.out  # as nobody says
+    result = inside("eval", "--key", "cam", input=foreign(records), check=2)
+    assert result.err.endswith("does not name them; give --classes, their list\n")
+    assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -226,9 +229,10 @@ def test_the_tools_make_the_same_of_them(
                 np.testing.assert_array_equal(found, files.read_label_map(one[key]))
                 assert meta is not None
                 assert meta["classes"] == ["cat", "dog"]
-    # Without a list, each is refused, and names the option.
-    result = inside(*call, "-o", "none", "-q", input=foreign(records), check=1)
-    assert result.err.count("; give --classes") == len(records)
+    # Without a list nothing is done, and one line names the option.
+    result = inside(*call, "-o", "none", "-q", input=foreign(records), check=2)
+    assert result.err.endswith("does not name them; give --classes, their list\n")
+    assert result.err.count("\n") == 1
 
 
 def test_view_draws_them(inside: Run, records: list[dict[str, Any]]) -> None:

@@ -493,6 +493,9 @@ def holds_maps(path: str | Path) -> bool:
     return Path(path).suffix.lower() in (".npz", ".npy")
 
 
+UNNAMED = "{}: numbers its classes and does not name them; give --classes, their list"
+
+
 def is_foreign_maps(path: str | Path) -> bool:
     """Whether a file of this name holds maps of another program."""
     return Path(path).suffix.lower() == ".npy"
@@ -553,10 +556,7 @@ def _read_npy(
             raise WsssError(f"{path}: maps of more than {2 * _MOST_MAPS:,} bytes")
         found = dict_maps(read_dict(path))
         if not classes:
-            raise WsssError(
-                f"{path}: numbers its classes and does not name them; give --classes, the list "
-                "that they count in"
-            )
+            raise WsssError(UNNAMED.format(path))
         names = found.names(classes)
     own = found.size or size
     if own is None:

@@ -88,6 +88,7 @@ class Question:
         """With key and classes as ``record`` has them, where the user did not give them.
 
         Raises:
+            ConfigurationError: it has maps that number their classes, and there is no list.
             WsssError: the record has none of the keys.
         """
         key = self.key or next((key for key in _DEFAULT_KEYS if record.get(key)), None)
@@ -95,7 +96,10 @@ class Question:
             raise WsssError("record has no 'pred', 'pseudo' or 'cam'; name a key with --key")
         if self.classes is not None:
             return replace(self, key=key)
-        meta = files.read_meta(records.paths(record, [key])[0]) or {}
+        (path,) = records.paths(record, [key])
+        if files.is_foreign_maps(path):
+            raise ConfigurationError(files.UNNAMED.format(path))
+        meta = files.read_meta(path) or {}
         return replace(self, key=key, classes=tuple(meta.get("classes", ())), given=False)
 
     def names(self) -> tuple[str, ...]:
@@ -495,6 +499,8 @@ def _begin(question: Question, record: Record, on_error: Callable[[str], None]) 
     """The tally of the first good record, which settles the question; None if this is not it."""
     try:
         tally, problems = _tally(question.settled(record), [record])
+    except ConfigurationError:  # no later record can escape it
+        raise
     except WsssError as error:
         tally, problems = None, [f"{record['id']}: {describe(error)}"]
     for problem in problems:

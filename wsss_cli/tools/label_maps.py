@@ -14,6 +14,7 @@ from wsss_cli.classes import BACKGROUND, IGNORE, numbers
 from wsss_cli.errors import WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods.crf import background_score, dense_crf
+from wsss_cli.stage import Halt
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
@@ -65,12 +66,16 @@ def read_maps(
         classes: class list given by the user, or None; maps of other tools need one.
 
     Raises:
+        Halt: they number their classes, and there is no list.
         WsssError: they cannot be read, are of an image of another size, or of classes that the
             labels do not name.
     """
+    is_foreign = files.is_foreign_maps(record[key])
+    if is_foreign and not classes:
+        raise Halt(files.UNNAMED.format(record[key]), 2)
     maps = files.read_maps(record[key], size, classes)
     labels = records.labels(dict(record))
-    if labels is None or not files.is_foreign_maps(record[key]):
+    if labels is None or not is_foreign:
         return maps
     if others := [name for name in maps.classes if name not in (*labels, BACKGROUND)]:
         raise WsssError(

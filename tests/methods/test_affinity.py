@@ -14,6 +14,7 @@ from wsss_cli.methods.affinity import (
     affinity_targets,
     mean_affinity,
     neighbour_offsets,
+    pair_weights,
     pairwise_affinity,
 )
 
@@ -240,3 +241,18 @@ def test_the_mean_affinity_is_that_to_all_neighbours_in_the_grid(
 def test_the_mean_affinity_needs_those_of_its_radius() -> None:
     with pytest.raises(ValueError, match="34 affinities a pixel needed"):
         mean_affinity(torch.zeros(1, 4, 6, 6), 5)
+
+
+# ---- weights of pairs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width", "radius"), [(6, 9, 3), (2, 3, 5), (1, 1, 2)])
+def test_a_pair_weighs_what_its_lighter_end_does(height: int, width: int, radius: int) -> None:
+    weights = torch.rand(height, width, generator=torch.Generator().manual_seed(0))
+    found = pair_weights(weights, radius)
+    for pair, (dy, dx) in zip(found, neighbour_offsets(radius), strict=True):
+        for y in range(height):
+            for x in range(width):
+                inside = y + dy < height and 0 <= x + dx < width
+                other = float(weights[y + dy, x + dx]) if inside else 0.0
+                assert float(pair[y, x]) == min(float(weights[y, x]), other)

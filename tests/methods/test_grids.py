@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from wsss_cli.methods.grids import average_views, on_finer, on_image, places, sample, vote
+from wsss_cli.methods.grids import Places, average_views, on_finer, on_image, places, sample, vote
 
 # ---- from one grid to another --------------------------------------------------------------------
 
@@ -89,3 +89,15 @@ def test_scales_are_brought_to_one_size_and_probabilities_add_up() -> None:
 def test_flags_and_logits_must_match(maps: list[torch.Tensor], flags: list[bool]) -> None:
     with pytest.raises(ValueError, match="flags"):
         vote(maps, (3, 3), flags)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_places_of_an_image_have_the_values_that_all_pixels_have(mirrored: bool) -> None:
+    maps = torch.rand(1, 2, 7, 9, generator=torch.Generator().manual_seed(0))
+    every = on_image(maps, (50, 67), (100, 134), 16, mirrored=mirrored)
+    some = Places(torch.arange(3, 40, 5), torch.tensor([66, 0, 12]), (50, 67))
+    found = on_image(maps, some, (100, 134), 16, mirrored=mirrored)
+    torch.testing.assert_close(found, every[:, :, 3:40:5][..., [66, 0, 12]], atol=1e-5, rtol=0)
+    between = Places(torch.tensor([0.5]), torch.tensor([7.0]), (50, 67))
+    half = on_image(maps, between, (100, 134), 16, mirrored=mirrored)[0, :, 0, 0]
+    torch.testing.assert_close(half, every[0, :, :2, 7].mean(1), atol=1e-5, rtol=0)

@@ -20,5 +20,6 @@ file             paper                                                run by
 ``random_walk``  Ahn & Kwak 2018, sec. 3.4                            random-walk
 ``saliency``     Zhu et al., CVPR 2014                                saliency
 ``sipe``         Chen et al., CVPR 2022 (SIPE)                        sipe-train, make-cam
+``tiles``        none: large images in tiles, blended                 make-cam, random-walk, predict
 ===============  ===================================================  ==============================
 """

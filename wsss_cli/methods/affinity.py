@@ -114,6 +114,24 @@ def mean_affinity(affinity: Tensor, radius: int = 5) -> Tensor:
     return torch.where(count > 0, total / count.clamp(min=1), 1)
 
 
+def pair_weights(weights: Tensor, radius: int = 5) -> Tensor:
+    """Weights of pairs from those of cells: the smaller of both ends' weights.
+
+    Args:
+        weights: at least 0, shape (h, w).
+        radius: of the affinities.
+
+    Returns:
+        Shape (P, h, w), in the order of :func:`pairwise_affinity`; 0 where an end is outside.
+    """
+    offsets = neighbour_offsets(radius)
+    result = weights.new_zeros(len(offsets), *weights.shape)
+    for pair, (dy, dx) in zip(result, offsets, strict=True):
+        here, there = pair_slices(dy, dx, weights.shape[0], weights.shape[1])
+        pair[here] = torch.minimum(weights[here], weights[there])
+    return result
+
+
 class _Affinity(torch.autograd.Function):
     """Affinities with a gradient that needs the features only.
 

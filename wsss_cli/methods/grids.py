@@ -9,10 +9,30 @@ maps would shift them by up to half a cell.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+
+class Places(NamedTuple):
+    """The crossings of some rows and columns of an image.
+
+    Attributes:
+        rows, columns: positions, float (h,) and (w,), in pixels: 0 is the middle of the first.
+        of: (H, W) of the image.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    of: tuple[int, int]
+
+    @classmethod
+    def pixels(cls, size: tuple[int, int]) -> Places:
+        """All pixels of an image of ``size`` (H, W)."""
+        return cls(torch.arange(size[0]), torch.arange(size[1]), size)
+
 
 # ---- from one grid to another --------------------------------------------------------------------
 
@@ -64,7 +84,7 @@ def sample(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def on_image(
     maps: Tensor,
-    size: tuple[int, int],
+    size: tuple[int, int] | Places,
     seen: tuple[int, int],
     stride: float,
     *,
@@ -74,7 +94,7 @@ def on_image(
 
     Args:
         maps: shape (N, C, h, w).
-        size: (H, W) of the image.
+        size: (H, W) of the image, or places of it alone.
         seen: (H', W') of the image as the network saw it; cell (y, x) is centred on its pixel
             (stride y, stride x).
         stride: pixels of the image seen from cell to cell.
@@ -83,8 +103,11 @@ def on_image(
     Returns:
         Shape (N, C, H, W), of the type and on the device of ``maps``.
     """
-    rows = places(size[0], size[0], seen[0], onto_stride=stride)
-    columns = places(size[1], size[1], seen[1], onto_stride=stride)
+    where = size if isinstance(size, Places) else Places.pixels(size)
+    rows, columns = (
+        ((side + 0.5) * (onto / extent) - 0.5) / stride
+        for side, extent, onto in zip((where.rows, where.columns), where.of, seen, strict=True)
+    )
     return sample(maps, rows, (seen[1] - 1) / stride - columns if mirrored else columns)
 
 
@@ -112,7 +135,7 @@ def on_finer(maps: Tensor, cells: tuple[int, int], ratio: float) -> Tensor:
 
 def average_views(
     maps: Sequence[Tensor],
-    size: tuple[int, int],
+    size: tuple[int, int] | Places,
     flipped: Sequence[bool],
     *,
     seen: Sequence[tuple[int, int]] | None = None,
@@ -124,7 +147,7 @@ def average_views(
 
     Args:
         maps: of each view, shape (C, h_i, w_i); at least one view.
-        size: (H, W) of the image.
+        size: (H, W) of the image, or places of it alone.
         flipped: whether each view is the mirror image.
         seen: (H_i, W_i) of each view, whose pixel (stride y, stride x) cell (y, x) is centred on.
             None if each map covers the image cell by cell, as a resized image would.
@@ -141,7 +164,7 @@ def average_views(
 
 def vote(
     logits: Sequence[Tensor],
-    size: tuple[int, int],
+    size: tuple[int, int] | Places,
     flipped: Sequence[bool],
     *,
     seen: Sequence[tuple[int, int]] | None = None,
@@ -167,7 +190,7 @@ def vote(
 
 def _mean_over_views(
     maps: Sequence[Tensor],
-    size: tuple[int, int],
+    size: tuple[int, int] | Places,
     flipped: Sequence[bool],
     seen: Sequence[tuple[int, int]] | None,
     stride: int,
@@ -181,9 +204,11 @@ def _mean_over_views(
     if len(counts := {view.shape[0] for view in maps}) > 1:
         raise ValueError(f"maps of {sorted(counts)} classes")
     # Added up view by view, so that memory does not grow with the number of views.
-    total = torch.zeros(maps[0].shape[0], *size, device=maps[0].device)
-    for view, mirrored, shape in zip(maps, flipped, seen, strict=True):
+    where = size if isinstance(size, Places) else Places.pixels(size)
+    shape = (len(maps[0]), len(where.rows), len(where.columns))
+    total = torch.zeros(shape, device=maps[0].device)
+    for view, mirrored, extent in zip(maps, flipped, seen, strict=True):
         if total.numel():  # grid_sample refuses maps without a class
-            large = on_image(view[None].float(), size, shape, stride, mirrored=mirrored)[0]
+            large = on_image(view[None].float(), where, extent, stride, mirrored=mirrored)[0]
             total += large.softmax(0) if softmax else large
     return total / len(maps)

@@ -51,11 +51,11 @@ def cam_checkpoint() -> Checkpoint:
 def looking(cam_checkpoint: Checkpoint) -> Callable[..., Runner]:
     """``looking(stride, max_side)``: a runner whose network is :class:`Look`, colours as given.
 
-    With ``twice`` it is :class:`LookTwice`.
+    With ``twice`` it is :class:`LookTwice`; ``bounds`` are ``tile`` and ``overlap``.
     """
 
-    def make(stride: int = 16, max_side: int = 0, twice: bool = False) -> Runner:
-        runner = Runner(cam_checkpoint, device="cpu", precision="fp32", max_side=max_side)
+    def make(stride: int = 16, max_side: int = 0, twice: bool = False, **bounds: int) -> Runner:
+        runner = Runner(cam_checkpoint, device="cpu", precision="fp32", max_side=max_side, **bounds)
         runner.network = LookTwice() if twice else Look(stride)  # type: ignore[assignment]
         runner.mean, runner.std = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
         return runner

@@ -121,6 +121,55 @@ def test_the_size_a_photograph_is_seen_at(
         assert runner.views(photographs(1, *size), [1.0], False)[0].seen == seen
 
 
+@pytest.mark.parametrize(
+    ("size", "max_side", "tile", "tiled"),
+    [
+        ((300, 400), 400, 0, False),
+        ((300, 401), 400, 0, False),
+        ((300, 400), 400, 256, False),
+        ((300, 401), 400, 256, True),
+        ((401, 300), 400, 256, True),
+        ((300, 401), 0, 256, True),
+        ((200, 256), 0, 256, False),
+        ((300, 400), 100, 400, False),  # a tile is never seen smaller
+        ((300, 401), 100, 400, True),
+    ],
+)
+def test_photographs_beyond_the_limit_are_seen_in_tiles_and_not_smaller(
+    looking: Looking, size: tuple[int, int], max_side: int, tile: int, tiled: bool
+) -> None:
+    runner = looking(16, max_side, tile=tile, overlap=64 if tile else 0)
+    assert runner.in_tiles(size) == tiled
+    seen = runner.seen_size(size)
+    assert (seen == size) == (tile > 0 or max(size) <= max_side)
+    if tile:
+        assert runner.bounds == {"max_side": max(max_side, tile), "tile": tile, "overlap": 64}
+    else:
+        assert runner.bounds == {"max_side": max_side}
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_views_of_tiles_are_those_of_their_pixels(looking: Looking, together: int) -> None:
+    runner = looking(1, tile=256, overlap=64)
+    (image,) = photographs(1, 260, 600)
+    spans = runner.tiles((260, 600)).spans
+    assert len(spans) == 8
+    assert all(start % runner.align == 0 for span in spans for start in (s.start for s in span))
+    found = list(runner.tile_views(image, [0.5, 1.0], True, together=together))
+    assert len(found) == 8
+    for views, span in zip(found, spans, strict=True):
+        alone = runner.views([image[span]], [0.5, 1.0], True)
+        assert [view[1:] for view in views] == [view[1:] for view in alone]
+        for view, expected in zip(views, alone, strict=True):
+            assert torch.equal(view.output, expected.output)
+
+
+def test_an_overlap_that_leaves_no_tiles_is_refused(looking: Looking) -> None:
+    with pytest.raises(ConfigurationError, match=r"--tile 255: with --overlap 128, a tile has at "):
+        looking(tile=255, overlap=128)
+    assert looking(tile=256, overlap=128).align == 64
+
+
 def test_weights_of_another_network_are_refused(cam_checkpoint: Checkpoint) -> None:
     with pytest.raises(ConfigurationError, match=r"do not fit its network \(efficientnet-lite0\)"):
         Runner(replace(cam_checkpoint, classes=("cat",)), device="cpu")

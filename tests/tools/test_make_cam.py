@@ -13,10 +13,10 @@ from PIL import Image
 from torch.nn import functional
 
 from wsss_cli import files
-from wsss_cli.errors import WsssError
+from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.methods.grids import on_image
 from wsss_cli.models.cam import ClassMaps
-from wsss_cli.models.eps import Probabilities
+from wsss_cli.models.eps import Probabilities, Relative
 from wsss_cli.models.inference import Runner
 from wsss_cli.models.sipe import General, ImageSpecific
 from wsss_cli.stage import Job
@@ -234,6 +234,136 @@ def test_what_changes_the_maps_is_in_their_provenance(looking: Looking) -> None:
     public = maker(runner, join_mirrored=True, cells="parts").params
     other = {"join_mirrored": True, "cells": "parts", "resize_filter": "bicubic"}
     assert public == {**common, "flip": True, **other}
+
+
+# ---- in tiles ------------------------------------------------------------------------------------
+
+
+def large(tmp_path: Path, height: int, width: int) -> Path:
+    """Colours that change slowly from cell to cell, brightest far right."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, height // 20, width // 20, generator=generator)
+    coarse *= torch.linspace(0.2, 1, width // 20)
+    smooth = functional.interpolate(coarse, (height, width), mode="bilinear")[0]
+    return save(tmp_path / "large.png", (255 * smooth).permute(1, 2, 0).numpy())
+
+
+def away_from_seams(runner: Runner, size: tuple[int, int], reach: float) -> np.ndarray:
+    """Which cells of the stored maps are further than ``reach`` from the seams, in pixels."""
+    inner = np.ones(map_size(size), bool)
+    for axis, (side, cells) in enumerate(zip(runner.tiles(size), inner.shape, strict=True)):
+        place = (np.arange(cells) + 0.5) * side.length / cells
+        for start in side.starts[1:]:
+            stop = start - side.starts[1] + side.size  # of the tile before
+            near = ((place >= start) & (place < start + reach)) | (abs(stop - place) < reach)
+            np.moveaxis(inner, axis, 0)[near & (place < max(stop, start + reach))] = False
+    return inner
+
+
+@pytest.mark.parametrize("reading", [ClassMaps, General, Probabilities, Relative])
+@pytest.mark.parametrize("size", [(400, 700), (403, 701), (130, 900)])
+@pytest.mark.parametrize(("stride", "scales"), [(1, (1.0,)), (16, (1.0,)), (16, (0.5, 0.75, 1.5))])
+def test_maps_of_tiles_are_those_of_the_whole_photograph(
+    looking: Looking,
+    tmp_path: Path,
+    reading: type[ClassMaps],
+    size: tuple[int, int],
+    stride: int,
+    scales: tuple[float, ...],
+) -> None:
+    """Of a network that looks at single pixels, further from seams than a cell is wide.
+
+    So is the scale of each map: a class is brightest in one tile alone.
+    """
+    path = large(tmp_path, *size)
+    settings = {"reading": reading(), "scales": scales}
+    classes = COLOURS[:2] if reading in (Probabilities, Relative) else COLOURS
+    record = {"labels": ["green", "red"]}
+    tiled = maker(Sipe(looking(stride, tile=384, overlap=96)), classes=classes, **settings)
+    (found,) = maps_of(tiled, path, record)
+    (expected,) = maps_of(maker(Sipe(looking(stride)), classes=classes, **settings), path, record)
+    assert found.image is None
+    assert expected.image is not None
+    assert found.names == expected.names
+    assert found.maps is not None
+    assert expected.maps is not None
+    assert found.maps.shape == expected.maps.shape
+    far = np.abs(found.maps - expected.maps)
+    # The maximum, which divides, may lie near a seam. The zoom of a side that is no multiple of
+    # four differs by half a pixel at most.
+    atol = 2e-4 if stride == 1 else 2e-3 if not (size[0] | size[1]) % 4 else 0.02
+    reach = 0 if stride == 1 else 16 / min(scales) + 2
+    inner = away_from_seams(tiled.runner, size, reach)
+    assert inner.mean() > 0.3
+    assert far[:, inner].max() < atol
+    assert far.max() < (atol if stride == 1 else 0.15)
+
+
+def Sipe(runner: Runner) -> Runner:
+    """The same network, whose output can also be read as that of SIPE."""
+
+    class Both(torch.Tensor):
+        @property
+        def maps(self) -> torch.Tensor:
+            return self.as_subclass(torch.Tensor)
+
+    plain = runner.network.forward
+    runner.network.forward = lambda images: plain(images).as_subclass(Both)
+    return runner
+
+
+def test_a_photograph_within_the_limit_is_seen_whole_with_tiles_too(
+    looking: Looking, tmp_path: Path
+) -> None:
+    path = large(tmp_path, 200, 300)
+    record = {"labels": ["red"]}
+    for bounds in ({"tile": 256, "overlap": 96, "max_side": 300}, {"tile": 320, "overlap": 96}):
+        (found,) = maps_of(maker(looking(**bounds)), path, record)
+        (expected,) = maps_of(maker(looking()), path, record)
+        np.testing.assert_array_equal(found.image, expected.image)
+        np.testing.assert_array_equal(found.maps, expected.maps)
+
+
+def test_classes_of_a_large_photograph_are_those_of_any_tile(
+    looking: Looking, tmp_path: Path
+) -> None:
+    """Red fills one tile: its mean is high there, and low over the whole."""
+    pixels = np.zeros((256, 1200, 3))
+    pixels[:, 900:, 0] = 255
+    path = save(tmp_path / "a.png", pixels)
+    whole = maker(looking(), score_above=0.65)
+    tiled = maker(looking(tile=256, overlap=64), score_above=0.65)
+    assert maps_of(whole, path, {})[0].names == ()
+    assert maps_of(tiled, path, {})[0].names == ("red",)
+    assert maps_of(tiled, path, {"labels": ["blue"]})[0].names == ("blue",)
+    (none,) = maps_of(maker(looking(tile=256, overlap=64), score_above=0.8), path, {})
+    assert none.names == ()
+    assert none.maps is not None
+    assert none.maps.shape == (0, 64, 300)
+
+
+def test_a_large_photograph_without_labels_is_read_but_not_seen(
+    looking: Looking, tmp_path: Path
+) -> None:
+    path = large(tmp_path, 200, 300)
+    runner = looking(tile=256, overlap=64)
+    (none,) = maps_of(maker(runner), path, {"labels": []})
+    assert none.maps is not None
+    assert (none.maps.shape, runner.network.calls) == ((0, 50, 75), 0)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(WsssError, match=r"cannot read image: .*truncated"):
+        maps_of(maker(runner), path, {"labels": []})
+
+
+def test_what_cannot_be_read_in_tiles(looking: Looking) -> None:
+    runner = looking(tile=256, overlap=64)
+    with pytest.raises(ConfigurationError, match="--tile is not for --map is-cam"):
+        maker(runner, reading=ImageSpecific())
+    with pytest.raises(ConfigurationError, match="--tile is not for --cells parts"):
+        maker(runner, cells="parts")
+    assert maker(runner).params["tile"] == 256
+    assert maker(runner).params["overlap"] == 64
+    assert "tile" not in maker(looking()).params
 
 
 # ---- a classifier with a background --------------------------------------------------------------

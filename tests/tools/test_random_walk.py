@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from tests.looking import Look
+from tests.tools.conftest import STILL
+from wsss_cli import files
+from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint, Maps
 from wsss_cli.models.inference import Runner
 from wsss_cli.models.networks import build_network
+from wsss_cli.stage import Job
 from wsss_cli.tools.random_walk import Walk, Walker
 
 
-def make(max_side: int = 0, **settings: Any) -> Walker:
+def make(max_side: int = 0, tile: int = 0, overlap: int = 0, **settings: Any) -> Walker:
     config = {"output_stride": 16}
     network = build_network("affinity", "efficientnet-lite0", ("cat",), config)
     checkpoint = Checkpoint(
         "affinity", "efficientnet-lite0", ("cat",), config, network.state_dict(), ""
     )
-    return Walker(runner=Runner(checkpoint, device="cpu", max_side=max_side), **settings)
+    runner = Runner(checkpoint, device="cpu", max_side=max_side, tile=tile, overlap=overlap)
+    return Walker(runner=runner, **settings)
 
 
 @pytest.mark.parametrize("max_side", [0, 80])
@@ -72,6 +80,104 @@ def test_background_walks_along_unless_it_is_a_threshold() -> None:
 def test_without_a_class_there_is_background_only() -> None:
     scores = walked(make(), np.zeros((0, 12, 16)), (48, 64))
     assert scores.shape == (1, 48, 64)
+
+
+# ---- in tiles ------------------------------------------------------------------------------------
+
+
+def looking_walker(tile: int = 0, **settings: Any) -> Walker:
+    """A walker whose features are colours of single pixels from 0 to 5, every eighth of them."""
+    walker = make(tile=tile, overlap=64 if tile else 0, **settings)
+    walker.runner.network = Look(8)  # type: ignore[assignment]
+    walker.runner.mean = torch.zeros(1, 3, 1, 1)
+    walker.runner.std = torch.full((1, 3, 1, 1), 0.2)
+    return walker
+
+
+def large(folder: Path, height: int, width: int, labels: tuple[str, ...]) -> dict[str, Any]:
+    """A photograph of rough patches, and maps that are high at some places."""
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.rand(1, 3, height // 40, width // 40, generator=generator)
+    patches = torch.nn.functional.interpolate(patches, (height, width), mode="nearest")[0]
+    pixels = (255 * patches).permute(1, 2, 0).byte().numpy()
+    Image.fromarray(pixels).save(folder / "a.png")
+    quarter = (-(-height // 4), -(-width // 4))
+    coarse = torch.rand(1, max(len(labels), 1), 4, 7, generator=generator)
+    maps = torch.nn.functional.interpolate(coarse, quarter, mode="bicubic").clamp(0, 1)[0]
+    meta = {"classes": ["cat", "cow"]}
+    files.write_maps(folder / "a.npz", maps[: len(labels)].numpy(), labels, (height, width), meta)
+    return {"id": "a", "image": str(folder / "a.png"), "cam": str(folder / "a.npz")}
+
+
+def written(walker: Walker, record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The files of a record, as arrays."""
+    folder.mkdir()
+    paths = {key: folder / f"a{suffix}" for key, suffix in walker.outputs.items()}
+    job = Job(record, paths, {"tool": "test"})
+    (done,) = walker.compute([walker.load(job)])
+    walker.save(job, done)
+    assert (done.image is None) == walker.runner.in_tiles(done.maps.size)
+    return {
+        "pseudo": files.read_label_map(paths["pseudo"]),
+        "scores": files.read_maps(paths["scores"]).cam,
+        "affinity": files.read_image(paths["affinity"])[..., 0],
+    }
+
+
+@pytest.mark.parametrize("labels", [("cat", "cow"), ("cow",), ()])
+@pytest.mark.parametrize("size", [(400, 700), (403, 701), (20, 900)])
+@pytest.mark.parametrize("settings", [{"alpha": 2}, {"threshold": 0.6}, {"crf": STILL}])
+def test_a_walk_over_tiles_is_the_walk_over_the_whole(
+    tmp_path: Path, labels: tuple[str, ...], size: tuple[int, int], settings: dict[str, Any]
+) -> None:
+    """Everywhere, seams too, of features that each pixel has by itself."""
+    record = large(tmp_path, max(size[0], 40), size[1], labels)
+    if size[0] < 40:
+        picture = Image.open(tmp_path / "a.png")
+        picture.crop((0, 0, size[1], size[0])).save(tmp_path / "a.png")
+        maps = files.read_maps(tmp_path / "a.npz")
+        files.write_maps(tmp_path / "a.npz", maps.cam[:, :5], labels, size, maps.meta)
+    stored = {"store_scores": True, "store_affinity": True, **settings}
+    found = written(looking_walker(256, **stored), record, tmp_path / "tiles")
+    expected = written(looking_walker(**stored), record, tmp_path / "whole")
+    assert found["pseudo"].shape == size
+    assert (found["pseudo"] == expected["pseudo"]).mean() > 0.999  # where scores are equal
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=2e-3)
+    off = np.abs(found["affinity"].astype(int) - expected["affinity"])
+    assert off.max() <= 1
+    assert expected["affinity"].std() > 10
+    if len(labels) > 1 and size[0] > 40:
+        assert len(np.unique(expected["pseudo"])) > 1
+
+
+def test_only_labels_without_more_to_store(tmp_path: Path) -> None:
+    record = large(tmp_path, 400, 700, ("cat", "cow"))
+    walker = looking_walker(256, alpha=2)
+    (done,) = walker.compute([walker.load(Job(record, {}, {}))])
+    assert (done.scores, done.affinity) == (None, None)
+    stored = written(
+        looking_walker(256, alpha=2, store_scores=True, store_affinity=True),
+        record,
+        tmp_path / "out",
+    )
+    np.testing.assert_array_equal(done.labels, stored["pseudo"])
+
+
+def test_a_photograph_within_the_limit_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    record = large(tmp_path, 200, 256, ("cat", "cow"))
+    results = []
+    for walker in (looking_walker(256), looking_walker()):
+        (done,) = walker.compute([walker.load(Job(record, {}, {}))])
+        assert done.labels is None
+        results.append(done.scores)
+    np.testing.assert_array_equal(*results)
+
+
+def test_affinities_must_not_reach_beyond_the_overlap() -> None:
+    with pytest.raises(ConfigurationError, match="--overlap 64: the affinities reach 72 pixels"):
+        looking_walker(256, radius=10)
+    looking_walker(256, radius=9)
+    looking_walker(radius=10)
 
 
 def test_what_changes_the_result_is_in_the_provenance() -> None:

@@ -383,6 +383,25 @@ max_side_option = click.option(
     "photograph's own. 0 is no limit.",
 )
 
+tile_options = chain(
+    click.option(
+        "--tile",
+        default=None,
+        show_default="off",
+        type=click.IntRange(min=1),
+        metavar="PIXELS",
+        help="Photographs beyond --max-side are not shrunk but seen in tiles of this side at most.",
+    ),
+    click.option(
+        "--overlap",
+        default=128,
+        show_default=True,
+        type=click.IntRange(min=0),
+        metavar="PIXELS",
+        help="With --tile: tiles share at least so many pixels, over which they are blended.",
+    ),
+)
+
 # ---- methods -------------------------------------------------------------------------------------
 
 

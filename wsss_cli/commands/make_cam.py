@@ -86,6 +86,7 @@ from wsss_cli.commands import _frame, _options
 @_options.batch_size_option(4, " (all of one size)")
 @_options.image_key_option
 @_options.max_side_option
+@_options.tile_options
 @_options.workers_option
 @_options.device_options
 @_options.stage_options("out/cam")
@@ -100,6 +101,8 @@ def command(
     divide: bool | None,
     resize_filter: Literal["bilinear", "bicubic"],
     max_side: int,
+    tile: int | None,
+    overlap: int,
     workers: int,
     device: str,
     precision: str,
@@ -124,6 +127,7 @@ def command(
     from wsss_cli.stage import Stage
     from wsss_cli.tools.make_cam import CamMaker
 
+    _options.only_with("--tile", tile is not None, "overlap")
     loaded = load_checkpoint(checkpoint, *_options.CLASSIFIERS)
     readings = KINDS[loaded.kind].readings
     chosen = {
@@ -146,7 +150,13 @@ def command(
     given = {name: value for name, value in chosen.items() if value is not None and map != "cam"}
     reading = readings[map or next(iter(readings))](**given)
     runner = Runner(
-        loaded, device=device, precision=precision, max_side=max_side, resize=resize_filter
+        loaded,
+        device=device,
+        precision=precision,
+        max_side=max_side,
+        resize=resize_filter,
+        tile=tile or 0,
+        overlap=overlap,
     )
     maker = CamMaker(runner=runner, reading=reading, all_classes=all, **settings)
     Stage(maker, **stage).run(records, workers=workers)

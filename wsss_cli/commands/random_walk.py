@@ -35,6 +35,7 @@ from wsss_cli.commands import _frame, _options
 )
 @_options.classes_option()
 @_options.max_side_option
+@_options.tile_options
 @_options.workers_option
 @_options.device_options
 @_options.stage_options("out/pseudo")
@@ -45,6 +46,8 @@ def command(
     affinity: bool,
     classes: tuple[str, ...] | None,
     max_side: int,
+    tile: int | None,
+    overlap: int,
     workers: int,
     device: str,
     precision: str,
@@ -70,8 +73,16 @@ def command(
     from wsss_cli.stage import Stage
     from wsss_cli.tools.random_walk import Walker
 
+    _options.only_with("--tile", tile is not None, "overlap")
     loaded = load_checkpoint(checkpoint, "affinity")
-    runner = Runner(loaded, device=device, precision=precision, max_side=max_side)
+    runner = Runner(
+        loaded,
+        device=device,
+        precision=precision,
+        max_side=max_side,
+        tile=tile or 0,
+        overlap=overlap,
+    )
     walker = Walker(
         runner=runner,
         class_list=classes,

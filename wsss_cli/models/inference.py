@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,9 @@ from PIL import Image as PIL
 from torch import Tensor
 from torch.nn import functional
 
+from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
+from wsss_cli.methods.tiles import Tiles, tiles
 from wsss_cli.models.base import SMALLEST, Network
 from wsss_cli.models.batchnorm import fold_once
 from wsss_cli.models.device import SideBySide, choose
@@ -48,8 +50,16 @@ class Runner:
         device, precision: see :func:`wsss_cli.models.device.choose`.
         max_side: photographs with a longer side are reduced to this size; 0 is no limit.
         resize: filter that images are resized with; "bicubic" is Pillow's.
+        tile: if not 0, they are not reduced but seen in tiles of at most so many pixels a side.
+        overlap: pixels that neighbouring tiles share at least.
+
+    Raises:
+        ConfigurationError: the overlap leaves no tiles, or as :func:`restored` and :func:`choose`.
 
     Attributes:
+        max_side: as given; with tiles the longest side of a photograph that is seen whole.
+        align: tiles begin at multiples of so many pixels. It is four strides, so that the network's
+            cells look at the same places as in the whole photograph also at scales like 0.75.
         spread: calls a function on several items side by side on a CPU (:class:`SideBySide`).
         abreast: the number of items at the same time.
         mean, std: statistics of the backbone that images are normalised with, (1, 3, 1, 1).
@@ -63,12 +73,20 @@ class Runner:
         precision: str = "auto",
         max_side: int = 0,
         resize: Resize = "bilinear",
+        tile: int = 0,
+        overlap: int = 0,
     ) -> None:
         network: Network = restored(checkpoint)
         self.digest, self.classes = checkpoint.digest, checkpoint.classes
         self.compute = choose(device, precision)
         self.device = self.compute.device
-        self.max_side, self.resize = max_side, resize
+        self.max_side, self.resize = max(max_side, tile) if tile else max_side, resize
+        self.tile, self.overlap = tile, overlap
+        self.align = 4 * network.backbone.strides[-1]
+        if tile and tile < (least := overlap + 2 * self.align):
+            raise ConfigurationError(
+                f"--tile {tile}: with --overlap {overlap}, a tile has at least {least} pixels here"
+            )
         self.network = network.eval().requires_grad_(False)
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         fold_once(self.network)
@@ -77,9 +95,24 @@ class Runner:
         self.mean = torch.tensor(network.backbone.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(network.backbone.std, device=self.device).view(1, 3, 1, 1)
 
+    @property
+    def bounds(self) -> dict[str, int]:
+        """What is done with large photographs, for the provenance."""
+        tiled = {"tile": self.tile, "overlap": self.overlap} if self.tile else {}
+        return {"max_side": self.max_side, **tiled}
+
+    def in_tiles(self, size: tuple[int, int]) -> bool:
+        """Whether a photograph of ``size`` (H, W) is seen in tiles."""
+        return self.tile > 0 and max(size) > self.max_side
+
+    def tiles(self, size: tuple[int, int]) -> Tiles:
+        """The tiles of a photograph of ``size`` (H, W)."""
+        return tiles(*size, self.tile, self.overlap, self.align)
+
     def seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(H, W) that an image of ``size`` is resized to at scale 1."""
-        return _scaled(size, min(self.max_side / max(size), 1) if self.max_side else 1)
+        bounded = self.max_side and not self.in_tiles(size)
+        return _scaled(size, min(self.max_side / max(size), 1) if bounded else 1)
 
     def views(
         self,
@@ -121,6 +154,40 @@ class Runner:
                 output, *scores = (torch.cat(same) for same in zip(*parts, strict=True))
                 views.append(View(output, bool(mirrored), to, *scores))
         return views
+
+    def tile_views(
+        self,
+        image: Image,
+        scales: Sequence[float],
+        flip: bool,
+        keep: Callable[[Any, slice], Tensor] | None = None,
+        *,
+        joined: bool = False,
+        together: int = 4,
+    ) -> Iterator[list[View]]:
+        """The :meth:`views` of each tile of a photograph, in the order of :attr:`Tiles.spans`.
+
+        Args:
+            image: uint8 (H, W, 3).
+            scales, flip, keep, joined: as of :meth:`views`; ``keep`` gets tiles as images.
+            together: tiles that go through the network together.
+
+        Yields:
+            Views of one image each, the tile.
+        """
+        spans = self.tiles((image.shape[0], image.shape[1])).spans
+        for first in range(0, len(spans), together):
+            parts = [image[span] for span in spans[first : first + together]]
+            views = self.views(parts, scales, flip, keep, joined=joined)
+            for n in range(len(parts)):
+                one = slice(n, n + 1)
+                yield [
+                    view._replace(
+                        output=view.output[one],
+                        scores=None if view.scores is None else view.scores[one],
+                    )
+                    for view in views
+                ]
 
     def _pass(
         self,

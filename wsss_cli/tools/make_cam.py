@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from wsss_cli import files, records
 from wsss_cli.classes import numbers
-from wsss_cli.methods.grids import average_views
+from wsss_cli.errors import ConfigurationError
+from wsss_cli.methods.grids import Places, average_views, places
+from wsss_cli.methods.tiles import blend, lay
 from wsss_cli.models.cam import Reading
 from wsss_cli.models.inference import Image, Runner, View
 from wsss_cli.models.sipe import General
 from wsss_cli.stage import Job
 from wsss_cli.tools.label_maps import map_size
-from wsss_cli.tools.photographs import PhotographTool
+from wsss_cli.tools.photographs import PhotographTool, read
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,19 @@ class Photograph:
     """A photograph on its way through the network.
 
     Attributes:
-        image: uint8 (h, w, 3), the photograph or, limited by ``max_side``, a smaller one.
+        image: uint8 (h, w, 3), the photograph or, limited by ``max_side``, a smaller one; None if
+            it is seen in tiles, and not read yet.
         size: (H, W) of the photograph.
         wanted: indices of the classes to map, in label order; None means those that score high.
+        path: its file.
         maps: float32 (K, h, w) in [0, 1], when computed.
         names: the K class names, when computed.
     """
 
-    image: Image
+    image: Image | None
     size: tuple[int, int]
     wanted: list[int] | None
+    path: str = ""
     maps: npt.NDArray[np.float32] | None = None
     names: tuple[str, ...] = ()
 
@@ -51,7 +57,8 @@ class CamMaker(PhotographTool):
         scales: input scales, relative to the photograph.
         flip: average with the mirrored photograph.
         all_classes: maps of every class instead of the labels.
-        score_above: for images without labels, the smallest probability of a class to be mapped.
+        score_above: for images without labels, the smallest probability of a class to be mapped; in
+            tiles, in any of them.
         image_key: record key of the photograph.
         batch_size: photographs of one size that go through the network together.
         join_mirrored: with ``flip``, join what the network says of both before it is read as maps.
@@ -75,6 +82,15 @@ class CamMaker(PhotographTool):
     name = "make-cam"
     outputs: ClassVar = {"cam": ".npz"}
 
+    def __post_init__(self) -> None:
+        if self.runner.tile and self.reading.specific:
+            raise ConfigurationError(
+                "--tile is not for --map is-cam, whose prototypes are those of a whole photograph; "
+                "give --map cam"
+            )
+        if self.runner.tile and self.cells != "centred":
+            raise ConfigurationError(f"--tile is not for --cells {self.cells}")
+
     @property
     def inputs(self) -> Sequence[str]:
         return (self.image_key,) if self.all_classes else (self.image_key, "labels")
@@ -86,7 +102,7 @@ class CamMaker(PhotographTool):
             "flip": self.flip,
             **self.reading.params,
             "image_key": self.image_key,
-            "max_side": self.runner.max_side,
+            **self.runner.bounds,
         }
         if self.join_mirrored:
             chosen["join_mirrored"] = True
@@ -109,11 +125,13 @@ class CamMaker(PhotographTool):
         else:
             wanted = None if self.score_above is not None else []
         path = job.record[self.image_key]
-        return Photograph(*files.read_bounded(path, self.runner.max_side), wanted)
+        return Photograph(*read(path, self.runner), wanted, path)
 
     def compute(self, items: Sequence[Photograph]) -> list[Photograph]:
         """``items``, photographs of one size, with their maps."""
         reading = self.reading
+        if items[0].image is None:
+            return [self._in_tiles(item) for item in items]
         if all(item.wanted == [] for item in items):
             return [self._with_maps(item, place, []) for place, item in enumerate(items)]
         if reading.specific and any(item.wanted is None for item in items):
@@ -133,7 +151,7 @@ class CamMaker(PhotographTool):
     def _views(self, items: Sequence[Photograph], reading: Reading) -> list[View]:
         wanted = [item.wanted for item in items]
         return self.runner.views(
-            [item.image for item in items],
+            [item.image for item in items if item.image is not None],
             self.scales,
             self.flip,
             lambda output, part: reading.keep(output, wanted[part]),
@@ -155,16 +173,65 @@ class CamMaker(PhotographTool):
         wanted = self._wanted(item, place, views)
         if not wanted:
             return replace(item, maps=np.zeros((0, *size), np.float32))
-        names = (*self.reading.first, *(self.classes[index] for index in wanted))
         centred = self.cells == "centred"
-        mean = average_views(
+        mean = self._mean(views, place, wanted, size if centred else item.size)
+        maps = self.reading.maps(mean)
+        if not centred:
+            maps = functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+        return replace(item, maps=maps.cpu().numpy(), names=self._names(wanted))
+
+    def _mean(
+        self,
+        views: Sequence[View],
+        place: int,
+        wanted: list[int],
+        size: tuple[int, int] | Places,
+    ) -> Tensor:
+        centred = self.cells == "centred"
+        return average_views(
             [self.reading.evidence(view.output[place], wanted) for view in views],
-            size if centred else item.size,
+            size,
             [view.mirrored for view in views],
             seen=[view.seen for view in views] if centred else None,
             stride=self.reading.stride(self.runner.network) if centred else 1,
         )
-        maps = self.reading.maps(mean)
-        if not centred:
-            maps = functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
-        return replace(item, maps=maps.cpu().numpy(), names=names)
+
+    def _names(self, wanted: Sequence[int]) -> tuple[str, ...]:
+        return (*self.reading.first, *(self.classes[index] for index in wanted))
+
+    def _in_tiles(self, item: Photograph) -> Photograph:
+        """``item``, a photograph that is seen in tiles, with its maps.
+
+        The evidence of the tiles is blended before it is read as maps: what divides a map by its
+        maximum takes that of the whole photograph. In each tile by itself every class that is
+        somewhere would be everywhere.
+        """
+        image = files.read_image(item.path)
+        wanted = item.wanted
+        if wanted == []:
+            return self._with_maps(item, 0, [])
+        each = [wanted] * self.batch_size
+        outputs: Iterable[list[View]] = self.runner.tile_views(
+            image,
+            self.scales,
+            self.flip,
+            lambda output, part: self.reading.keep(output, each[part]),
+            joined=self.join_mirrored,
+            together=self.batch_size,
+        )
+        if wanted is None:
+            outputs = list(outputs)
+            found = {index for views in outputs for index in self._wanted(item, 0, views)}
+            if not (wanted := sorted(found)):
+                return self._with_maps(replace(item, wanted=[]), 0, [])
+        rows, columns = (
+            places(cells, cells, side)
+            for cells, side in zip(map_size(item.size), item.size, strict=True)
+        )
+        layout = lay(self.runner.tiles(item.size), Places(rows, columns, item.size))
+        parts = (
+            self._mean(views, 0, wanted, where).cpu()
+            for views, where in zip(outputs, layout.places, strict=True)
+        )
+        mean = torch.cat([band.clone() for _, band in blend(parts, layout)], 1)
+        return replace(item, maps=self.reading.maps(mean).numpy(), names=self._names(wanted))

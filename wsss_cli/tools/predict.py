@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,15 @@ import torch
 
 from wsss_cli import files
 from wsss_cli.classes import BACKGROUND
-from wsss_cli.methods.grids import vote
+from wsss_cli.methods.grids import Places, vote
 from wsss_cli.methods.psl import prohibit
-from wsss_cli.models.inference import Image, Runner
+from wsss_cli.methods.tiles import blend, lay
+from wsss_cli.models.inference import Image, Runner, View
 from wsss_cli.stage import Job
 from wsss_cli.tools import label_maps
-from wsss_cli.tools.photographs import PhotographTool
+from wsss_cli.tools.photographs import PhotographTool, read
+
+Probabilities = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,21 @@ class Photograph:
     """A photograph on its way through the network.
 
     Attributes:
-        image: uint8 (h, w, 3), the photograph or, limited by ``max_side``, a smaller one.
+        image: uint8 (h, w, 3), the photograph or, limited by ``max_side``, a smaller one; None if
+            it is seen in tiles, and not read yet.
         size: (H, W) of the photograph.
+        path: its file.
         probabilities: of background and the classes, float32 (1 + C, h', w'), when computed; the
-            size is that at which the network sees the image.
+            size is that at which the network sees the image. Of one seen in tiles that of stored
+            maps, and no probabilities unless they are to be stored.
+        labels: of one seen in tiles, uint8 (H, W), when computed.
     """
 
-    image: Image
+    image: Image | None
     size: tuple[int, int]
-    probabilities: npt.NDArray[np.float32] | None = None
+    path: str = ""
+    probabilities: Probabilities | None = None
+    labels: Image | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +82,7 @@ class Segmenter(PhotographTool):
         return {
             "scales": self.scales,
             "flip": self.flip,
-            "max_side": self.runner.max_side,
+            **self.runner.bounds,
             "crf": dict(self.crf) if self.crf is not None else None,
             **({} if self.drop_below is None else {"drop_below": self.drop_below}),
             "image_key": self.image_key,
@@ -81,25 +90,18 @@ class Segmenter(PhotographTool):
 
     def load(self, job: Job) -> Photograph:
         path = job.record[self.image_key]
-        return Photograph(*files.read_bounded(path, self.runner.max_side))
+        return Photograph(*read(path, self.runner), path)
 
     def compute(self, items: Sequence[Photograph]) -> list[Photograph]:
         """``items``, photographs of one size, with probabilities."""
-        views = self.runner.views([item.image for item in items], self.scales, self.flip)
-        size = self.runner.seen_size((items[0].image.shape[0], items[0].image.shape[1]))
-        probabilities = [
-            vote(
-                [view.output[n] for view in views],
-                size,
-                [view.mirrored for view in views],
-                seen=[view.seen for view in views],
-                stride=self.runner.network.stride,
-            )
-            for n in range(len(items))
-        ]
+        images = [item.image for item in items if item.image is not None]
+        if not images:
+            return [self._in_tiles(item) for item in items]
+        views = self.runner.views(images, self.scales, self.flip)
+        size = self.runner.seen_size((images[0].shape[0], images[0].shape[1]))
+        probabilities = [self._vote(views, n, size) for n in range(len(items))]
         if self.drop_below is not None:
-            each = [view.scores.sigmoid() for view in views if view.scores is not None]
-            scores = torch.stack(each).mean(0)
+            scores = _scores(views)
             probabilities = [
                 prohibit(maps, score, self.drop_below)
                 for maps, score in zip(probabilities, scores, strict=True)
@@ -110,20 +112,85 @@ class Segmenter(PhotographTool):
         ]
 
     def save(self, job: Job, result: Photograph) -> None:
-        assert result.probabilities is not None
         if "scores" in job.paths:
+            assert result.probabilities is not None
             names = (BACKGROUND, *self.classes)
             small = label_maps.resize(result.probabilities, label_maps.map_size(result.size))
             files.write_maps(job.paths["scores"], small, names, result.size, job.meta)
-        labels = self._labels(result.probabilities, result.image)
-        labels = label_maps.resize_labels(labels, result.size)
+        labels = result.labels
+        if labels is None:
+            assert result.probabilities is not None
+            assert result.image is not None
+            refined, present = self._refined(result.probabilities, result.image)
+            labels = label_maps.resize_labels(present[refined.argmax(0)], result.size)
         files.write_label_map(job.paths["pred"], labels, job.meta)
 
-    def _labels(self, probabilities: npt.NDArray[np.float32], image: Image) -> Image:
-        labels: Image = probabilities.argmax(0).astype(np.uint8)
-        if self.crf is not None:
-            # A class that wins no pixel before wins none after; leaving it out saves time.
-            present = np.union1d([0], np.unique(labels)).astype(np.uint8)
-            scores = label_maps.resize(probabilities[present], (image.shape[0], image.shape[1]))
-            labels = present[label_maps.refine(image, scores, self.crf).argmax(0)]
-        return labels
+    def _vote(self, views: Sequence[View], n: int, size: tuple[int, int] | Places) -> torch.Tensor:
+        return vote(
+            [view.output[n] for view in views],
+            size,
+            [view.mirrored for view in views],
+            seen=[view.seen for view in views],
+            stride=self.runner.network.stride,
+        )
+
+    def _refined(self, probabilities: Probabilities, image: Image) -> tuple[Probabilities, Image]:
+        """Probabilities after the CRF, if there is one, and the class numbers they are of."""
+        if self.crf is None:
+            return probabilities, np.arange(len(probabilities), dtype=np.uint8)
+        # A class that wins no pixel before wins none after; leaving it out saves time.
+        present = np.union1d([0], np.unique(probabilities.argmax(0))).astype(np.uint8)
+        scores = label_maps.resize(probabilities[present], (image.shape[0], image.shape[1]))
+        return label_maps.refine(image, scores, self.crf), present
+
+    def _in_tiles(self, item: Photograph) -> Photograph:
+        """``item``, a photograph that is seen in tiles, with its labels.
+
+        The probabilities of all classes are never there for the whole photograph, but for a row of
+        tiles. A class is left out (``drop_below``) if no tile shows it, not where a tile does not:
+        there it would end at a straight line.
+        """
+        image = files.read_image(item.path)
+        tiles = self.runner.tiles(item.size)
+        layout = lay(tiles, Places.pixels(item.size))
+        outputs: Iterable[list[View]] = self.runner.tile_views(
+            image, self.scales, self.flip, together=self.batch_size
+        )
+        scores = None
+        if self.drop_below is not None:
+            outputs = list(outputs)
+            scores = torch.cat([_scores(views) for views in outputs]).amax(0)
+        parts = (
+            self._part(views, where, image[span], scores)
+            for views, where, span in zip(outputs, layout.places, tiles.spans, strict=True)
+        )
+        count, small = 1 + len(self.classes), label_maps.map_size(item.size)
+        labels, narrow = np.empty(item.size, np.uint8), []
+        for rows, band in blend(parts, layout):
+            values = band.numpy()
+            labels[rows] = values[-count:].argmax(0)
+            if self.store_scores:  # Pillow too goes on with rows of the new width
+                narrow.append(label_maps.resize(values[:count], (values.shape[1], small[1])))
+        probabilities = np.concatenate(narrow, 1) if narrow else None
+        return replace(item, probabilities=probabilities, labels=labels)
+
+    def _part(
+        self, views: Sequence[View], where: Places, image: Image, scores: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Probabilities of a tile; with a CRF those after it, after those to be stored if any."""
+        found = self._vote(views, 0, where)
+        if scores is not None and self.drop_below is not None:
+            found = prohibit(found, scores, self.drop_below)
+        if self.crf is None:
+            return found.cpu()
+        before = found.cpu().numpy()
+        refined, present = self._refined(before, image)
+        after = np.zeros_like(before)
+        after[present] = refined
+        return torch.from_numpy(np.concatenate([before, after]) if self.store_scores else after)
+
+
+def _scores(views: Sequence[View]) -> torch.Tensor:
+    """Probabilities of the classes of N images by the network's branch, (N, C)."""
+    each = [view.scores.sigmoid() for view in views if view.scores is not None]
+    return torch.stack(each).mean(0)

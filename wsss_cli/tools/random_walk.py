@@ -13,15 +13,18 @@ from torch import Tensor
 
 from wsss_cli import files
 from wsss_cli.classes import BACKGROUND
-from wsss_cli.errors import WsssError
+from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods import grids
-from wsss_cli.methods.affinity import mean_affinity, pairwise_affinity
+from wsss_cli.methods.affinity import mean_affinity, pair_weights, pairwise_affinity
 from wsss_cli.methods.cam import normalise
+from wsss_cli.methods.grids import Places
 from wsss_cli.methods.random_walk import random_walk
+from wsss_cli.methods.tiles import blend, lay
 from wsss_cli.models.inference import Image, Runner
 from wsss_cli.stage import BatchTool, Job
 from wsss_cli.tools import label_maps
+from wsss_cli.tools.photographs import read
 
 _TIES = ".affinity.png"
 
@@ -31,21 +34,27 @@ class Walk:
     """A photograph and its maps, before and after the walk.
 
     Attributes:
-        image: uint8 (H, W, 3), the photograph or, limited by ``max_side``, a smaller one.
+        image: uint8 (H, W, 3), the photograph or, limited by ``max_side``, a smaller one; None if
+            it is seen in tiles, and not read yet.
         maps: its activation maps, background taken out.
         background: the method's own background map, or None.
         numbers: class numbers of the maps.
-        scores: float32 (1 + K, H, W), background first, when walked.
+        path: file of the photograph.
+        scores: float32 (1 + K, H, W), background first, when walked. Of one seen in tiles as wide
+            as stored maps, and no scores unless they are to be stored.
         affinity: float32 (H, W) in [0, 1], how strongly each pixel is tied to its neighbours, when
             walked and asked for.
+        labels: of one seen in tiles, uint8 (H, W), when walked.
     """
 
-    image: Image
+    image: Image | None
     maps: Maps
     background: npt.NDArray[np.float16] | None
     numbers: list[int]
+    path: str = ""
     scores: npt.NDArray[np.float32] | None = None
     affinity: npt.NDArray[np.float32] | None = None
+    labels: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +90,14 @@ class Walker(BatchTool):
     name = "random-walk"
     needs = ("image", "cam")
 
+    def __post_init__(self) -> None:
+        reach = (self.radius - 1) * self.runner.network.stride
+        if self.runner.tile and self.runner.overlap < reach:
+            raise ConfigurationError(
+                f"--overlap {self.runner.overlap}: the affinities reach {reach} pixels, which "
+                "neighbouring tiles must share at least"
+            )
+
     @property
     def outputs(self) -> Mapping[str, str]:
         return {
@@ -112,7 +129,7 @@ class Walker(BatchTool):
             "radius": self.radius,
             **background,
             "exact": self.exact,
-            "max_side": self.runner.max_side,
+            **self.runner.bounds,
             "crf": dict(self.crf) if self.crf is not None else None,
             "classes": self.class_list,
         }
@@ -120,20 +137,25 @@ class Walker(BatchTool):
     def load(self, job: Job) -> Walk:
         if self.store_affinity and (name := job.record["id"]).lower().endswith(_TIES[:-4]):
             raise WsssError(f"its pseudo-mask would be the affinity of {name[: 4 - len(_TIES)]}")
-        image, maps = label_maps.read_matching(
-            job.record, "cam", self.runner.max_side, classes=self.class_list
-        )
+        path = job.record["image"]
+        image, size = read(path, self.runner)
+        maps = label_maps.read_maps(job.record, "cam", size, self.class_list)
         numbers = label_maps.class_numbers(maps, self.class_list)
         maps, background = label_maps.split_background(maps)
-        return Walk(image, maps, background, numbers)
+        return Walk(image, maps, background, numbers, path)
+
+    def group(self, item: Walk) -> int:
+        return id(item) if item.image is None else 0
 
     def compute(self, items: Sequence[Walk]) -> list[Walk]:
         """``items`` with scores at the size at which the network sees the photographs."""
+        if items[0].image is None:
+            return [self._walk_in_tiles(item) for item in items]
         return self.runner.spread(self._walk, items)
 
     def save(self, job: Job, result: Walk) -> None:
-        assert result.scores is not None
         if "scores" in job.paths:
+            assert result.scores is not None
             quarter = result.maps.cam.shape[1:]
             small = label_maps.resize(result.scores, (quarter[0], quarter[1]))
             top = max(float(small.max(initial=0)), 1e-9)
@@ -144,29 +166,45 @@ class Walker(BatchTool):
             assert result.affinity is not None
             grey = (255 * label_maps.resize(result.affinity[None], result.maps.size)[0]).round()
             files.write_image(job.paths["affinity"], grey.astype(np.uint8), job.meta)
-        labels = label_maps.label_map(result.scores, result.numbers)
-        labels = label_maps.resize_labels(labels, result.maps.size)
+        labels = result.labels
+        if labels is None:
+            assert result.scores is not None
+            labels = label_maps.label_map(result.scores, result.numbers)
+            labels = label_maps.resize_labels(labels, result.maps.size)
         files.write_label_map(job.paths["pseudo"], labels, job.meta)
 
     def _walk(self, item: Walk) -> Walk:
-        size = (item.image.shape[0], item.image.shape[1])
+        image = item.image
+        assert image is not None
+        size = (image.shape[0], image.shape[1])
         if not item.numbers and not self.store_affinity:
             return replace(item, scores=np.ones((1, *size), np.float32))
-        features = self.runner(item.image)
+        features = self.runner(image)
         affinity = pairwise_affinity(features[None], self.radius)[0]
         if self.store_affinity:
             ties = self.on_image(mean_affinity(affinity[None], self.radius), size)[0]
             item = replace(item, affinity=ties.clamp(0, 1).cpu().numpy())
         if not item.numbers:
             return replace(item, scores=np.ones((1, *size), np.float32))
-        grid = (features.shape[1], features.shape[2])
-        cam = torch.from_numpy(item.maps.cam.astype(np.float32)).to(features.device)
+        walked = self.on_image(self._walked(item, affinity, size), size)
+        if self.threshold is not None:
+            walked = normalise(walked)
+            flat = torch.full_like(walked[:1], self.threshold)
+            walked = torch.cat([flat, walked])
+        scores = label_maps.refine(image, walked.cpu().numpy(), self.crf)
+        return replace(item, scores=scores)
+
+    def _walked(self, item: Walk, affinity: Tensor, size: tuple[int, int]) -> Tensor:
+        """The maps on the feature grid after the walk, (1 + K, h, w); without the background if
+        that is a threshold."""
+        grid = (affinity.shape[1], affinity.shape[2])
+        cam = torch.from_numpy(item.maps.cam.astype(np.float32)).to(affinity.device)
         if self.threshold is None:
             own = None if item.background is None else np.asarray(item.background)
             joined = label_maps.with_background(
                 cam.cpu().numpy(), own, alpha=self.alpha, threshold=None
             )
-            cam = torch.from_numpy(joined).to(features.device)
+            cam = torch.from_numpy(joined).to(affinity.device)
         walked = random_walk(
             self.on_grid(cam, grid, size),
             affinity,
@@ -175,13 +213,82 @@ class Walker(BatchTool):
             self.radius,
             exact=self.exact,
         )
-        walked = self.on_image(walked.clamp(min=0), size)
-        if self.threshold is not None:
+        return walked.clamp(min=0)
+
+    def _walk_in_tiles(self, item: Walk) -> Walk:
+        """``item``, a photograph that the network sees in tiles, with its labels.
+
+        Only the network's view is divided. The affinities of the tiles are blended, and the walk,
+        which reaches further than tiles overlap, is one over the whole grid.
+        """
+        image, size = files.read_image(item.path), item.maps.size
+        if not item.numbers and not self.store_affinity:
+            quarter = item.maps.cam.shape[1:]
+            scores, labels = np.ones((1, *quarter), np.float32), np.zeros(size, np.uint8)
+            return replace(item, scores=scores, labels=labels)
+        affinity = self._blended_affinity(image)
+        ties = mean_affinity(affinity[None], self.radius)
+        walked = self._walked(item, affinity, size) if item.numbers else torch.ones_like(ties)
+        if self.threshold is not None and item.numbers:
+            # Each cell looks at a pixel: the maximum over the cells is that over the pixels.
             walked = normalise(walked)
-            flat = torch.full_like(walked[:1], self.threshold)
-            walked = torch.cat([flat, walked])
-        scores = label_maps.refine(item.image, walked.cpu().numpy(), self.crf)
-        return replace(item, scores=scores)
+            walked = torch.cat([torch.full_like(walked[:1], self.threshold), walked])
+        laid = torch.cat([walked, ties])
+        tiles, quarter = self.runner.tiles(size), label_maps.map_size(size)
+        parts = (self._part(laid, span, image, size) for span in tiles.spans)
+        labels = np.empty(size, np.uint8)
+        narrow, tied = [], np.empty(size, np.float32)
+        for rows, band in blend(parts, lay(tiles, Places.pixels(size))):
+            scores = band[:-1].numpy()
+            labels[rows] = label_maps.label_map(scores, item.numbers)
+            if self.store_scores:  # Pillow too goes on with rows of the new width
+                narrow.append(label_maps.resize(scores, (scores.shape[1], quarter[1])))
+            if self.store_affinity:
+                tied[rows] = band[-1].clamp(0, 1).numpy()
+        return replace(
+            item,
+            labels=labels,
+            scores=np.concatenate(narrow, 1) if narrow else None,
+            affinity=tied if self.store_affinity else None,
+        )
+
+    def _part(
+        self, laid: Tensor, span: tuple[slice, slice], image: Image, size: tuple[int, int]
+    ) -> Tensor:
+        """Scores and mean affinity at the pixels of a tile, of maps on the grid of the whole."""
+        rows, columns = (torch.arange(pixels.start, pixels.stop) for pixels in span)
+        seen, stride = self.runner.seen_size(size), self.runner.network.stride
+        found = grids.on_image(laid[None], Places(rows, columns, size), seen, stride)[0].cpu()
+        if self.crf is not None:
+            refined = label_maps.refine(image[span], found[:-1].numpy(), self.crf)
+            found[:-1] = torch.from_numpy(refined)
+        return found
+
+    def _blended_affinity(self, image: Image) -> Tensor:
+        """Affinities over the grid of a photograph, (P, h, w), from those in its tiles.
+
+        A pair has the weight of its end that has the smaller one: none in tiles that show one end.
+        """
+        size, stride = (image.shape[0], image.shape[1]), self.runner.network.stride
+        rows, columns = (
+            grids.places(-(-seen // stride), seen, side, stride=stride)
+            for seen, side in zip(self.runner.seen_size(size), size, strict=True)
+        )
+        layout = lay(self.runner.tiles(size), Places(rows, columns, size))
+        parts = self.runner.tile_views(
+            image,
+            [1.0],
+            False,
+            lambda output, part: pairwise_affinity(output, self.radius),
+            together=self.batch_size,
+        )
+        bands = blend(
+            (view.output[0].cpu() for (view,) in parts),
+            layout,
+            lambda weights: pair_weights(weights, self.radius),
+        )
+        affinity = torch.cat([band.clone() for _, band in bands], 1)
+        return affinity.to(self.runner.device)
 
     # Cell i of the grid looks at pixel 8 i of the image seen, not at the middle of an eighth of it;
     # resizing the maps as pictures would leave the walk four pixels off its features.

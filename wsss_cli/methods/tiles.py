@@ -21,6 +21,8 @@ from torch import Tensor
 
 from wsss_cli.methods.grids import Places
 
+_BAND = 64  # most rows of a band: what is made of one needs memory too
+
 
 class Side(NamedTuple):
     """The tiles along one side of an image.
@@ -171,7 +173,7 @@ def blend(
 ) -> Iterator[tuple[slice, Tensor]]:
     """The weighted mean of the results of tiles, in bands of rows.
 
-    A band comes as soon as its last tile has: only the rows that one row of tiles covers are held.
+    Bands come as soon as their last tile has: only the rows that one row of tiles covers are held.
     The mean is a running one, so that where tiles agree it is what they say, to the last bit.
 
     Args:
@@ -181,8 +183,7 @@ def blend(
             None if they are the same. Places of weight 0 in all tiles become 0.
 
     Yields:
-        Rows, and their values (C, rows, w), from top to bottom, which together are (C, h, w). The
-        values are good until the next are taken.
+        Rows, and their values (C, rows, w), from top to bottom, which together are (C, h, w).
 
     Raises:
         ValueError: too few parts, too many, or one of another shape.
@@ -212,7 +213,10 @@ def blend(
             part = part - values[here]
             values[here] += part * (share / weight[here].clamp(min=torch.finfo(part.dtype).tiny))
         end = down[row + 1].start if row + 1 < len(down) else rows.stop
-        yield slice(top, end), values[:, : end - top]
+        for first in range(top, end, _BAND):
+            last = min(first + _BAND, end)
+            # A copy: a view would keep all the rows in memory.
+            yield slice(first, last), values[:, first - top : last - top].clone()
         values, weight = values[:, end - top :].clone(), weight[:, end - top :].clone()
         top = end
     if next(stream, None) is not None:

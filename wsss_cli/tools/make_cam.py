@@ -233,5 +233,5 @@ class CamMaker(PhotographTool):
             self._mean(views, 0, wanted, where).cpu()
             for views, where in zip(outputs, layout.places, strict=True)
         )
-        mean = torch.cat([band.clone() for _, band in blend(parts, layout)], 1)
+        mean = torch.cat([band for _, band in blend(parts, layout)], 1)
         return replace(item, maps=self.reading.maps(mean).numpy(), names=self._names(wanted))

@@ -287,7 +287,7 @@ class Walker(BatchTool):
             layout,
             lambda weights: pair_weights(weights, self.radius),
         )
-        affinity = torch.cat([band.clone() for _, band in bands], 1)
+        affinity = torch.cat([band for _, band in bands], 1)
         return affinity.to(self.runner.device)
 
     # Cell i of the grid looks at pixel 8 i of the image seen, not at the middle of an eighth of it;

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -24,6 +25,7 @@ from PIL import Image
 
 from wsss_cli import files
 from wsss_cli.cli import cli, load_settings
+from wsss_cli.files import read_image, read_label_map, write_label_map
 from wsss_cli.models.networks import build_network
 
 REPOSITORY = Path(__file__).parents[1]
@@ -467,6 +469,44 @@ def test_a_table_has_rows_and_ratios(tmp_path: Path) -> None:
         "| weak: some | val | 7 | 50.0 |",
         "| ratio | val | | 80.0 % |",
     ]
+
+
+def test_mosaics_are_photographs_and_masks_side_by_side(workdir: Path) -> None:
+    lines = []
+    for number in range(37):
+        height = 375 if number else 374  # another size is left out
+        colour = (7 * number, 255 - 7 * number, 90)
+        Image.new("RGB", (500, height), colour).save(f"{number}.png")
+        write_label_map(f"mask {number}.png", np.full((height, 500), number, np.uint8))
+        record = {"id": f"{number}", "image": f"{number}.png", "mask": f"mask {number}.png"}
+        lines.append(json.dumps({**record, "labels": [f"class {number % 3}"]}))
+
+    def made(*args: str) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "mosaics.py", *args],
+            input="\n".join(lines),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    (record,) = made("out", "1")
+    pixels, mask = read_image(record["image"]), read_label_map(record["mask"])
+    assert pixels.shape == (2250, 3000, 3)
+    seen = mask[::375, ::500]
+    assert sorted(seen.flatten()) == list(range(1, 37))
+    assert (mask == seen.repeat(375, 0).repeat(500, 1)).all()
+    assert abs(pixels[180::375, 250::500, 0] - 7.0 * seen).max() < 4
+    assert record["labels"] == ["class 0", "class 1", "class 2"]
+    first, second = made("out", "2", "enlarged")
+    for each in (first, second):
+        mask = read_label_map(each["mask"], (2250, 3000))
+        assert len(np.unique(mask)) == 1
+        assert each["labels"] == [f"class {mask[0, 0] % 3}"]
+    assert first["id"] != second["id"]
+    with pytest.raises(subprocess.CalledProcessError):
+        made("out", "2")
 
 
 def test_a_table_gives_the_published_figures_beside_ours(tmp_path: Path) -> None:

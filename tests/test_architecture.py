@@ -13,7 +13,17 @@ import wsss_cli
 
 PACKAGE = Path(wsss_cli.__file__).parent
 FLOORS = [  # from the ground up; a module may import from its own floor and those below
-    ("errors", "console", "metrics", "classes", "texts", "pickled", "interrupt", "memory"),
+    (
+        "errors",
+        "console",
+        "terminal",
+        "metrics",
+        "classes",
+        "texts",
+        "pickled",
+        "interrupt",
+        "memory",
+    ),
     ("methods", "records", "pool", "unique"),
     ("files", "inputs", "pictures", "dict_maps"),
     ("stage", "datasets", "models", "drawing"),

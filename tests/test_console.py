@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from tests.screen import Screen
 from wsss_cli import console
+from wsss_cli.terminal import Terminal
 
 
 def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,17 +71,25 @@ def test_a_caller_that_asks_is_told_even_by_quiet_tools(
     ]
 
 
-def test_a_terminal_gets_a_bar(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_terminal_gets_a_line_below_messages_and_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    screen = Screen()
+    shared = Terminal(screen.side, str(tmp_path / "shared"))
+    monkeypatch.setattr("wsss_cli.terminal.of", lambda stream: shared)
+    monkeypatch.setattr("wsss_cli.terminal._FIRST", 0.0)
     with console.progress("t", total=2) as bar:
         bar.update(loss="0.25")
+        shown = screen.until(lambda lines: "loss 0.25" in "".join(lines))
+        assert shown[0] == ""
+        assert re.match(r"t .* 1/2 ", shown[1])
         console.warn("t", "look")
-        bar.update()
-    text = capsys.readouterr().err
-    assert "wsss t: look\n" in text
-    assert "/2" in text
+        console.result(b'{"id": "a"}\n')
+        shown = screen.look(0.05)
+        assert shown[:3] == ["wsss t: look", '{"id": "a"}', ""]
+        assert len(shown) == 4
+    assert screen.look(0.05) == ["wsss t: look", '{"id": "a"}']
+    screen.close()
 
 
 @pytest.mark.parametrize(

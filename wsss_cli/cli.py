@@ -118,16 +118,13 @@ class LazyGroup(click.Group):
             if context and param and _is_setting(context, param):
                 table = ".".join(context.command_path.split()[1:])
                 path = f"{path}: {context.find_root().obj.at(table, param.name)}"
-            print(
-                console.clean(f"{path}: {' '.join(error.format_message().split())}{hint}"),
-                file=sys.stderr,
-            )
+            console.relay(f"{path}: {' '.join(error.format_message().split())}{hint}")
             code = error.exit_code
         except OSError as error:  # the help, to a full disk
-            print(f"wsss: cannot write: {error.strerror}", file=sys.stderr)
+            console.relay(f"wsss: cannot write: {error.strerror}")
             code = 1
         except (KeyboardInterrupt, click.Abort) as error:
-            print("wsss: interrupted", file=sys.stderr)
+            console.relay("wsss: interrupted")
             code = exit_code(error.__cause__ or error)
         sys.exit(code if isinstance(code, int) else 0)
 

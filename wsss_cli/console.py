@@ -1,4 +1,4 @@
-"""Messages and progress for people, on stderr; stdout carries only results.
+"""Messages and progress for people, on stderr; results, on stdout.
 
 The options ``-q``, ``-v`` and ``--debug`` of every command are set once by :func:`configure` and
 apply to the whole process.
@@ -13,6 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
+
+from wsss_cli import terminal
+from wsss_cli.terminal import Pipe
 
 _LONGEST = 1000  # characters of a message; longer ones are shown in part
 _LOG_INTERVAL = 30.0  # seconds between progress lines when stderr is not a terminal
@@ -66,8 +69,22 @@ def detail(tool: str, text: str) -> None:
 
 
 def relay(line: str) -> None:
-    """Print a line that another tool printed."""
+    """Print a line as it is, such as one that another tool printed."""
     _print(line)
+
+
+def result(lines: bytes) -> None:
+    """Print whole lines on stdout, at once.
+
+    Raises:
+        OSError: they cannot be written; BrokenPipeError: whoever read them has gone.
+    """
+    if screen := terminal.of(sys.stdout):
+        sys.stdout.flush()
+        screen.write(lines)
+    else:
+        sys.stdout.buffer.write(lines)
+        sys.stdout.buffer.flush()
 
 
 def clean(text: str) -> str:
@@ -97,11 +114,11 @@ def listed(names: Sequence[str], most: int = 20) -> str:
 
 
 def _print(line: str) -> None:
-    """Write a whole line at once, above the progress bar if there is one."""
+    """Write a whole line at once, above the lines that show progress if there are any."""
     line = clean(line)
     with suppress(OSError):  # a terminal that has been closed ends no work
-        if "tqdm" in sys.modules:
-            sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+        if screen := terminal.of(sys.stderr):
+            screen.write((line + "\n").encode(sys.stderr.encoding, "backslashreplace"))
         else:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
@@ -115,37 +132,37 @@ class Progress(Protocol):
 
 @contextmanager
 def progress(
-    tool: str, *, total: int | None = None, unit: str = "image", initial: int = 0
+    tool: str,
+    *,
+    total: int | None = None,
+    unit: str = "image",
+    initial: int = 0,
+    pipe: Pipe | None = None,
 ) -> Iterator[Progress]:
-    """Report progress: a bar on a terminal, a line every 30 seconds in a log, nothing with ``-q``;
-    to the caller if it asks, see ``TELL``.
+    """Report progress: a line that changes on a terminal, a new line every 30 seconds in a log,
+    nothing with ``-q``; to the caller if it asks, see ``TELL``.
 
     Args:
         tool: name of the tool, printed first.
         total: expected number of units, or None if it is unknown (a stream).
         unit: the unit that is counted, in the singular.
         initial: units that a resumed run has already done.
+        pipe: that the units come from or go to, so that the next tool learns how many there are.
     """
     if os.environ.get(TELL):
         yield _Told(total, unit, initial)
     elif quiet():
-        yield _Silent()
-    elif sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(
-            total=total,
-            unit=unit,
-            desc=tool,
-            initial=initial,
-            file=sys.stderr,
-            dynamic_ncols=True,
-            leave=False,
-        ) as bar:
-            yield _Bar(bar)
+        yield SILENT
+    elif screen := terminal.of(sys.stderr):
+        line = terminal.Line(
+            screen, tool, total=total, unit=unit, initial=initial, pipe=pipe or Pipe()
+        )
+        try:
+            yield line
+        finally:
+            line.close()
     else:
-        lines = _Lines(tool, total, unit, initial)
-        yield lines
+        yield _Lines(tool, total, unit, initial)
 
 
 class _Silent:
@@ -153,15 +170,7 @@ class _Silent:
         pass
 
 
-class _Bar:
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
-
-    def update(self, count: int = 1, **shown: Any) -> None:
-        if shown:
-            self._bar.set_postfix(shown, refresh=False)
-        with suppress(OSError):
-            self._bar.update(count)
+SILENT = _Silent()
 
 
 class _Told:

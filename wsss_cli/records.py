@@ -20,7 +20,10 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, NoReturn, TypeVar
 
+from wsss_cli import console
 from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.terminal import Pipe, name_of_pipe
+from wsss_cli.texts import open_regular
 
 Record = dict[str, Any]
 Stream = TypeVar("Stream", bound=IO[Any])
@@ -28,6 +31,7 @@ Stream = TypeVar("Stream", bound=IO[Any])
 STDIN = "-"
 _LONGEST = 64 << 20  # bytes of a line
 _MOST_SKIPPED = 1 << 32  # bytes of a line that is passed over
+_MOST_COUNTED = 1 << 28  # bytes of a file whose lines are counted beforehand
 _LOOKED_AT = 512  # bytes, to tell text from others
 _DEEPEST = 50  # levels of lists and objects in a record
 # Control characters, line and paragraph separators, and those that turn the direction of writing.
@@ -144,6 +148,62 @@ def not_output(stream: Stream, name: str) -> Stream:
     if stat.S_ISREG(writes.st_mode) and os.path.samestat(reads, writes):
         raise ConfigurationError(f"{name} is read and written at once: give stdout another file")
     return stream
+
+
+def total(sources: Sequence[str]) -> int | None:
+    """Number of lines of a stream that is in files; None if some of it is not, or very long.
+
+    Args:
+        sources: as in :func:`read`.
+    """
+    try:
+        return sum(map(_lines, sources or [STDIN]))
+    except (OSError, ValueError, AttributeError):  # a pipe, or stdin is closed
+        return None
+
+
+def _lines(source: str) -> int:
+    """Number of lines of a file; of stdin those that are still to come, which stay to be read.
+
+    Raises:
+        OSError, ValueError: it is none, or not to be read.
+    """
+    number = sys.stdin.fileno() if source == STDIN else None
+    start = os.lseek(number, 0, os.SEEK_CUR) if number is not None else 0
+    with open_regular(source) if number is None else open(number, "rb", closefd=False) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_COUNTED:
+            raise ValueError
+        lines, end = 0, b"\n"
+        while part := stream.read(1 << 20):
+            lines, end = lines + part.count(b"\n"), part[-1:]
+    if number is not None:
+        os.lseek(number, start, os.SEEK_SET)
+    return lines + (end != b"\n")
+
+
+def pipe(
+    sources: Sequence[str],
+    *,
+    writes: bool = False,
+    shard: tuple[int, int] | None = None,
+    limit: int | None = None,
+) -> Pipe:
+    """The pipes that a tool reads records from and writes them to, for its progress.
+
+    Args:
+        sources: as in :func:`read`.
+        writes: it prints records.
+        shard: (k, n), if it takes the k-th of every n records, k counted from 1.
+        limit: the most records that it takes, or None.
+    """
+    is_stdin = list(sources or [STDIN]) == [STDIN]
+    return Pipe(
+        name_of_pipe(0) if is_stdin else "",
+        name_of_pipe(1) if writes else "",
+        shard or (1, 1),
+        limit,
+    )
 
 
 def readable_twice(sources: Sequence[str]) -> Callable[[], None]:
@@ -317,8 +377,7 @@ def write(record: Record) -> None:
     Raises:
         BrokenPipeError: whoever read the stream has gone.
     """
-    sys.stdout.buffer.write(as_line(record))
-    sys.stdout.buffer.flush()
+    console.result(as_line(record))
 
 
 def as_line(record: Record) -> bytes:

@@ -257,7 +257,11 @@ class Stage:
             pipeline = _Pipeline(self, executor, tool.work)
             ahead = 3 * max(workers, 1)
         started = time.monotonic()
-        with console.progress(tool.name) as bar:
+        pipe = records.pipe(sources, writes=True, shard=self.shard, limit=limit)
+        total = records.total(sources)
+        with console.progress(
+            tool.name, total=None if total is None else pipe.part(total), pipe=pipe
+        ) as bar:
             pipeline.run(sources, ahead, bar)
         tool.finish()
         seconds = max(time.monotonic() - started, 1e-9)
@@ -504,7 +508,8 @@ class _Pipeline:
                 if slot.step == "done":
                     records.write(slot.record)
                 places.release()
-                bar.update()
+                failed = self.stage.failures.count
+                bar.update(1, **({"failed": failed} if failed else {}))
 
     def _ready(self, tool: BatchTool) -> list[_Slot]:
         """A batch of loaded slots that can be computed together, the oldest among them."""

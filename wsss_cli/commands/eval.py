@@ -159,7 +159,8 @@ def command(
                 each=each,
                 differences=differences,
             )
-        click.echo(render(measured, format, dice=dice), nl=False)
+        text = render(measured, format, dice=dice)
+        console.result(text.encode(sys.stdout.encoding or "utf-8", "replace"))
         for line in facts(measured) if format == "csv" else ():  # has no place for them
             console.note("eval", line)
         # The files come after the result, which a full disk must not cost.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -211,7 +212,7 @@ def voc(
       wsss index voc VOC2012 --split train_aug --saliency Saliency > train_aug.jsonl
     """
     from wsss_cli.classes import VOC
-    from wsss_cli.datasets.voc import voc_records
+    from wsss_cli.datasets.voc import listed, voc_records
 
     part = _part(options, check=check, has_labels=options["labels_from"] != "none")
     uses_list = check or options["labels_from"] == "masks"
@@ -228,6 +229,7 @@ def voc(
         strict=strict,
         strong=strong,
         seed=seed,
+        count=lambda: listed(root, split),
     )
 
 
@@ -472,11 +474,13 @@ def _print(
     strict: bool,
     strong: Fraction | None,
     seed: int | None,
+    count: Callable[[], int | None] = lambda: None,
 ) -> None:
     """Print the records of ``index``; report failures and keys that were asked for in vain.
 
     With ``check``, the class list of the masks, these are compared with the labels. With ``part``
     the labels are reduced to it; ``classes`` is the class list of the masks, if it is known.
+    ``count`` tells how many records there will be, if it is known.
     """
     from wsss_cli.datasets.check import Differences, difference
     from wsss_cli.datasets.voc import numbers_in_mask
@@ -485,31 +489,34 @@ def _print(
     _options.only_with("--strong", strong is not None, "seed")
     failures, differences = Failures(tool, strict=strict), Differences(tool)
 
-    count = 0
+    done = 0
     lacking: Counter[str] = Counter()
     indexed: Iterable[Record] = index(failures)
+    total: int | None = None
     if part is not None:
         indexed = _reduced(tool, list(indexed), part, classes)
+        total = len(indexed)
     if strong is not None:
         indexed = _marked(tool, list(indexed), strong, seed or 0)
-    for record in indexed:
-        records.write(record)
-        count += 1
-        if check is not None and "mask" in record:
-            try:
-                present = numbers_in_mask(record["mask"], check)
-                differences(record["id"], difference(record, present, check))
-            except WsssError as error:
-                failures(f"{record['id']}: {error}")
-        lacking.update(key for key, given in wanted.items() if given and key not in record)
+        total = len(indexed)
+    with _progress(tool, count() if total is None else total) as bar:
+        for record in indexed:
+            records.write(record)
+            done += 1
+            bar.update()
+            if check is not None and "mask" in record:
+                try:
+                    present = numbers_in_mask(record["mask"], check)
+                    differences(record["id"], difference(record, present, check))
+                except WsssError as error:
+                    failures(f"{record['id']}: {error}")
+            lacking.update(key for key, given in wanted.items() if given and key not in record)
     for key, number in lacking.items():
         console.note(
-            tool, f"{number} of {count} records have no {key}: no such file in {wanted[key]}"
+            tool, f"{number} of {done} records have no {key}: no such file in {wanted[key]}"
         )
-    console.note(
-        tool, f"{count} records" + (f", {failures.count} failed" if failures.count else "")
-    )
-    differences.finish(count)
+    console.note(tool, f"{done} records" + (f", {failures.count} failed" if failures.count else ""))
+    differences.finish(done)
     failures.exit()
     if differences.count:
         sys.exit(1)
@@ -533,6 +540,20 @@ def _reduced(tool: str, indexed: list[Record], part: Part, classes: Sequence[str
             f"FILE' for masks of these alone, FILE with the lines: {', '.join(lines)}",
         )
     return kept
+
+
+def _progress(tool: str, total: int | None) -> AbstractContextManager[console.Progress]:
+    """Progress for people; where the records themselves are on the screen, these are it."""
+    if sys.stdout.isatty():
+        return nullcontext(console.SILENT)
+    if sys.platform == "linux":
+        import fcntl
+
+        # A pipe holds 64 KiB. In a larger one all records have room, as long as they are some
+        # thousand, and it is known how many there are.
+        with suppress(OSError, ValueError):  # no pipe, or no more memory for pipes
+            fcntl.fcntl(sys.stdout.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
+    return console.progress(tool, total=total, unit="record", pipe=records.pipe([], writes=True))
 
 
 def _marked(tool: str, indexed: list[Record], share: Fraction, seed: int) -> list[Record]:

@@ -113,6 +113,22 @@ def voc_records(
 # ---- the list ------------------------------------------------------------------------------------
 
 
+def listed(root: str, split: str) -> int | None:
+    """How many images the list of a split names, those with the flag -1 aside.
+
+    None if it is not in the data set (it may be a stream, which can be read once), or not readable.
+    """
+    try:
+        path = _find_list(root := str(Path(root)), split)
+        if not path.startswith(f"{root}/ImageSets/") or not os.path.isfile(path):
+            return None
+        with open_list(path) as lines:
+            flags = (_FLAGGED.fullmatch(line) for line in filter(None, map(str.strip, lines)))
+            return sum(not (flag and flag[2] == "-1") for flag in flags)
+    except ConfigurationError:  # told when the list is read
+        return None
+
+
 def _find_list(root: str, split: str) -> str:
     """The list of a split."""
     sets = [f"{root}/ImageSets/{kind}" for kind in ("Segmentation", "Main")]

@@ -131,7 +131,8 @@ def mean_fill(sources: Sequence[str], threads: int) -> Colour:
         threads: threads that read photographs.
     """
     rewind = records.readable_twice(sources)
-    with console.progress("erase", unit="photograph") as bar:
+    total = records.total(sources)
+    with console.progress("erase mean", total=total, unit="photograph") as bar:
 
         def photographs() -> Iterator[str]:
             # Records that are no good are reported when it is their turn to be erased.

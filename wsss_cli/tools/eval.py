@@ -350,7 +350,8 @@ def evaluate(
     """
     total: Tally | None = None
     differences = differences or Differences("eval")
-    with console.progress("eval") as bar:
+    total_records, pipe = records.total(sources), records.pipe(sources)
+    with console.progress("eval", total=total_records, pipe=pipe) as bar:
         stream = _once(records.read(sources, failures), failures)
         for chunk, part in measure(
             stream, question, workers=workers, each=each is not None, on_error=failures
@@ -525,7 +526,8 @@ def _tally(question: Question, records: list[Record]) -> tuple[Tally, list[str]]
 
 def _pool(workers: int) -> ProcessPool:
     # Forked, because starting Python anew takes as long as hundreds of label maps; sound, because
-    # no thread of this process holds what a worker needs. Elsewhere a fork is not safe.
+    # no thread of this process holds what a worker needs, not even that which draws progress (see
+    # `terminal`). Elsewhere a fork is not safe.
     return ProcessPool(workers, start="fork" if sys.platform == "linux" else "spawn")
 
 

@@ -108,6 +108,8 @@ def write_page(
     Raises:
         WsssError: it would replace a file of a record, or show nothing.
     """
+    total, pipe = records.total(sources), records.pipe(sources, limit=limit)
+    total = None if total is None else pipe.part(total)
     stream: Iterable[Record] = records.read(sources, failures)
     left_out = ""
     if limit:
@@ -117,7 +119,7 @@ def write_page(
     gathered = _Gathered(page, out)
     with files.atomic(out) as temporary, open(temporary, "w", encoding="ascii") as target:
         target.write(top)
-        with console.progress(Viewer.name) as bar:
+        with console.progress(Viewer.name, total=total, pipe=pipe) as bar:
             for pictures in gathered.pictures(stream, failures):
                 _block(target, "pictures", pictures)
                 bar.update()

@@ -316,6 +316,24 @@ def test_facts_say_what_was_measured() -> None:
     assert len(facts(measured(made_by=[None]))) == 2
 
 
+@pytest.mark.parametrize(
+    ("meta", "lines"),
+    [
+        (None, []),
+        ({}, []),
+        ({"classes": ["cat"]}, ["another program"]),
+        ({"tool": "relabel", "params": {}}, ["relabel"]),
+        ({"tool": "crf", "version": "1", "checkpoint": "ab"}, ["crf 1: checkpoint ab"]),
+        (
+            {"tool": "crf", "version": "1", "from": {"cam": {"params": {"a": 1}}}},
+            ["crf 1", "another program: a 1"],
+        ),
+    ],
+)
+def test_lineage_says_no_more_than_is_known(meta: Any, lines: list[str]) -> None:
+    assert lineage(meta) == lines
+
+
 def test_lineage_tells_the_whole_chain() -> None:
     walk = {**files.provenance("random-walk", {"crf": {"steps": 10}}), "from": {"cam": MADE}}
     lines = lineage(walk)

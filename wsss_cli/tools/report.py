@@ -310,6 +310,8 @@ def lineage(meta: Mapping[str, Any] | None) -> list[str]:
 
     >>> lineage({"tool": "crf", "version": "1", "params": {"steps": 10}})
     ['crf 1: steps 10']
+    >>> lineage({"classes": ["cat"]})
+    ['another program']
     """
     if not meta:
         return []
@@ -319,7 +321,9 @@ def lineage(meta: Mapping[str, Any] | None) -> list[str]:
         if value is not None
     )
     checkpoint = f", checkpoint {meta['checkpoint']}" if "checkpoint" in meta else ""
-    lines = [f"{meta.get('tool')} {meta.get('version')}: {params}{checkpoint}"]
+    maker = " ".join(str(meta[key]) for key in ("tool", "version") if meta.get(key))
+    how = (params + checkpoint).removeprefix(", ")
+    lines = [(maker or "another program") + (f": {how}" if how else "")]
     for source in _dict(meta.get("from")).values():
         lines += lineage(_dict(source))
     return lines

@@ -17,7 +17,7 @@ NAMES := $(filter-out common voc toy papers sweep all,$(basename $(notdir $(wild
 PAPERS := psa ae eps eps++ sipe
 
 .PHONY: help setup demo voc voc6 $(PAPERS:%=voc-%) voc-all $(NAMES:%=voc6-%) \
-	sweep test lint format bench faults clean
+	sweep test lint format bench faults man clean
 
 help:  ## Show this help.
 	@sed -nE 's/^[$$].*: (voc6?-)%:/\1NAME:/; s/^([a-zA-Z0-9-]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 11
@@ -79,6 +79,26 @@ bench: $(READY)  ## Measure speed and memory against a simple implementation.
 faults: $(READY)  ## Inject faults for up to 15 minutes: kills, damage, hostile records, full disks.
 	@$(BIN)/python -m tests.faults
 
+# click-man sees no command that is loaded when it is called, and cuts their first lines short.
+define MAN_PAGES
+from pathlib import Path
+from click_man.core import write_man_pages
+from wsss_cli import __version__
+from wsss_cli.cli import COMMANDS, cli
+cli.commands = {name: cli.get_command(None, name) for name in COMMANDS}
+for command in cli.commands.values():
+    for each in (command, *getattr(command, "commands", {}).values()):
+        each.short_help = each.help.partition("\n\n")[0].replace("\n", " ")
+Path("build/man").mkdir(parents=True, exist_ok=True)
+write_man_pages("wsss", cli, version=__version__, target_dir="build/man")
+endef
+export MAN_PAGES
+
+man: $(READY)  ## Write a manual page for each command to build/man, from its help.
+	@$(BIN)/python -m pip install --quiet click-man
+	@$(BIN)/python -c "$$MAN_PAGES"
+	@echo 'build/man: man -l build/man/wsss-make-cam.1'
+
 clean:  ## Remove the files of demo, test and setup.
-	rm -rf demo $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf demo build/man $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

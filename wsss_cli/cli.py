@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from wsss_cli import __version__, console
+from wsss_cli.commands._help import Context
 from wsss_cli.commands._settings import Settings
 from wsss_cli.interrupt import exit_code
 from wsss_cli.texts import read_text
@@ -57,6 +58,8 @@ _MOST, _MOST_DOTS = 1 << 18, 200
 
 class LazyGroup(click.Group):
     """Imports a tool only when it is called, and ends the process with the right exit code."""
+
+    context_class = Context
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -14,6 +14,7 @@ import click
 
 from wsss_cli import console
 from wsss_cli.commands import _options
+from wsss_cli.commands._help import Context
 from wsss_cli.commands._settings import Settings
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.interrupt import exit_code
@@ -27,6 +28,8 @@ class Command(click.Command):
     Args:
         renamed: old flags that still work, with a warning, and the new flag of each.
     """
+
+    context_class = Context
 
     def __init__(self, *args: Any, renamed: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -117,6 +120,8 @@ class Command(click.Command):
 
 class Group(click.Group):
     """A command that is several, such as ``index voc`` and ``index folder``."""
+
+    context_class = Context
 
     def make_context(
         self,

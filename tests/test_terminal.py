@@ -368,8 +368,9 @@ def test_threads_exclude_each_other(screen: Screen, shared: Terminal, at_once: N
     for each in lines:
         each.close()
     assert set(screen.look(0.05)) <= {f"message {number}" for number in range(4)}
+    whole = re.compile(r"message \d|tool-\d .*(\d\d:\d\d|left)|")
     for moment in screen.moments:
-        assert all(re.fullmatch(r"message \d|tool-\d .*(\d\d:\d\d|left)|", each) for each in moment)
+        assert all(map(whole.fullmatch, moment)), "\n".join(moment)
 
 
 # ---- the totals ----

@@ -12,10 +12,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from wsss_cli import terminal
-from wsss_cli.terminal import Pipe
+if TYPE_CHECKING:
+    from wsss_cli.terminal import Pipe
 
 _LONGEST = 1000  # characters of a message; longer ones are shown in part
 _LOG_INTERVAL = 30.0  # seconds between progress lines when stderr is not a terminal
@@ -79,6 +79,8 @@ def result(lines: bytes) -> None:
     Raises:
         OSError: they cannot be written; BrokenPipeError: whoever read them has gone.
     """
+    from wsss_cli import terminal  # not needed by any help
+
     if screen := terminal.of(sys.stdout):
         sys.stdout.flush()
         screen.write(lines)
@@ -115,6 +117,8 @@ def listed(names: Sequence[str], most: int = 20) -> str:
 
 def _print(line: str) -> None:
     """Write a whole line at once, above the lines that show progress if there are any."""
+    from wsss_cli import terminal
+
     line = clean(line)
     with suppress(OSError):  # a terminal that has been closed ends no work
         if screen := terminal.of(sys.stderr):
@@ -149,13 +153,15 @@ def progress(
         initial: units that a resumed run has already done.
         pipe: that the units come from or go to, so that the next tool learns how many there are.
     """
+    from wsss_cli import terminal
+
     if os.environ.get(TELL):
         yield _Told(total, unit, initial)
     elif quiet():
         yield SILENT
     elif screen := terminal.of(sys.stderr):
         line = terminal.Line(
-            screen, tool, total=total, unit=unit, initial=initial, pipe=pipe or Pipe()
+            screen, tool, total=total, unit=unit, initial=initial, pipe=pipe or terminal.Pipe()
         )
         try:
             yield line

@@ -20,7 +20,6 @@ import json
 import os
 import stat
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +36,6 @@ _CLOSE = 0.1  # from a drawing to the next one that is not needed
 _DEAD = 10.0  # from the last sign of life until a line is given up; a stopped tool gives none
 _PATIENCE, _LITTLE = 1.0, 0.05  # waiting for the lock to print a message, to draw
 _MOST_PIPES = 50  # of which is known how many records go through
-_NOTHING = b'{"frame": []'  # how the file begins while nothing is drawn
 # Lines are written over those that are there, so that none is missing for a moment.
 _START, _END_OF_LINE, _BELOW = "\r", "\x1b[K", "\x1b[J"
 
@@ -84,11 +82,8 @@ class Terminal:
         Raises:
             OSError: the terminal has been closed.
         """
-        if not self._is_drawn():
-            _write(self._number, text)
-            return
-        with self._state(_PATIENCE) as state:
-            if self._is_ours():
+        with self._state(_PATIENCE, changes=False) as state:
+            if (state is None or state["frame"]) and self._is_ours():
                 text = text.replace(b"\n", f"{_END_OF_LINE}\n".encode())
                 text = _START.encode() + text + _block(state["frame"] if state else [])
             _write(self._number, text)
@@ -120,8 +115,6 @@ class Terminal:
 
     def remove(self, key: str, work: Work, pipe: Pipe) -> None:
         """Take the line of a tool away, which has ended."""
-        if not pipe.writes and not self._is_drawn():
-            return
         with self._state(_PATIENCE) as state:
             if state is None:
                 return
@@ -146,14 +139,6 @@ class Terminal:
         state["drawn"] = time.time()
         _write(self._number, _START.encode() + _block(state["frame"]))
 
-    def _is_drawn(self) -> bool:
-        """Whether lines are on the screen; fast, as each record that is printed asks."""
-        try:
-            with open(self._path, "rb", buffering=0) as stream:
-                return not _NOTHING.startswith(stream.read(len(_NOTHING)) or b"")
-        except OSError:
-            return False
-
     def _is_ours(self) -> bool:
         """Whether no other program has taken the keyboard over.
 
@@ -168,7 +153,7 @@ class Terminal:
             return False
 
     @contextmanager
-    def _state(self, patience: float) -> Iterator[dict[str, Any] | None]:
+    def _state(self, patience: float, *, changes: bool = True) -> Iterator[dict[str, Any] | None]:
         """What is shared, to be read and changed by nobody else; None if it cannot be had in time.
 
         It is opened anew each time: threads exclude each other too, and a child that is forked
@@ -188,9 +173,10 @@ class Terminal:
                 return
             state = _read(number)
             yield state
-            text = json.dumps(state, default=str).encode()
-            os.pwrite(number, text, 0)
-            os.ftruncate(number, len(text))
+            if changes:
+                text = json.dumps(state, default=str).encode()
+                os.pwrite(number, text, 0)
+                os.ftruncate(number, len(text))
         finally:
             with suppress(OSError):
                 fcntl.flock(number, fcntl.LOCK_UN)  # a child being forked may hold it open too
@@ -233,6 +219,8 @@ def _folder() -> str:
     Raises:
         OSError: there is none.
     """
+    import tempfile  # takes its time, which no help needs
+
     for parent in filter(None, (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir())):
         folder = os.path.join(parent, f"wsss-{os.getuid()}")
         with suppress(OSError):
@@ -327,6 +315,7 @@ class Line:
         self._terminal, self._pipe = terminal, pipe
         self._key = f"{os.getpid()}-{next(_keys)}"
         self._work = Work(tool, unit, total, initial, initial, {}, None, time.time())
+        self._is_known = False  # to other processes
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
@@ -341,8 +330,9 @@ class Line:
         """Take the line away."""
         self._ended.set()
         self._thread.join(_PATIENCE)
-        with suppress(OSError):
-            self._terminal.remove(self._key, self._work, self._pipe)
+        if self._is_known or self._pipe.writes:
+            with suppress(OSError):
+                self._terminal.remove(self._key, self._work, self._pipe)
 
     def _follow(self) -> None:
         """In the thread: show what is new."""
@@ -360,6 +350,7 @@ class Line:
                 work.rate = units(work.done - done) / seconds(now - since)
                 done, since, is_new = work.done, now, True
             if is_new or now - drawn >= _BEAT:
+                self._is_known = True
                 with suppress(OSError):
                     is_new, drawn = not self._terminal.update(self._key, work, self._pipe), now
             if self._ended.wait(_TICK):

@@ -326,11 +326,13 @@ def test_a_killed_run_leaves_its_folder_to_the_next(photos: Path) -> None:
 def test_progress_is_one_line_for_the_whole(photos: Path, monkeypatch: Any) -> None:
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    at_once = "from wsss_cli import terminal\nterminal._FIRST = 0.0\n"
     process = subprocess.Popen(
-        [sys.executable, "-c", QUICK, "masks", photos.name, "--saliency-model", "none"],
+        [sys.executable, "-c", at_once + QUICK, "masks", photos.name, "--saliency-model", "none"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=follower,
+        env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"},
     )
     os.close(follower)
     shown = b""
@@ -343,5 +345,5 @@ def test_progress_is_one_line_for_the_whole(photos: Path, monkeypatch: Any) -> N
             break
     assert process.wait() == 0
     text = shown.decode()
-    assert re.search(r"masks 3/6 train-cam: +\d+%", text)
+    assert re.search(r"masks 3/6 train-cam .*\d+/\d+", text)
     assert "\x1e" not in text

@@ -299,6 +299,37 @@ def test_a_stopped_tool_gives_no_sign_of_life(shared: Terminal) -> None:
     assert set(rows) == {"new"}
 
 
+GOOD = {"pid": os.getpid(), "group": 1, "seen": time.time() + 5, **vars(work())}
+EMPTY = {"frame": [], "rows": {}, "pipes": {}, "drawn": 0.0}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *("", "{", "5", "[]", "{}", "null", "[" * 100_000),
+        *({**EMPTY, "frame": frame} for frame in (5, None, "a", [1])),
+        *({**EMPTY, "rows": rows} for rows in (5, [1, 2], {"a": 5}, {"a": {}})),
+        *({**EMPTY, "rows": {"a": {**GOOD, name: None}}} for name in GOOD),
+        *({**EMPTY, "rows": {"a": {**GOOD, name: "x"}}} for name in GOOD),
+        *({**EMPTY, "rows": {"a": {**GOOD, "pid": pid}}} for pid in (0, -1, 1 << 80)),
+        *({**EMPTY, "pipes": pipes} for pipes in (5, [1], {"a": 5}, {"a": {"1": "x"}})),
+        *({**EMPTY, "drawn": drawn} for drawn in ("x", None)),
+    ],
+    ids=lambda state: json.dumps(state)[:40],
+)
+def test_what_is_in_the_file_stops_no_tool(
+    state: object, screen: Screen, shared: Terminal, at_once: None, tmp_path: Path
+) -> None:
+    """A row that lacks a field is of another version."""
+    text = state if isinstance(state, str) else json.dumps(state)
+    (tmp_path / "shared").write_text(text)
+    shared.write(b"told\n")
+    first = line(shared, "make-cam", 4, Pipe(reads="a", writes="b"))
+    screen.until(lambda lines: "make-cam" in "".join(lines))
+    first.close()
+    assert screen.look(0.05)[0] == "told"
+
+
 def test_whoever_holds_the_lock_blocks_nobody_for_long(
     screen: Screen, shared: Terminal, at_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

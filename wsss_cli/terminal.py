@@ -109,7 +109,7 @@ class Terminal:
             state["rows"][key] = {**vars(work), "pid": os.getpid(), "group": os.getpgrp()}
             state["rows"][key]["seen"] = time.time()
             _bury(state["rows"])
-            if set(state["rows"]) != known or time.time() - state["drawn"] >= _CLOSE:
+            if set(state["rows"]) != known or abs(time.time() - state["drawn"]) >= _CLOSE:
                 self._draw(state)
         return True
 
@@ -472,12 +472,48 @@ def _lock(number: int, patience: float) -> bool:
 
 
 def _read(number: int) -> dict[str, Any]:
-    """What is in the file; nothing if its writer was killed, as the others write theirs again."""
+    """What is in the file; nothing if its writer was killed, as the others write theirs again.
+
+    What another version wrote and this one does not know is left out: it must not stop a tool.
+    """
     try:
-        state: dict[str, Any] = json.loads(os.pread(number, 1 << 20, 0))
-        return {name: state[name] for name in ("frame", "rows", "pipes", "drawn")}
-    except (ValueError, KeyError, TypeError):
+        state = json.loads(os.pread(number, 1 << 20, 0))
+        given = [state[name] for name in ("frame", "rows", "pipes", "drawn")]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        given = []
+    if not _fit(given, (list, dict, dict, int | float)) or not _fit(
+        given[0], [str] * len(given[0])
+    ):
         return {"frame": [], "rows": {}, "pipes": {}, "drawn": 0.0}
+    lines, rows, pipes, drawn = given
+    return {
+        "frame": lines,
+        "rows": {key: row for key, row in rows.items() if _is_row(row)},
+        "pipes": {
+            key: told
+            for key, told in pipes.items()
+            if isinstance(told, dict) and _fit([*told.values()], [int] * len(told))
+        },
+        "drawn": drawn,
+    }
+
+
+def _fit(values: Sequence[Any], kinds: Sequence[Any]) -> bool:
+    """Whether values are of these types."""
+    return len(values) == len(kinds) and all(map(isinstance, values, kinds))
+
+
+def _is_row(row: Any) -> bool:
+    """Whether this is the row of a tool, with all that is drawn of it."""
+    if not isinstance(row, dict):
+        return False
+    number = int | float
+    kinds = {
+        **{"tool": str, "unit": str, "total": number | None, "initial": number, "done": number},
+        **{"shown": dict, "rate": number | None, "started": number},
+        **{"pid": int, "group": int, "seen": number},
+    }
+    return _fit([row.get(name) for name in kinds], [*kinds.values()]) and 0 < row["pid"] < 1 << 31
 
 
 def _bury(rows: dict[str, Any]) -> None:

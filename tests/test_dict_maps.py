@@ -119,6 +119,17 @@ class Runs:
         return os.mkdir, ("made",)
 
 
+def test_lists_of_the_same_lists_take_no_time(tmp_path: Path) -> None:
+    numbers: Any = [0] * 1000
+    for _ in range(5):  # 10 to the 18th numbers, in a file of 12 kB
+        numbers = [numbers] * 1000
+    path = save(tmp_path / "a.npy", {**IRN, "keys": numbers})
+    with pytest.raises(WsssError, match="'keys' are no numbers of classes"):
+        files.read_maps(path, classes=VOC)
+    path = save(tmp_path / "b.npy", {**IRN, "keys": [7, 14]})
+    assert files.read_maps(path, classes=VOC).classes == ("cat", "person")
+
+
 def test_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = save(tmp_path / "a.npy", {7: Runs()})

@@ -213,3 +213,26 @@ def test_memory_is_not_taken_on_a_word(tmp_path: Path) -> None:
     path.write_bytes(header + b"\x80\x05\x96" + (1 << 36).to_bytes(8, "little") + b".")
     with pytest.raises(WsssError, match="damaged"):
         read_dict(path)
+
+
+def test_tuples_of_the_same_tuples_take_no_time(tmp_path: Path) -> None:
+    """Their hash and their text, of 2 to the 60th parts, would never be there."""
+    path = tmp_path / "a.npy"
+    header = saved(path, {}).partition(b"\n")[0] + b"\n"
+    made = b"\x80\x02K\x01\x85q\x000"
+    for level in range(60):
+        made += (b"h" + bytes([level])) * 2 + b"\x86q" + bytes([level + 1]) + b"0"
+    many, named = b"h\x3c", b"cnumpy\ndtype\n"
+    for rest in (
+        b"}" + many + b"K\x01s.",
+        b"}(" + many + b"K\x01u.",
+        b"(" + many + b"K\x01d.",
+        b"\x8f(" + many + b"\x90.",
+        b"ccollections\nOrderedDict\n]" + many + b"K\x01\x86a\x85R.",
+        b"}K\x01cnumpy\nndarray\n)R(K\x01K\x02\x85" + named + many + b"\x85RNU\x01xtbs.",
+        b"}K\x01cnumpy\nndarray\n)R(K\x01K\x02\x85"
+        + (named + b"X\x02\x00\x00\x00f4\x85RK\x03" + many + b"\x86bNC\x01xtbs."),
+    ):
+        path.write_bytes(header + made + rest)
+        with pytest.raises(WsssError):
+            read_dict(path)

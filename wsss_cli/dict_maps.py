@@ -102,7 +102,10 @@ def _of_lists(data: Mapping[Any, Any]) -> tuple[tuple[int, ...], Floats]:
     if key is None:
         small = "; 'cam' alone does not tell the size of the image" if "cam" in data else ""
         raise ValueError(f"no 'high_res' beside 'keys', but {_listed(data)}{small}")
-    keys = np.asarray(data["keys"])
+    # A list of lists of the same lists would become an array without end.
+    given = data["keys"]
+    is_flat = isinstance(given, list | tuple) and all(isinstance(key, int) for key in given)
+    keys = np.asarray(given if is_flat or isinstance(given, np.ndarray) else None)
     if keys.ndim != 1 or (keys.size and keys.dtype.kind not in "iu"):
         raise ValueError("'keys' are no numbers of classes")
     maps = _maps(data[key], f"'{key}'", sides=3)

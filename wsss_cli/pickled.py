@@ -98,7 +98,10 @@ class _Dtype(_Stand):
 
     def numbers(self) -> np.dtype[Any]:
         """The type of numbers or texts; ValueError for any other."""
-        if not isinstance(self.name, str) or not _NUMBERS.fullmatch(self.name):
+        # Other values are not shown: tuples of tuples of few bytes would be texts without end.
+        if not isinstance(self.name, str) or not isinstance(self.order, str):
+            raise ValueError("an array without a type")
+        if not _NUMBERS.fullmatch(self.name):
             raise ValueError(f"an array of {self.name!r:.20}")
         if self.order not in ("<", ">", "|", "="):
             raise ValueError(f"bytes in the order {self.order!r:.20}")
@@ -180,6 +183,8 @@ class _Named:
         kind, self.kind, self.name, _, self.count, *view = pid
         if kind != "storage" or not isinstance(self.kind, np.dtype) or any(view):
             raise ValueError("a tensor of another format")
+        if not isinstance(self.name, str):
+            raise ValueError("a tensor of another format")
 
 
 class _Tensor(_Stand):
@@ -210,7 +215,12 @@ class _Tensor(_Stand):
 
 
 class _Ordered(_Stand, dict[Any, Any]):
-    """Stands for collections.OrderedDict."""
+    """Stands for collections.OrderedDict, made empty."""
+
+    def __init__(self, items: Any = ()) -> None:
+        super().__init__()
+        if items:  # Python 2 wrote an empty list
+            raise _Refused("a dict with entries")
 
 
 class _Bytes(_Stand):
@@ -239,6 +249,39 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray", "numpy"):
     _STANDS |= {(_module, "scalar"): _Number, (_module, "dtype"): _Dtype}
 
 
+def _set_item(reader: Any) -> None:
+    _check_key(reader.stack[-2])
+    reader.load_setitem()
+
+
+def _set_items(reader: Any) -> None:
+    for key in reader.stack[::2]:
+        _check_key(key)
+    reader.load_setitems()
+
+
+def _dict(reader: Any) -> None:
+    items = reader.pop_mark()
+    reader.append({})
+    reader.metastack.append(reader.stack)
+    reader.stack = items
+    _set_items(reader)
+
+
+def _set(reader: Any) -> None:
+    raise ValueError("holds set")
+
+
+def _check_key(key: Any) -> None:
+    """Raise ValueError for a key that is neither text nor number.
+
+    The hash of tuples of the same tuples, of tuples and so on takes forever, in C, where no signal
+    ends it.
+    """
+    if not isinstance(key, str | int | _Number):
+        raise ValueError(f"a key that is {type(key).__name__}")
+
+
 class _Reader(pickle._Unpickler):
     """Names nothing but what is above. Python's own, as the one in C warns of damage itself."""
 
@@ -246,7 +289,8 @@ class _Reader(pickle._Unpickler):
         code: load
         for code, load in pickle._Unpickler.dispatch.items()
         if bytes([code]) not in _UNUSED
-    }
+    } | {pickle.SETITEM[0]: _set_item, pickle.SETITEMS[0]: _set_items}
+    dispatch |= {pickle.DICT[0]: _dict, pickle.EMPTY_SET[0]: _set, pickle.FROZENSET[0]: _set}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _STANDS:

@@ -253,7 +253,9 @@ def _from_npy(path: str, on_error: OnError, classes: Sequence[str] | None) -> It
         raise ConfigurationError(str(error)) from error
     for name, given in table.items():
         where = f"{path}: {str(name)[:80]}"
-        values = np.asarray(given)
+        # A list of lists of the same lists would become an array without end.
+        is_nested = isinstance(given, list | tuple) and not all(map(np.isscalar, given))
+        values = np.asarray(None if is_nested or isinstance(given, dict) else given)
         if not isinstance(name, str):
             on_error(f"{where}: an id that is no text")
         elif values.shape != (len(classes),):

@@ -107,3 +107,14 @@ def test_without_the_package_nothing_is_begun(
         "wsss train-cam: --tensorboard needs the package: pip install tensorboard\n"
     )
     assert not [*Path().glob("*.pt"), *Path().glob("runs")]
+
+
+@pytest.mark.parametrize(("out", "folder"), [("cam", "."), ("a/cam", "a"), ("b.pt", "b.pt/c")])
+def test_the_folder_is_not_where_the_checkpoint_goes(
+    out: str, folder: str, inside: Run, photographs: list[dict[str, Any]]
+) -> None:
+    """Or a whole training could not be saved."""
+    where = ("-o", out, "--tensorboard", folder)
+    done = inside("train-cam", *SMALL, *where, input=photographs, check=2)
+    assert "but is the checkpoint" in done.err
+    assert not Path(out).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -308,7 +309,7 @@ EMPTY = {"frame": [], "rows": {}, "pipes": {}, "drawn": 0.0}
     [
         *("", "{", "5", "[]", "{}", "null", "[" * 100_000),
         *({**EMPTY, "frame": frame} for frame in (5, None, "a", [1])),
-        *({**EMPTY, "rows": rows} for rows in (5, [1, 2], {"a": 5}, {"a": {}})),
+        *({**EMPTY, "rows": rows} for rows in (5, [1, 2], {"a": 5}, {"a": {"pid": 1}})),
         *({**EMPTY, "rows": {"a": {**GOOD, name: None}}} for name in GOOD),
         *({**EMPTY, "rows": {"a": {**GOOD, name: "x"}}} for name in GOOD),
         *({**EMPTY, "rows": {"a": {**GOOD, "pid": pid}}} for pid in (0, -1, 1 << 80)),
@@ -328,6 +329,20 @@ def test_what_is_in_the_file_stops_no_tool(
     screen.until(lambda lines: "make-cam" in "".join(lines))
     first.close()
     assert screen.look(0.05)[0] == "told"
+
+
+def test_a_full_disk_leaves_no_line(
+    screen: Screen, shared: Terminal, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    first = line(shared, "make-cam", 4)
+    screen.until(lambda lines: "make-cam" in "".join(lines))
+    shared.write(b"told\n")
+    first.close()
+    assert screen.look(0.1) == ["told"]
 
 
 def test_whoever_holds_the_lock_blocks_nobody_for_long(

@@ -113,15 +113,20 @@ class Terminal:
                 self._draw(state)
         return True
 
-    def remove(self, key: str, work: Work, pipe: Pipe) -> None:
-        """Take the line of a tool away, which has ended."""
+    def remove(self, key: str, work: Work, pipe: Pipe, *, is_drawn: bool = False) -> None:
+        """Take the line of a tool away, which has ended.
+
+        Args:
+            key, work, pipe: as of :meth:`update`.
+            is_drawn: whether it may be on the screen though the file, on a full disk, knows none.
+        """
         with self._state(_PATIENCE) as state:
             if state is None:
                 return
             pipe.tell(state["pipes"], work.done, work.shown)
             had = state["rows"].pop(key, None)
             _bury(state["rows"])
-            if had:
+            if had or is_drawn:
                 self._draw(state)
 
     def _draw(self, state: dict[str, Any]) -> None:
@@ -332,7 +337,7 @@ class Line:
         self._thread.join(_PATIENCE)
         if self._is_known or self._pipe.writes:
             with suppress(OSError):
-                self._terminal.remove(self._key, self._work, self._pipe)
+                self._terminal.remove(self._key, self._work, self._pipe, is_drawn=self._is_known)
 
     def _follow(self) -> None:
         """In the thread: show what is new."""

@@ -12,7 +12,7 @@ import pytest
 
 from tests.commands.conftest import SMALL
 from tests.conftest import Run
-from wsss_cli.training.events import Events
+from wsss_cli.training.events import Events, prepare
 from wsss_cli.training.log import MetricsLog
 
 pytest.importorskip("tensorboard")
@@ -65,21 +65,33 @@ def test_a_run_that_goes_on_replaces_what_it_does_again(tmp_path: Path) -> None:
 
 def test_what_was_written_is_there_at_once_and_numbers_only(tmp_path: Path) -> None:
     log = tmp_path / "log"
+    prepare(tmp_path / "deep" / "run")
     with Events(tmp_path / "deep" / "run") as events, MetricsLog(log, 0, events) as written:
         written.write(step=1, epoch=0.1, loss=math.nan, lr=0.5)
         assert curves(tmp_path / "deep" / "run") == {"lr": [(1, 0.5)]}
     assert json.loads(log.read_text())["loss"] is None
 
 
-def test_a_folder_that_cannot_be_made_costs_the_curves_only(
+def test_a_folder_that_cannot_be_made_is_told_before_the_training(
     inside: Run, photographs: list[dict[str, Any]]
 ) -> None:
     Path("runs").mkdir()
     Path("runs/cam").write_text("a file")
     few = (*SMALL, "--precision", "fp32", "--steps", "2", "--tensorboard", "runs")
-    done = inside("train-cam", *few, input=photographs, check=0)
-    assert "runs/cam: not a folder; no more is written for TensorBoard" in done.err
-    assert Path("cam.pt").exists()
+    done = inside("train-cam", *few, input=photographs, check=2)
+    assert done.err == "wsss train-cam: --tensorboard: runs/cam: not a folder; give another\n"
+    assert not Path("cam.pt").exists()
+
+
+def test_curves_that_are_replaced_are_told(inside: Run, photographs: list[dict[str, Any]]) -> None:
+    few = (*SMALL, "--precision", "fp32", "--steps", "2", "--tensorboard", "runs")
+    told = "runs/cam holds the curves of an earlier training, which those of this one replace"
+    first = inside("train-cam", *few, "-o", "a/cam.pt", input=photographs, check=0)
+    assert told not in first.err
+    second = inside("train-cam", *few, "-o", "b/cam.pt", input=photographs, check=0)
+    assert told in second.err
+    resumed = inside("train-cam", *few, "-o", "b/cam.pt", "--resume", input=photographs, check=0)
+    assert told not in resumed.err
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")

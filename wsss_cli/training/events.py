@@ -21,6 +21,18 @@ def check_installed() -> None:
         raise ConfigurationError("--tensorboard needs the package: pip install tensorboard")
 
 
+def prepare(folder: Path) -> None:
+    """Make the folder of a run, before the run.
+
+    Raises:
+        ConfigurationError: that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"--tensorboard: {describe(error)}; give another") from error
+
+
 def tag(name: str) -> str:
     """The name of a curve, under which TensorBoard groups those of a kind.
 
@@ -42,10 +54,12 @@ class Events:
     Args:
         folder: where the file is made; None writes nothing.
         step: steps done before.
+        tool: name of the command, for messages.
     """
 
-    def __init__(self, folder: Path | None, step: int = 0) -> None:
+    def __init__(self, folder: Path | None, step: int = 0, *, tool: str = "training") -> None:
         self._writer: Any = None
+        self._tool = tool
         if folder is None:
             return
         from tensorboard.compat.proto.event_pb2 import SessionLog
@@ -54,7 +68,12 @@ class Events:
         # In a folder, later files have later names.
         name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not step and any(folder.glob("*tfevents*")):
+                console.warn(
+                    tool,
+                    f"{folder} holds the curves of an earlier training, which those of this one "
+                    "replace; another --tensorboard keeps both",
+                )
             stream = open(folder / name, "xb", buffering=0)  # noqa: SIM115 closed below
             self._writer = RecordWriter(stream)
         except OSError as error:
@@ -100,7 +119,7 @@ class Events:
 
     def _give_up(self, error: OSError) -> None:
         """Training is worth more than its curves."""
-        console.warn("tensorboard", f"{describe(error)}; no more is written for TensorBoard")
+        console.warn(self._tool, f"{describe(error)}; no more is written for TensorBoard")
         self._close()
 
     def _close(self) -> None:

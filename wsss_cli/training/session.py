@@ -30,7 +30,7 @@ from wsss_cli.models.weights import load_new_layers, load_pretrained
 from wsss_cli.records import Record
 from wsss_cli.training import outputs, resume
 from wsss_cli.training.distributed import Group, group, local_rank
-from wsss_cli.training.events import check_installed
+from wsss_cli.training.events import check_installed, prepare
 from wsss_cli.training.loop import Loss, Plan, Trainer, Validate
 from wsss_cli.unique import Ids
 
@@ -245,6 +245,9 @@ class Session:
                 "is the checkpoint; give another folder, or the checkpoint a name that ends in .pt"
             )
         self.group.on_main(lambda: outputs.check_free(out, kind, keep=keep))
+        if events is not None:
+            made = events
+            self.group.on_main(lambda: prepare(made))
         run = self.group.on_main(
             lambda: resume.identity(
                 samples.records,

@@ -81,16 +81,20 @@ faults: $(READY)  ## Inject faults for up to 15 minutes: kills, damage, hostile 
 
 # click-man sees no command that is loaded when it is called, and cuts their first lines short.
 define MAN_PAGES
+import re
 from pathlib import Path
 from click_man.core import write_man_pages
 from wsss_cli import __version__
 from wsss_cli.cli import COMMANDS, cli
 cli.commands = {name: cli.get_command(None, name) for name in COMMANDS}
-for command in cli.commands.values():
+for command in (cli, *cli.commands.values()):
     for each in (command, *getattr(command, "commands", {}).values()):
         each.short_help = each.help.partition("\n\n")[0].replace("\n", " ")
 Path("build/man").mkdir(parents=True, exist_ok=True)
 write_man_pages("wsss", cli, version=__version__, target_dir="build/man")
+for page in Path("build/man").iterdir():  # examples to copy keep their lines
+    text = re.sub(r"^(Examples?:\n(?:  .*\n)+)", r".nf\n\1.fi\n", page.read_text(), flags=re.M)
+    page.write_text(text)
 endef
 export MAN_PAGES
 

@@ -596,6 +596,8 @@ def test_labels_are_the_classes_in_the_masks(root: Path) -> None:
     ]
     assert "wsss relabel" in errors[2]
     assert len(errors) == 3
+    with pytest.raises(ConfigurationError, match=r"no photograph has a mask beside it; .* --masks"):
+        read(root, labels_from="masks", classes=["cat", "dog"])
 
 
 def test_labels_that_are_numbers_get_names(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,6 +111,13 @@ def folder_records(
             keep_unlabelled,
             on_error,
         )
+    if labels_from == "masks" and masks is None:
+        photographs = list(photographs)
+        if photographs and not any(_mask_beside(root, name) for name, _ in photographs):
+            raise ConfigurationError(
+                "--labels-from masks: no photograph has a mask beside it; name the folder of the "
+                "masks: --masks DIR"
+            )
     if merge_copies:
         photographs = _merged(root, list(photographs))
     repeated = _repeated(root, set(folders.values())) if folders else Seen()

@@ -183,6 +183,15 @@ def test_without_a_true_mask_there_are_no_figures(shown: list[dict[str, Any]]) -
     assert written(shown).data["results"] == {}
 
 
+def test_affinities_are_shown_and_not_measured(shown: list[dict[str, Any]]) -> None:
+    for record in shown:
+        record["affinity"] = f"affinity {record['id']}.png"
+        Image.new("L", (16, 12), 84).save(record["affinity"])
+    page = written(shown, keys=("image", "affinity", "pseudo"))
+    assert [known["key"] for known in page.data["keys"]] == ["image", "affinity", "pseudo"]
+    assert set(page.data["results"]) == {"pseudo"}
+
+
 def test_what_cannot_be_measured_is_shown_and_named(
     shown: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:

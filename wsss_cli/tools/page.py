@@ -43,7 +43,7 @@ TRUTH = "mask"
 _TEMPLATE = Path(__file__).with_name("page.html")
 _MARK = '<meta name="generator" content="wsss view">'
 _HERE, _DIGEST = "<!-- DATA -->", "SCRIPT-DIGEST"
-_UNMEASURED = ("image", TRUTH, "saliency", "erased", "view")
+_UNMEASURED = ("image", TRUTH, "saliency", "affinity", "erased", "view")
 _FIRST_MEASURED = ("pred", "pseudo", "cam")  # as eval has it
 _THRESHOLDS = tuple(round(0.01 * n, 9) for n in range(1, 100))  # the default of eval
 _SHOWN_BY_BROWSERS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")

@@ -20,7 +20,7 @@ SWEEP  := $(RUN)/sweep/$(SPLIT)
 
 SWEPT := $(BETAS:%=$(SWEEP)/beta-%.json) $(STEPS:%=$(SWEEP)/steps-%.json) $(ALPHAS:%=$(SWEEP)/alpha-%.json)
 
-ifeq ($(SWEPT),)
+ifeq ($(strip $(SWEPT)),)
 $(error give a value to try: BETAS, STEPS or ALPHAS)
 endif
 

@@ -41,7 +41,11 @@ def main() -> None:
     try:
         load_pretrained(build_backbone(backbone), weights)
     except WsssError as error:
-        sys.exit(f"train-seg could not start: {error}")
+        sys.exit(
+            f"train-seg could not start: {error}\n"
+            "where the papers' weights are from: examples/papers/README.md, Weights; "
+            "others: make … train-seg='--weights FILE'"
+        )
 
 
 main()

@@ -242,6 +242,15 @@ def test_the_recipe_of_the_sweep_is_all_valid() -> None:
     assert not {"train-seg", "predict"} & {call[0] for call in calls}
 
 
+def test_a_sweep_of_nothing_is_refused() -> None:
+    command = ["make", "-n", "-f", str(EXAMPLES / "sweep.mk"), "DATA=d"]
+    done = subprocess.run(
+        [*command, "BETAS=", "STEPS=", "ALPHAS="], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "give a value to try: BETAS, STEPS or ALPHAS" in done.stderr
+
+
 def test_a_sweep_becomes_a_table_and_a_plot(workdir: Path) -> None:
     names = ["beta-16", "beta-2", "steps-256"]
     for number, name in enumerate(names):
@@ -703,6 +712,7 @@ def test_a_paper_without_weights_for_its_last_training_is_not_begun() -> None:
     done = begun("--weights 'no such.params'")
     assert done.returncode == 2
     assert "train-seg could not start: cannot read weights: no such.params: no such" in done.stderr
+    assert "others: make … train-seg='--weights FILE'" in done.stderr
     assert not Path("runs/weights").exists()
     assert begun("--weights=missing.pt --weights none").returncode == 0
     assert Path("runs/weights").exists()

@@ -23,6 +23,13 @@ import pyte
 _AT_REST = re.compile(rb"(?<=A\r)|(?<=\x1b\[J)")  # where a drawing ends
 
 
+# Lines appear at once: a quick machine is done before the usual half second.
+_AT_ONCE = (
+    "import sys; from wsss_cli import terminal; from wsss_cli.__main__ import main; "
+    "terminal._FIRST, terminal._TICK = 0.02, 0.02; sys.argv[0] = '/bin/wsss'; main()"
+)
+
+
 class Screen:
     """A pseudo-terminal.
 
@@ -54,7 +61,7 @@ class Screen:
         self, script: str, folder: Path, environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
         """A script of bash in this terminal; ``wsss`` is this version."""
-        wsss = f'wsss() {{ "{sys.executable}" -m wsss_cli "$@"; }}; set -o pipefail; '
+        wsss = f'wsss() {{ "{sys.executable}" -c "{_AT_ONCE}" "$@"; }}; set -o pipefail; '
         usual = {name: text for name, text in os.environ.items() if name != "NO_COLOR"}
         usual |= {"TERM": "xterm", "XDG_RUNTIME_DIR": str(folder), **(environment or {})}
         return subprocess.Popen(

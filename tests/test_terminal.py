@@ -104,8 +104,8 @@ def test_no_fragment_of_a_pipe_is_ever_on_the_screen(screen: Screen, toy: Path) 
         orders.add(tuple(row["tool"] for row in rows))
         for row in rows:
             seen.setdefault(row["tool"], []).append(row["total"])
-    # In the order of the pipe, whoever was there first.
-    assert ("saliency", "view", "eval") in orders
+    # In the order of their processes, which is that of the pipe where a shell starts them itself.
+    assert {"saliency", "view", "eval"} in map(set, orders)
     assert {"saliency", "view", "eval"} <= {*seen} <= {"index voc", "saliency", "view", "eval"}
     # The number of records comes down the pipe, and the failed one is taken off.
     assert set(seen["saliency"]) <= {None, "24"}
@@ -316,7 +316,6 @@ EMPTY = {"frame": [], "rows": {}, "pipes": {}, "drawn": 0.0}
         *({**EMPTY, "pipes": pipes} for pipes in (5, [1], {"a": 5}, {"a": {"1": "x"}})),
         *({**EMPTY, "drawn": drawn} for drawn in ("x", None)),
     ],
-    ids=lambda state: json.dumps(state)[:40],
 )
 def test_what_is_in_the_file_stops_no_tool(
     state: object, screen: Screen, shared: Terminal, at_once: None, tmp_path: Path

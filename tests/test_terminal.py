@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -328,20 +327,6 @@ def test_what_is_in_the_file_stops_no_tool(
     screen.until(lambda lines: "make-cam" in "".join(lines))
     first.close()
     assert screen.look(0.05)[0] == "told"
-
-
-def test_a_full_disk_leaves_no_line(
-    screen: Screen, shared: Terminal, at_once: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "pwrite", full)
-    first = line(shared, "make-cam", 4)
-    screen.until(lambda lines: "make-cam" in "".join(lines))
-    shared.write(b"told\n")
-    first.close()
-    assert screen.look(0.1) == ["told"]
 
 
 def test_whoever_holds_the_lock_blocks_nobody_for_long(

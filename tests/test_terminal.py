@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -103,8 +104,8 @@ def test_no_fragment_of_a_pipe_is_ever_on_the_screen(screen: Screen, toy: Path) 
         orders.add(tuple(row["tool"] for row in rows))
         for row in rows:
             seen.setdefault(row["tool"], []).append(row["total"])
-    # In the order of their processes, which is that of the pipe where a shell starts them itself.
-    assert {"saliency", "view", "eval"} in map(set, orders)
+    # In the order of the pipe, whoever was there first.
+    assert ("saliency", "view", "eval") in orders
     assert {"saliency", "view", "eval"} <= {*seen} <= {"index voc", "saliency", "view", "eval"}
     # The number of records comes down the pipe, and the failed one is taken off.
     assert set(seen["saliency"]) <= {None, "24"}
@@ -327,6 +328,31 @@ def test_what_is_in_the_file_stops_no_tool(
     screen.until(lambda lines: "make-cam" in "".join(lines))
     first.close()
     assert screen.look(0.05)[0] == "told"
+
+
+def test_a_full_disk_leaves_no_line(
+    screen: Screen, shared: Terminal, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    first = line(shared, "make-cam", 4)
+    screen.until(lambda lines: "make-cam" in "".join(lines))
+    shared.write(b"told\n")
+    first.close()
+    assert screen.look(0.1) == ["told"]
+
+
+def test_the_lines_of_a_pipe_are_in_its_order_however_its_processes_began() -> None:
+    def row(tool: str, pid: int, reads: str = "", writes: str = "") -> dict[str, object]:
+        return {"tool": tool, "group": 1, "pid": pid, "reads": reads, "writes": writes}
+
+    rows = [row("c", 1, "2"), row("a", 3, "", "1"), row("alone", 4), row("b", 2, "1", "2")]
+    assert [each["tool"] for each in terminal._in_order(rows)] == ["a", "b", "c", "alone"]
+    ring = [row("x", 1, "2", "1"), row("y", 2, "1", "2")]  # each reads what the other writes
+    assert sorted(str(each["tool"]) for each in terminal._in_order(ring)) == ["x", "y"]
+    assert terminal._in_order([{"group": 1, "pid": 2}]) == [{"group": 1, "pid": 2}]  # of before
 
 
 def test_whoever_holds_the_lock_blocks_nobody_for_long(

@@ -106,8 +106,11 @@ class Terminal:
                 work.total = learnt
             pipe.tell(state["pipes"], work.total, work.shown)
             known = set(state["rows"])
-            state["rows"][key] = {**vars(work), "pid": os.getpid(), "group": os.getpgrp()}
-            state["rows"][key]["seen"] = time.time()
+            state["rows"][key] = {
+                **vars(work),
+                **{"pid": os.getpid(), "group": os.getpgrp(), "seen": time.time()},
+                **{"reads": pipe.reads, "writes": pipe.writes},
+            }
             _bury(state["rows"])
             if set(state["rows"]) != known or abs(time.time() - state["drawn"]) >= _CLOSE:
                 self._draw(state)
@@ -137,8 +140,7 @@ class Terminal:
             columns, height = os.get_terminal_size(self._number)
         except OSError:
             columns, height = 0, 0
-        rows = sorted(state["rows"].items(), key=lambda row: (row[1]["group"], row[1]["pid"]))
-        works = [_work(row) for _, row in rows]
+        works = [_work(row) for row in _in_order([*state["rows"].values()])]
         most = (height or 24) - 2  # the free line, and one to see what is above it
         state["frame"] = frame(works, (columns or 80) - 1, most) if works else []
         state["drawn"] = time.time()
@@ -355,9 +357,9 @@ class Line:
                 work.rate = units(work.done - done) / seconds(now - since)
                 done, since, is_new = work.done, now, True
             if is_new or now - drawn >= _BEAT:
-                self._is_known = True
+                self._is_known, is_new, drawn = True, False, now
                 with suppress(OSError):
-                    is_new, drawn = not self._terminal.update(self._key, work, self._pipe), now
+                    is_new = not self._terminal.update(self._key, work, self._pipe)
             if self._ended.wait(_TICK):
                 return
 
@@ -439,6 +441,25 @@ def _figures(work: Work) -> tuple[str, str, str]:
         rate.strip() if work.rate is not None else "",
         f"{remaining} left" if is_known and work.rate is not None else elapsed,
     )
+
+
+def _in_order(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows by the time of their processes, but those of a pipe as its records pass them.
+
+    A shell may start the processes of a pipe in any order.
+    """
+    placed: dict[int, Mapping[str, Any]] = {}
+
+    def place(row: Mapping[str, Any], after: tuple[int, ...] = ()) -> None:
+        source = row.get("reads")
+        for other in rows if source and id(row) not in after else ():
+            if other.get("writes") == source:
+                place(other, (*after, id(row)))
+        placed.setdefault(id(row), row)
+
+    for row in sorted(rows, key=lambda row: (row["group"], row["pid"])):
+        place(row)
+    return [*placed.values()]
 
 
 def _work(row: Mapping[str, Any]) -> Work:

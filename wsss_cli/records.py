@@ -150,14 +150,15 @@ def not_output(stream: Stream, name: str) -> Stream:
     return stream
 
 
-def total(sources: Sequence[str]) -> int | None:
+def total(sources: Sequence[str], pipe: Pipe | None = None) -> int | None:
     """Number of lines of a stream that is in files; None if some of it is not, or very long.
 
     Args:
         sources: as in :func:`read`.
+        pipe: of the tool, if it takes only a part of them.
     """
     try:
-        return sum(map(_lines, sources or [STDIN]))
+        return (pipe or Pipe()).part(sum(map(_lines, sources or [STDIN])))
     except (OSError, ValueError, AttributeError):  # a pipe, or stdin is closed
         return None
 

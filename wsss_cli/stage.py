@@ -258,10 +258,7 @@ class Stage:
             ahead = 3 * max(workers, 1)
         started = time.monotonic()
         pipe = records.pipe(sources, writes=True, shard=self.shard, limit=limit)
-        total = records.total(sources)
-        with console.progress(
-            tool.name, total=None if total is None else pipe.part(total), pipe=pipe
-        ) as bar:
+        with console.progress(tool.name, total=records.total(sources, pipe), pipe=pipe) as bar:
             pipeline.run(sources, ahead, bar)
         tool.finish()
         seconds = max(time.monotonic() - started, 1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +53,21 @@ def test_a_training_draws_what_its_log_holds(
 
 
 def test_a_run_that_goes_on_replaces_what_it_does_again(tmp_path: Path) -> None:
-    with Events(tmp_path) as events:
+    with closing(Events(tmp_path)) as events:
         for step in range(1, 6):
             events.write(step=step, loss=float(step))
-    with Events(tmp_path, 3) as events:  # killed after step 5; saved after step 3
+    with closing(Events(tmp_path, 3)) as events:  # killed after step 5; saved after step 3
         events.write(step=4, loss=40.0)
     assert curves(tmp_path) == {"loss/total": [(1, 1), (2, 2), (3, 3), (4, 40)]}
-    with Events(tmp_path) as events:  # and anew
+    with closing(Events(tmp_path)) as events:  # and anew
         events.write(step=1, loss=10.0)
     assert curves(tmp_path) == {"loss/total": [(1, 10)]}
 
 
 def test_what_was_written_is_there_at_once_and_numbers_only(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    prepare(tmp_path / "deep" / "run")
-    with Events(tmp_path / "deep" / "run") as events, MetricsLog(log, 0, events) as written:
+    folder = prepare(tmp_path / "deep", Path("net/run.pt"))
+    with MetricsLog(log, 0, Events(folder)) as written:
         written.write(step=1, epoch=0.1, loss=math.nan, lr=0.5)
         assert curves(tmp_path / "deep" / "run") == {"lr": [(1, 0.5)]}
     assert json.loads(log.read_text())["loss"] is None
@@ -98,7 +99,7 @@ def test_curves_that_are_replaced_are_told(inside: Run, photographs: list[dict[s
 def test_a_full_disk_costs_the_curves_only(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with Events(tmp_path) as events:
+    with closing(Events(tmp_path)) as events:
         events.write(step=1, loss=1.0)
         events._writer._writer = FULL.open("wb", buffering=0)
         events.write(step=2, loss=2.0)

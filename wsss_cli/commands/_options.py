@@ -383,7 +383,19 @@ max_side_option = click.option(
     "photograph's own. 0 is no limit.",
 )
 
-tile_options = chain(
+
+def _tiles_checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def checked(*args: Any, runner: dict[str, Any], **params: Any) -> Any:
+        only_with("--tile", runner["tile"] is not None, "overlap")
+        return function(*args, runner=runner, **params)
+
+    return checked
+
+
+# How a network sees photographs; handed over as ``runner``, with ``workers`` apart.
+runner_options = chain(
+    max_side_option,
     click.option(
         "--tile",
         default=None,
@@ -400,6 +412,10 @@ tile_options = chain(
         metavar="PIXELS",
         help="With --tile: tiles share at least so many pixels, over which they are blended.",
     ),
+    workers_option,
+    device_options,
+    gather("runner", "max_side", "tile", "overlap", "device", "precision"),
+    _tiles_checked,
 )
 
 # ---- methods -------------------------------------------------------------------------------------

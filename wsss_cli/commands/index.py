@@ -524,11 +524,10 @@ def _print(
 
 def _reduced(tool: str, indexed: list[Record], part: Part, classes: Sequence[str]) -> list[Record]:
     """The records with a part of the classes; told what is left out, and what masks still hold."""
-    from wsss_cli.datasets.part import part_of
+    from wsss_cli.datasets.part import part_of, tell_left_out
 
     kept, shown = part_of(indexed, part, classes)
-    if count := len(indexed) - len(kept):
-        console.note(tool, f"{count} photographs show other classes alone; left out")
+    tell_left_out(tool, len(indexed) - len(kept))
     if any("mask" in record for record in kept):
         # Read with a list of fewer classes, they would mean others.
         names = [name for name in shown if part.stays(name)]

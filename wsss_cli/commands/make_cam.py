@@ -85,10 +85,7 @@ from wsss_cli.commands import _frame, _options
 )
 @_options.batch_size_option(4, " (all of one size)")
 @_options.image_key_option
-@_options.max_side_option
-@_options.tile_options
-@_options.workers_option
-@_options.device_options
+@_options.runner_options
 @_options.stage_options("out/cam")
 def command(
     records: tuple[str, ...],
@@ -100,12 +97,8 @@ def command(
     background_over: str | None,
     divide: bool | None,
     resize_filter: Literal["bilinear", "bicubic"],
-    max_side: int,
-    tile: int | None,
-    overlap: int,
     workers: int,
-    device: str,
-    precision: str,
+    runner: dict[str, Any],
     stage: dict[str, Any],
     **settings: Any,
 ) -> None:
@@ -127,7 +120,6 @@ def command(
     from wsss_cli.stage import Stage
     from wsss_cli.tools.make_cam import CamMaker
 
-    _options.only_with("--tile", tile is not None, "overlap")
     loaded = load_checkpoint(checkpoint, *_options.CLASSIFIERS)
     readings = KINDS[loaded.kind].readings
     chosen = {
@@ -149,14 +141,6 @@ def command(
     _options.only_with("--flip", settings["flip"], "join_mirrored")
     given = {name: value for name, value in chosen.items() if value is not None and map != "cam"}
     reading = readings[map or next(iter(readings))](**given)
-    runner = Runner(
-        loaded,
-        device=device,
-        precision=precision,
-        max_side=max_side,
-        resize=resize_filter,
-        tile=tile or 0,
-        overlap=overlap,
-    )
-    maker = CamMaker(runner=runner, reading=reading, all_classes=all, **settings)
+    seeing = Runner(loaded, resize=resize_filter, **runner)
+    maker = CamMaker(runner=seeing, reading=reading, all_classes=all, **settings)
     Stage(maker, **stage).run(records, workers=workers)

@@ -26,22 +26,15 @@ from wsss_cli.commands import _frame, _options
 @click.option("--scores", is_flag=True, help="Store the probabilities too, as `scores` (NPZ).")
 @_options.batch_size_option(4, " (all of one size)")
 @_options.image_key_option
-@_options.max_side_option
-@_options.tile_options
-@_options.workers_option
-@_options.device_options
+@_options.runner_options
 @_options.stage_options("out/pred")
 def command(
     records: tuple[str, ...],
     checkpoint: str,
     scores: bool,
     drop_below: float | None,
-    max_side: int,
-    tile: int | None,
-    overlap: int,
     workers: int,
-    device: str,
-    precision: str,
+    runner: dict[str, Any],
     stage: dict[str, Any],
     **settings: Any,
 ) -> None:
@@ -61,19 +54,11 @@ def command(
     from wsss_cli.stage import Stage
     from wsss_cli.tools.predict import Segmenter
 
-    _options.only_with("--tile", tile is not None, "overlap")
     loaded = load_checkpoint(checkpoint, "segmentation")
     branch = bool(loaded.config.get("psl"))
     _options.only_with(f"networks trained with --psl ({checkpoint} is not)", branch, "drop_below")
     if branch and drop_below is None:
         drop_below = 0.1
-    runner = Runner(
-        loaded,
-        device=device,
-        precision=precision,
-        max_side=max_side,
-        tile=tile or 0,
-        overlap=overlap,
-    )
-    segmenter = Segmenter(runner=runner, drop_below=drop_below, store_scores=scores, **settings)
+    seeing = Runner(loaded, **runner)
+    segmenter = Segmenter(runner=seeing, drop_below=drop_below, store_scores=scores, **settings)
     Stage(segmenter, **stage).run(records, workers=workers)

@@ -34,10 +34,7 @@ from wsss_cli.commands import _frame, _options
     help="Store how strongly each pixel is tied to its neighbours too, as `affinity` (PNG).",
 )
 @_options.classes_option()
-@_options.max_side_option
-@_options.tile_options
-@_options.workers_option
-@_options.device_options
+@_options.runner_options
 @_options.stage_options("out/pseudo")
 def command(
     records: tuple[str, ...],
@@ -45,12 +42,8 @@ def command(
     scores: bool,
     affinity: bool,
     classes: tuple[str, ...] | None,
-    max_side: int,
-    tile: int | None,
-    overlap: int,
     workers: int,
-    device: str,
-    precision: str,
+    runner: dict[str, Any],
     stage: dict[str, Any],
     **settings: Any,
 ) -> None:
@@ -73,18 +66,10 @@ def command(
     from wsss_cli.stage import Stage
     from wsss_cli.tools.random_walk import Walker
 
-    _options.only_with("--tile", tile is not None, "overlap")
     loaded = load_checkpoint(checkpoint, "affinity")
-    runner = Runner(
-        loaded,
-        device=device,
-        precision=precision,
-        max_side=max_side,
-        tile=tile or 0,
-        overlap=overlap,
-    )
+    seeing = Runner(loaded, **runner)
     walker = Walker(
-        runner=runner,
+        runner=seeing,
         class_list=classes,
         store_scores=scores,
         store_affinity=affinity,

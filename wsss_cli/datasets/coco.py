@@ -28,7 +28,7 @@ from wsss_cli import console, files
 from wsss_cli.classes import BACKGROUND, IGNORE, check_classes, check_labels
 from wsss_cli.datasets._paths import below, find_maps, same_but_for_case
 from wsss_cli.datasets.json_arrays import elements
-from wsss_cli.datasets.part import Part
+from wsss_cli.datasets.part import Part, tell_left_out
 from wsss_cli.errors import STOPS_EVERYTHING, ConfigurationError, WsssError, describe
 from wsss_cli.inputs import inputs
 from wsss_cli.methods.regions import decoded as decoded_runs
@@ -291,8 +291,7 @@ def coco_records(
         if cam:
             record["cam"] = cam
         yield record
-    if others:
-        console.note(TOOL, f"{others} photographs show other classes alone; left out")
+    tell_left_out(TOOL, others)
     if painter is not None and painter.crowds and not painter.objects:
         console.warn(
             TOOL,

@@ -66,6 +66,12 @@ class Part:
         return kept if kept or not names else None
 
 
+def tell_left_out(tool: str, count: int) -> None:
+    """Tell how many photographs show no class that stays, if there are any."""
+    if count:
+        console.note(tool, f"{count} photographs show other classes alone; left out")
+
+
 def part_of(
     indexed: Sequence[Record], part: Part, known: Iterable[str] = ()
 ) -> tuple[list[Record], list[str]]:

@@ -56,9 +56,13 @@ def places(
         Positions in cells of the second grid, float32 (cells,), as :func:`sample` takes them. They
         may lie beyond its first and last cell.
     """
+    return resized(stride * torch.arange(cells), seen, onto) / onto_stride
+
+
+def resized(positions: Tensor, seen: int, onto: int) -> Tensor:
+    """Positions on a side of ``seen`` pixels as positions on the same side of ``onto`` pixels."""
     # Resizing keeps the fraction at which a pixel's centre, at index + 1/2, lies on the side.
-    pixels = (stride * torch.arange(cells) + 0.5) * (onto / seen) - 0.5
-    return pixels / onto_stride
+    return (positions + 0.5) * (onto / seen) - 0.5
 
 
 def sample(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -105,7 +109,7 @@ def on_image(
     """
     where = size if isinstance(size, Places) else Places.pixels(size)
     rows, columns = (
-        ((side + 0.5) * (onto / extent) - 0.5) / stride
+        resized(side, extent, onto) / stride
         for side, extent, onto in zip((where.rows, where.columns), where.of, seen, strict=True)
     )
     return sample(maps, rows, (seen[1] - 1) / stride - columns if mirrored else columns)

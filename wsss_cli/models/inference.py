@@ -50,7 +50,7 @@ class Runner:
         device, precision: see :func:`wsss_cli.models.device.choose`.
         max_side: photographs with a longer side are reduced to this size; 0 is no limit.
         resize: filter that images are resized with; "bicubic" is Pillow's.
-        tile: if not 0, they are not reduced but seen in tiles of at most so many pixels a side.
+        tile: if given, they are not reduced but seen in tiles of at most so many pixels a side.
         overlap: pixels that neighbouring tiles share at least.
 
     Raises:
@@ -73,7 +73,7 @@ class Runner:
         precision: str = "auto",
         max_side: int = 0,
         resize: Resize = "bilinear",
-        tile: int = 0,
+        tile: int | None = None,
         overlap: int = 0,
     ) -> None:
         network: Network = restored(checkpoint)
@@ -81,7 +81,7 @@ class Runner:
         self.compute = choose(device, precision)
         self.device = self.compute.device
         self.max_side, self.resize = max(max_side, tile) if tile else max_side, resize
-        self.tile, self.overlap = tile, overlap
+        self.tile, self.overlap = tile or 0, overlap
         self.align = 4 * network.backbone.strides[-1]
         if tile and tile < (least := overlap + 2 * self.align):
             raise ConfigurationError(

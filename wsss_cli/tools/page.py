@@ -108,8 +108,8 @@ def write_page(
     Raises:
         WsssError: it would replace a file of a record, or show nothing.
     """
-    total, pipe = records.total(sources), records.pipe(sources, limit=limit)
-    total = None if total is None else pipe.part(total)
+    pipe = records.pipe(sources, limit=limit)
+    total = records.total(sources, pipe)
     stream: Iterable[Record] = records.read(sources, failures)
     left_out = ""
     if limit:

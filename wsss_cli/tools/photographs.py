@@ -46,7 +46,6 @@ def read(path: str, runner: Runner) -> tuple[Image | None, tuple[int, int]]:
     None stands for one that it sees in tiles: such photographs are read one at a time when their
     turn comes, since those that wait for it could fill the memory.
     """
-    size = files.image_size(path)
-    if runner.in_tiles(size):
+    if runner.tile and runner.in_tiles(size := files.image_size(path)):
         return None, size
     return files.read_bounded(path, runner.max_side)

@@ -186,11 +186,7 @@ class Walker(BatchTool):
             item = replace(item, affinity=ties.clamp(0, 1).cpu().numpy())
         if not item.numbers:
             return replace(item, scores=np.ones((1, *size), np.float32))
-        walked = self.on_image(self._walked(item, affinity, size), size)
-        if self.threshold is not None:
-            walked = normalise(walked)
-            flat = torch.full_like(walked[:1], self.threshold)
-            walked = torch.cat([flat, walked])
+        walked = self._scores(self.on_image(self._walked(item, affinity, size), size))
         scores = label_maps.refine(image, walked.cpu().numpy(), self.crf)
         return replace(item, scores=scores)
 
@@ -215,6 +211,13 @@ class Walker(BatchTool):
         )
         return walked.clamp(min=0)
 
+    def _scores(self, walked: Tensor) -> Tensor:
+        """The walked maps with a background, (1 + K, …)."""
+        if self.threshold is None:
+            return walked
+        walked = normalise(walked)
+        return torch.cat([torch.full_like(walked[:1], self.threshold), walked])
+
     def _walk_in_tiles(self, item: Walk) -> Walk:
         """``item``, a photograph that the network sees in tiles, with its labels.
 
@@ -228,11 +231,10 @@ class Walker(BatchTool):
             return replace(item, scores=scores, labels=labels)
         affinity = self._blended_affinity(image)
         ties = mean_affinity(affinity[None], self.radius)
-        walked = self._walked(item, affinity, size) if item.numbers else torch.ones_like(ties)
-        if self.threshold is not None and item.numbers:
+        walked = torch.ones_like(ties)
+        if item.numbers:
             # Each cell looks at a pixel: the maximum over the cells is that over the pixels.
-            walked = normalise(walked)
-            walked = torch.cat([torch.full_like(walked[:1], self.threshold), walked])
+            walked = self._scores(self._walked(item, affinity, size))
         laid = torch.cat([walked, ties])
         tiles, quarter = self.runner.tiles(size), label_maps.map_size(size)
         parts = (self._part(laid, span, image, size) for span in tiles.spans)

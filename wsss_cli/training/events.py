@@ -8,7 +8,6 @@ import os
 import socket
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from wsss_cli import console
@@ -21,16 +20,27 @@ def check_installed() -> None:
         raise ConfigurationError("--tensorboard needs the package: pip install tensorboard")
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder of a run, before the run.
+def prepare(tensorboard: str | Path, out: Path) -> Path:
+    """The folder of a run, made before the run: named like its checkpoint.
+
+    Args:
+        tensorboard: folder of all runs.
+        out: the checkpoint of this one.
 
     Raises:
-        ConfigurationError: that is not possible.
+        ConfigurationError: it would be where the checkpoint is to be, or cannot be made.
     """
+    folder = Path(tensorboard) / out.stem
+    if out.absolute() in (folder.absolute(), *folder.absolute().parents):
+        raise ConfigurationError(
+            f"--tensorboard {tensorboard}: {out} would be a folder of its files, but is the "
+            "checkpoint; give another folder, or the checkpoint a name that ends in .pt"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"--tensorboard: {describe(error)}; give another") from error
+    return folder
 
 
 def tag(name: str) -> str:
@@ -83,17 +93,6 @@ class Events:
         self._add(file_version="brain.Event:2")
         self._add(step=first, session_log=SessionLog(status=SessionLog.START))
 
-    def __enter__(self) -> Events:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._close()
-
     def write(self, *, step: int, **measured: float) -> None:
         """Add the values that are numbers."""
         if self._writer is None:
@@ -120,9 +119,10 @@ class Events:
     def _give_up(self, error: OSError) -> None:
         """Training is worth more than its curves."""
         console.warn(self._tool, f"{describe(error)}; no more is written for TensorBoard")
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Write no more."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

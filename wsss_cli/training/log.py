@@ -83,7 +83,7 @@ class MetricsLog:
     Args:
         path: the file; None writes nothing (in a process that is not the main one).
         position: size in bytes that the log of an earlier run is cut to; 0 starts anew.
-        events: where the same values are also written for TensorBoard.
+        events: where the same values are also written for TensorBoard; closed with the log.
     """
 
     def __init__(self, path: Path | None, position: int = 0, events: Events | None = None) -> None:
@@ -107,6 +107,7 @@ class MetricsLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._events.close()
         if self._stream is not None:
             self._stream.close()
 

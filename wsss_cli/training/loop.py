@@ -277,8 +277,9 @@ class Trainer:
         )
         path, events_path = (self.log_path, self.events_path) if self.group.main else (None, None)
         with (
-            Events(events_path, state.step, tool=self.tool) as events,
-            MetricsLog(path, state.log_position, events) as log,
+            MetricsLog(
+                path, state.log_position, Events(events_path, state.step, tool=self.tool)
+            ) as log,
             console.progress(
                 self.tool, total=self.steps * self.step_size, initial=state.step * self.step_size
             ) as bar,

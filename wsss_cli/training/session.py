@@ -22,7 +22,7 @@ from wsss_cli.classes import IGNORE
 from wsss_cli.datasets import strong
 from wsss_cli.datasets.augment import Jitter
 from wsss_cli.datasets.samples import ChooseView, Sample, Samples
-from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.base import Backbone, Network
 from wsss_cli.models.device import Compute, choose
 from wsss_cli.models.networks import build_network, colours_to_state
@@ -238,16 +238,10 @@ class Session:
         out = Path(options.out)
         own_weights = weights not in (None, "imagenet", "none")
         keep = [str(weights)] if own_weights else []
-        events = Path(options.tensorboard) / out.stem if options.tensorboard else None
-        if events is not None and out.absolute() in (events.absolute(), *events.absolute().parents):
-            raise ConfigurationError(
-                f"--tensorboard {options.tensorboard}: {out} would be a folder of its files, but "
-                "is the checkpoint; give another folder, or the checkpoint a name that ends in .pt"
-            )
         self.group.on_main(lambda: outputs.check_free(out, kind, keep=keep))
-        if events is not None:
-            made = events
-            self.group.on_main(lambda: prepare(made))
+        events = None
+        if tensorboard := options.tensorboard:
+            events = self.group.on_main(lambda: prepare(tensorboard, out))
         run = self.group.on_main(
             lambda: resume.identity(
                 samples.records,

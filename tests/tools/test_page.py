@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import tomllib
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -288,3 +289,12 @@ def test_linked_photographs_stay_where_they_are(shown: list[dict[str, Any]]) -> 
     assert sources[1] == "b%3Aa%23b%3F%2541.png"
     assert sources[2].startswith("data:image/jpeg")  # no browser shows a TIFF
     assert picture(page.pictures[0]["layers"]["mask"][0]["src"]).size == (64, 48)
+
+
+def test_the_package_holds_the_layout_of_the_page() -> None:
+    top = Path(__file__).parents[2]
+    project = tomllib.loads((top / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["packages"] == ["wsss_cli"]  # all files in it that git does not ignore
+    assert (top / "wsss_cli/tools/page.html").is_file()
+    assert "exclude" not in wheel

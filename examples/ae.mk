@@ -41,6 +41,8 @@ ae-table: $(RUN)/cam.json $(foreach step,1 2 3,$(AE)/step$(step).mined.json $(AE
 	@echo "¹ pixels that stay undecided (255), about a fifth, count as missed"
 	@echo "step by step: $(AE)/growth.png"
 
+$(RUN)/cam.pt: | $(call SETTINGS_OF,ERASE TRAIN_STEP)
+
 # ---- mining ----
 
 $(AE)/step0.jsonl: ALWAYS

@@ -45,7 +45,7 @@ $(EPS)/train.jsonl: ALWAYS
 
 $(EPS)/eps.pt: VARIANT = eps
 $(EPS)/epspp.pt: VARIANT = eps++
-$(EPS)/eps.pt $(EPS)/epspp.pt: $(EPS)/train.jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_EPS)
+$(EPS)/eps.pt $(EPS)/epspp.pt: $(EPS)/train.jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_EPS) | $(LATER)
 	$(SET) eps-train $< --variant $(VARIANT) --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_EPS) $(RESUME)
 
 $(EPS)/%.maps.jsonl: $(EPS)/%.pt $(call SETTINGS_OF,SCALES)

@@ -15,6 +15,7 @@ ifeq ($(wildcard $(CONFIG)),)
 $(error PAPER is one of $(basename $(notdir $(wildcard $(RECIPES)papers/*.toml))), not '$(PAPER)')
 endif
 RUN    ?= runs/$(notdir $(patsubst %/,%,$(DATA)))/$(PAPER)
+SET    := $(WSSS) --config $(CONFIG)
 
 # NAME=PUBLISHED:SPLIT:TITLE, see table.py.
 ROWS_psa    := 'cam=48.0:train:CAM, best threshold' 'pseudo=58.1:train:random walk (61.0 of the public code)' \
@@ -35,13 +36,13 @@ table: $(foreach row,$(filter '%,$(ROWS_$(PAPER))),$(RUN)/$(firstword $(subst =,
 # The file RUN/settings/COMMAND is new when a setting of COMMAND is another than in the run before.
 $(RUN)/settings/%: ALWAYS
 	@mkdir -p $(@D)
-	@$(call IF_CHANGED,{ $(WSSS) --config $(CONFIG) config $*; printf '%s\n' '$(subst ','\'',$($*))'; })
+	@$(call IF_CHANGED,{ $(call SETTINGS,$(SET),$*,$($*)); })
 
 # $(call SETTINGS_OF,COMMAND…): those files, as prerequisites.
 SETTINGS_OF = $(addprefix $(RUN)/settings/,$(1))
 
 # $(call CALL,COMMAND,ARGUMENTS): a command with the settings of the paper.
-CALL = $(strip $(WSSS) --config $(CONFIG) $(1) $(2) $($(1)))
+CALL = $(strip $(SET) $(1) $(2) $($(1)))
 
 # Every trainer: goes on where it was interrupted, and trains anew where something has changed.
 TRAINED = $(call CALL,$(1),$(2) --resume --replace -o $@) && touch $@
@@ -62,12 +63,16 @@ $(RUN)/start.jsonl: ALWAYS
 
 CLASSIFIER := $(or $(and $(filter eps%,$(PAPER)),eps-train),$(and $(filter sipe,$(PAPER)),sipe-train),train-cam)
 
+# Options of later commands are looked at before the first training.
+REFINERS := $(or $(and $(filter psa sipe,$(PAPER)),make-aff-labels train-aff random-walk),$(and $(filter eps%,$(PAPER)),crf),erase)
+LATER    := $(call SETTINGS_OF,make-cam $(REFINERS) train-seg predict)
+
 # Weights of the last training that cannot be had stop the first.
 $(RUN)/weights: $(call SETTINGS_OF,train-seg)
 	$(PYTHON) $(RECIPES)weights.py $<
 	@touch $@
 
-$(RUN)/cam.pt: $(RUN)/start.jsonl $(call SETTINGS_OF,$(CLASSIFIER)) | $(RUN)/weights
+$(RUN)/cam.pt: $(RUN)/start.jsonl $(call SETTINGS_OF,$(CLASSIFIER)) | $(RUN)/weights $(LATER)
 	$(call TRAINED,$(CLASSIFIER),$<)
 
 $(RUN)/cam.jsonl: $(RUN)/cam.pt $(call SETTINGS_OF,make-cam)
@@ -114,11 +119,10 @@ $(RUN)/seg.pt: $(RUN)/pseudo.jsonl $(call SETTINGS_OF,train-seg)
 
 # ---- the mIoU of each stage ----
 
-EVAL := $(WSSS) --config $(CONFIG) eval --classes $(CLASSES) --format json
+EVAL := $(SET) eval --classes $(CLASSES) --format json
 
-# Only the records of `train`: grep finds them by their id, with which each line begins.
 $(RUN)/cam.json $(RUN)/pseudo.json: $(RUN)/%.json: $(RUN)/%.jsonl $(RUN)/train.jsonl
-	cut -d, -f1 $(RUN)/train.jsonl | grep -F -f - $< | $(EVAL) --key $* > $@
+	$(call CHOSEN,$(RUN)/train.jsonl) | $(EVAL) --key $* > $@
 
 $(RUN)/seg.json: $(RUN)/seg.pt $(RUN)/val.jsonl $(call SETTINGS_OF,predict)
 	$(call CALL,predict,$(RUN)/val.jsonl -c $< --skip-existing -o $(RUN)/pred) | $(EVAL) --key pred > $@

@@ -29,7 +29,7 @@ sipe-table: $(RUN)/cam.json $(SIPE)/cam.maps.json $(SIPE)/is-cam.maps.json $(SIP
 
 # ---- labels -> maps -> pseudo-masks -> network ----
 
-$(SIPE)/sipe.pt: $(RUN)/$(TRAIN).jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_SIPE)
+$(SIPE)/sipe.pt: $(RUN)/$(TRAIN).jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_SIPE) | $(LATER)
 	$(SET) sipe-train $< --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_SIPE) $(RESUME)
 
 $(SIPE)/is-cam.maps.jsonl: $(SIPE)/sipe.pt $(call SETTINGS_OF,SCALES)

@@ -36,6 +36,6 @@ endif
 define WALK_WITH
 $(SWEEP)/$(1)-%.json: $(RUN)/aff_label.jsonl $(RUN)/aff.pt $(RUN)/$(SPLIT).jsonl $(call SETTINGS_OF,WALK)
 	@mkdir -p $$(@D)
-	cut -d, -f1 $(RUN)/$(SPLIT).jsonl | grep -F -f - $$< | $$(SET) random-walk -c $(RUN)/aff.pt $$(WALK) --$(1) $$* --skip-existing -o $(SWEEP)/$(1)-$$* | $$(EVAL) --key pseudo > $$@
+	$$(call CHOSEN,$(RUN)/$(SPLIT).jsonl) | $$(SET) random-walk -c $(RUN)/aff.pt $$(WALK) --$(1) $$* --skip-existing -o $(SWEEP)/$(1)-$$* | $$(EVAL) --key pseudo > $$@
 endef
 $(foreach option,beta steps alpha,$(eval $(call WALK_WITH,$(option))))

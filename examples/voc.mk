@@ -48,13 +48,16 @@ table: $(RUN)/cam.json $(RUN)/crf.json $(RUN)/walk.json $(RUN)/weak.json $(RUN)/
 # of, has another value than in the run before.
 $(RUN)/settings/%: ALWAYS
 	@mkdir -p $(@D)
-	@$(call IF_CHANGED,{ $(if $(OF_$*),$(or $(SET_$*),$(SET)) config $(OF_$*);) printf '%s\n' '$(subst ','\'',$($*))'; })
+	@$(call IF_CHANGED,{ $(if $(OF_$*),$(call SETTINGS,$(or $(SET_$*),$(SET)),$(OF_$*),$($*)),printf '%s\n' '$(subst ','\'',$($*))'); })
 
 # Named here, make does not take it for an intermediate file, to be deleted in the end.
 $(RUN)/settings/PREDICT:
 
 # $(call SETTINGS_OF,NAME…): those files, as prerequisites.
 SETTINGS_OF = $(addprefix $(RUN)/settings/,$(1)) $(if $(filter CLASSES,$(1)),$(wildcard $(CLASSES)))
+
+# Options of later stages are looked at before the first training.
+LATER := $(call SETTINGS_OF,SCALES AFF_LABEL TRAIN_AFF WALK TRAIN_SEG PREDICT CRF)
 
 # Every trainer: goes on where it was interrupted, and trains anew where something has changed.
 RESUME = --resume --replace -o $@ && touch $@
@@ -69,7 +72,7 @@ $(RUN)/val.jsonl $(RUN)/train.jsonl $(RUN)/$(TRAIN).jsonl:
 
 # ---- image-level labels -> CAMs -> affinities -> pseudo-masks -> network ----
 
-$(RUN)/cam.pt: $(RUN)/$(TRAIN).jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_CAM)
+$(RUN)/cam.pt: $(RUN)/$(TRAIN).jsonl $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_CAM) | $(LATER)
 	$(SET) train-cam $< --classes $(CLASSES) $(BACKBONE_OPTIONS) $(TRAIN_CAM) $(RESUME)
 
 $(RUN)/cam.jsonl: $(RUN)/cam.pt $(call SETTINGS_OF,SCALES)
@@ -111,8 +114,7 @@ $(RUN)/full.pt: $(RUN)/$(TRAIN).jsonl $(NETWORK_SETTINGS)
 
 EVAL := $(WSSS) eval --classes $(CLASSES) --format json
 
-# Only the records of `train`: grep finds them by their id, with which each line begins.
-PICK = cut -d, -f1 $(RUN)/train.jsonl | grep -F -f - $<
+PICK = $(call CHOSEN,$(RUN)/train.jsonl)
 
 $(RUN)/cam.json: $(RUN)/cam.jsonl $(RUN)/train.jsonl
 	$(PICK) | $(EVAL) --key cam > $@

@@ -276,6 +276,33 @@ def test_what_is_wrong_with_a_setting_is_one_line(run: Run, text: str, problem: 
         assert "internal error" not in result.err
 
 
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ('backbone = "resnet5"', "no backbone 'resnet5'; there are "),
+        ('classes = "vox"', "--classes vox: not voc, coco or a readable text file"),
+        ('freeze_until = "layer9"', "--freeze-until layer9: efficientnet-lite0 has no such stage"),
+        ('weights = "none.pt"', "cannot read weights: none.pt: no such file"),
+        ("output_stride = 7", "efficientnet-lite0 has no output stride 7; it offers "),
+        ('precision = "fp16"', "--precision fp16 needs a GPU"),
+        ('device = "mps"', "--device mps: this machine has no such device"),
+    ],
+)
+def test_a_value_that_only_the_work_finds_wrong_is_named_with_its_line(
+    run: Run, photographs: Any, setting: str, problem: str
+) -> None:
+    Path("wsss.toml").write_text(f"[train-cam]\nsteps = 1\n{setting}\n")
+    classes = () if "classes" in setting else ("--classes", "voc")
+    result = run("train-cam", *classes, "-o", "cam.pt", input=photographs, check=2)
+    assert f"wsss train-cam: wsss.toml:3: {problem}" in result.err
+    assert not Path("cam.pt").exists()
+
+    flag, value = setting.replace('"', "").split(" = ")
+    given = f"--{flag.replace('_', '-')}={value}"
+    result = run("train-cam", *classes, given, "-o", "cam.pt", input=photographs, check=2)
+    assert f"wsss train-cam: {problem}" in result.err
+
+
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999"])
 def test_numbers_are_finite_wherever_they_come_from(
     run: Run, value: str, monkeypatch: pytest.MonkeyPatch

@@ -623,6 +623,7 @@ if [ "$1" = --config ]; then
     [ "$3" != config ] || { sed -n "/^.$4]/,/^$/p" "$2"; exit; }
     shift 2
 fi
+case $* in *--help) exit ;; esac
 [ "$1" = index ] || echo "$1" >> calls
 while [ $# -gt 0 ]; do
     case $1 in
@@ -762,3 +763,47 @@ def test_settings_that_are_refused_stop_the_recipe_and_leave_nothing() -> None:
         done = subprocess.run([*command, "PAPER=psa", f"runs/settings/{settings}"])
         assert done.returncode == 2
         assert not [*Path("runs/settings").iterdir()]
+
+
+@pytest.mark.usefixtures("workdir")
+def test_a_misspelt_option_of_a_later_stage_stops_before_the_first_training() -> None:
+    Path("wsss").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wsss_cli "$@"\n')
+    Path("wsss").chmod(0o755)
+    Path("runs").mkdir()
+    Path("runs/weights").touch()
+    for recipe, option, target in (
+        ("voc.mk", "WALK=--beta 4 --bata 8", "runs/cam.pt"),
+        ("ae.mk", "TRAIN_STEP=--bata 8", "runs/cam.pt"),
+        ("eps.mk", "TRAIN_SEG=--bata 8", "runs/eps/eps.pt"),
+        ("sipe.mk", "CRF=--bata 8", "runs/sipe/sipe.pt"),
+        ("papers.mk", "train-seg=--bata 8", "runs/cam.pt"),
+    ):
+        command = ["make", "-f", str(EXAMPLES / recipe), "DATA=data", "RUN=runs", "WSSS=./wsss"]
+        given = ["PAPER=psa", option, "-o", "runs/train_aug.jsonl", "-o", "runs/start.jsonl"]
+        early = ["-o", "runs/eps/train.jsonl", "-o", "runs/weights", target]
+        done = subprocess.run([*command, *given, *early], capture_output=True, text=True)
+        assert done.returncode == 2, recipe
+        assert "No such option '--bata'" in done.stderr
+        assert "train-cam runs" not in done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("workdir")
+def test_photographs_to_measure_that_are_not_among_those_with_masks_are_told() -> None:
+    Path("wsss").write_text(KEEPING_BOOK)
+    Path("wsss").chmod(0o755)
+    Path("runs").mkdir()
+    Path("runs/val.jsonl").write_text('{"id": "b", "labels": ["fox"]}\n')
+    Path("runs/aff_label.jsonl").write_text('{"id": "a", "labels": ["fox"]}\n')
+    command = ["make", "-f", str(EXAMPLES / "sweep.mk"), "DATA=data", "RUN=runs", "WSSS=./wsss"]
+    kept = [
+        word
+        for name in ("val.jsonl", "aff_label.jsonl", "aff.pt")
+        for word in ("-o", f"runs/{name}")
+    ]
+    Path("runs/aff.pt").touch()
+    done = subprocess.run(
+        [*command, "SPLIT=val", *kept, "runs/sweep/val/beta-8.json"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "make: no photograph of runs/val.jsonl is in runs/aff_label.jsonl" in done.stderr
+    assert not Path("runs/sweep/val/beta-8.json").exists()

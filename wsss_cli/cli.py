@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from wsss_cli import __version__, console
 from wsss_cli.commands._help import Context
-from wsss_cli.commands._settings import Settings
+from wsss_cli.commands._settings import Settings, origin
 from wsss_cli.interrupt import exit_code
 from wsss_cli.texts import read_text
 
@@ -118,10 +117,8 @@ class LazyGroup(click.Group):
             path = context.command_path if context else "wsss"
             hint = f" ('{path} --help' lists the options)" if error.exit_code == 2 else ""
             param = getattr(error, "param", None)
-            if context and param and _is_setting(context, param):
-                table = ".".join(context.command_path.split()[1:])
-                path = f"{path}: {context.find_root().obj.at(table, param.name)}"
-            console.relay(f"{path}: {' '.join(error.format_message().split())}{hint}")
+            place = origin(context, param.name) if context and param else ""
+            console.relay(f"{path}: {place}{' '.join(error.format_message().split())}{hint}")
             code = error.exit_code
         except OSError as error:  # the help, to a full disk
             console.relay(f"wsss: cannot write: {error.strerror}")
@@ -130,11 +127,6 @@ class LazyGroup(click.Group):
             console.relay("wsss: interrupted")
             code = exit_code(error.__cause__ or error)
         sys.exit(code if isinstance(code, int) else 0)
-
-
-def _is_setting(context: click.Context, param: click.Parameter) -> bool:
-    """Whether the value of an option comes from the settings file."""
-    return context.get_parameter_source(param.name or "") is ParameterSource.DEFAULT_MAP
 
 
 def _hush() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Of a system error after which no later file can be written either.
 STOPS_EVERYTHING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -15,9 +17,29 @@ class WsssError(Exception):
 
 
 class ConfigurationError(WsssError):
-    """Wrong usage or configuration, detected before any work starts."""
+    """Wrong usage or configuration, detected before any work starts.
+
+    Args:
+        text: the problem, the place and the remedy.
+        option: name of the command's option whose value is at fault, as in ``freeze_until``; the
+            line of the settings file that it stands in is told too.
+    """
 
     exit_code = 2
+
+    def __init__(self, text: str = "", *, option: str | None = None) -> None:
+        super().__init__(text)
+        self.option = option
+
+
+@contextmanager
+def of_option(name: str) -> Iterator[None]:
+    """Lay every ConfigurationError of the block to an option of the command."""
+    try:
+        yield
+    except ConfigurationError as error:
+        error.option = error.option or name
+        raise
 
 
 def describe(error: BaseException) -> str:

@@ -15,8 +15,8 @@ import click
 from wsss_cli import console
 from wsss_cli.commands import _options
 from wsss_cli.commands._help import Context
-from wsss_cli.commands._settings import Settings
-from wsss_cli.errors import WsssError, describe
+from wsss_cli.commands._settings import Settings, origin
+from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.interrupt import exit_code
 
 
@@ -108,7 +108,8 @@ class Command(click.Command):
             if switches["debug"]:
                 raise
             if isinstance(error, WsssError):
-                console.warn(tool, describe(error))
+                option = error.option if isinstance(error, ConfigurationError) else None
+                console.warn(tool, origin(context, option) + describe(error))
                 sys.exit(error.exit_code)
             if isinstance(error, OSError):
                 lost = error.filename is None and error.errno in (errno.ENOSPC, errno.EIO)

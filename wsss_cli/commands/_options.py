@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from wsss_cli.errors import describe
+from wsss_cli.commands._settings import origin
+from wsss_cli.errors import ConfigurationError, describe
 from wsss_cli.texts import check_ends
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,7 +73,11 @@ class ClassList(click.ParamType):  # type: ignore[type-arg]
 
         if isinstance(value, tuple):
             return value
-        return load_classes(str(value)) if value != "" else None
+        try:
+            return load_classes(str(value)) if value != "" else None
+        except ConfigurationError as error:
+            place = origin(ctx, param.name) if ctx and param else ""
+            raise ConfigurationError(place + str(error)) from error
 
 
 class ReadableFile(click.Path):

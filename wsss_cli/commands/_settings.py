@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import click
+from click.core import ParameterSource
+
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
 _KEY = re.compile(r"\s*([\w.\"'-]+)\s*=")
 
@@ -41,6 +44,20 @@ class Settings:
             if found == wanted:
                 return f"{self.path}:{number}"
         return self.path
+
+
+def origin(context: click.Context, option: str | None) -> str:
+    """``PATH:LINE: `` of an option's value that comes from the settings file; else nothing.
+
+    Args:
+        context: of the command.
+        option: name of the option, or None.
+    """
+    if context.get_parameter_source(option or "") is not ParameterSource.DEFAULT_MAP:
+        return ""
+    settings = context.find_root().obj
+    table = ".".join(context.command_path.split()[1:])
+    return f"{settings.at(table, option)}: " if isinstance(settings, Settings) else ""
 
 
 def _plain(name: str) -> str:

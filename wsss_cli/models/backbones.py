@@ -91,12 +91,16 @@ def build_backbone(name: str, *, output_stride: int | None = None) -> Backbone:
         ConfigurationError: no such backbone, or it does not offer the stride.
     """
     if name not in BACKBONES:
-        raise ConfigurationError(f"no backbone '{name}'; there are {', '.join(BACKBONES)}")
+        raise ConfigurationError(
+            f"no backbone '{name}'; there are {', '.join(BACKBONES)}", option="backbone"
+        )
     spec = BACKBONES[name]
     stride = spec.output_strides[0] if output_stride is None else output_stride
     if stride not in spec.output_strides:
         offered = ", ".join(map(str, sorted(spec.output_strides)))
-        raise ConfigurationError(f"{name} has no output stride {stride}; it offers {offered}")
+        raise ConfigurationError(
+            f"{name} has no output stride {stride}; it offers {offered}", option="output_stride"
+        )
     module, _, builder = spec.build.rpartition(".")
     made = import_module(f"wsss_cli.models.{module}")
     backbone: Backbone = getattr(made, builder)(stride)

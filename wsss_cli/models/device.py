@@ -58,14 +58,18 @@ def choose(device: str = "auto", precision: str = "auto", *, local_rank: int = 0
     if device == "cuda":
         device = f"cuda:{local_rank}"
     chosen = torch.device(device)
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(f"--device {device}: this machine has no such device")
-    if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigurationError("--device mps: this machine has no such device")
+    no_cuda = chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count()
+    no_mps = chosen.type == "mps" and not torch.backends.mps.is_available()
+    if no_cuda or no_mps:
+        raise ConfigurationError(
+            f"--device {device}: this machine has no such device", option="device"
+        )
     if precision == "auto":
         precision = "bf16" if _computes_bf16(chosen) else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
-        raise ConfigurationError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32")
+        raise ConfigurationError(
+            "--precision fp16 needs a GPU; on a CPU use bf16 or fp32", option="precision"
+        )
     return Compute(chosen, precision)
 
 

@@ -121,8 +121,9 @@ class _Unfit(Exception):
 
 def _check_fits(found: Mapping[str, Tensor], own: Mapping[str, Tensor], backbone: Backbone) -> None:
     """Raise _Unfit if a tensor of a backbone is missing or has another shape."""
-    if lacking := [key for key in needed(backbone) if key not in found]:
-        raise _Unfit(f"{len(lacking)} of {len(own)} tensors are missing ({shown(lacking)})")
+    wanted = needed(backbone)
+    if lacking := [key for key in wanted if key not in found]:
+        raise _Unfit(f"{len(lacking)} of {len(wanted)} tensors are missing ({shown(lacking)})")
     for key, value in found.items():
         if key in own and own[key].shape != value.shape:
             raise _Unfit(f"{key} has shape {tuple(value.shape)}, not {tuple(own[key].shape)}")

@@ -62,14 +62,15 @@ $(RUN)/start.jsonl: ALWAYS
 # ---- labels -> maps ----
 
 CLASSIFIER := $(or $(and $(filter eps%,$(PAPER)),eps-train),$(and $(filter sipe,$(PAPER)),sipe-train),train-cam)
+WALKING    := $(filter psa sipe,$(PAPER))
 
 # Options of later commands are looked at before the first training.
-REFINERS := $(or $(and $(filter psa sipe,$(PAPER)),make-aff-labels train-aff random-walk),$(and $(filter eps%,$(PAPER)),crf),erase)
+REFINERS := $(or $(and $(WALKING),make-aff-labels train-aff random-walk),$(and $(filter eps%,$(PAPER)),crf),erase)
 LATER    := $(call SETTINGS_OF,make-cam $(REFINERS) train-seg predict)
 
-# Weights of the last training that cannot be had stop the first.
-$(RUN)/weights: $(call SETTINGS_OF,train-seg)
-	$(PYTHON) $(RECIPES)weights.py $<
+# Weights of a training that cannot be had stop the first. AffinityNet's backbone is the classifier's.
+$(RUN)/weights: $(call SETTINGS_OF,$(and $(WALKING),$(CLASSIFIER) train-aff) train-seg)
+	$(PYTHON) $(RECIPES)weights.py $^
 	@touch $@
 
 $(RUN)/cam.pt: $(RUN)/start.jsonl $(call SETTINGS_OF,$(CLASSIFIER)) | $(RUN)/weights $(LATER)
@@ -80,7 +81,7 @@ $(RUN)/cam.jsonl: $(RUN)/cam.pt $(call SETTINGS_OF,make-cam)
 
 # ---- maps -> masks ----
 
-ifneq ($(filter psa sipe,$(PAPER)),)
+ifneq ($(WALKING),)
 $(RUN)/aff_label.jsonl: $(RUN)/cam.jsonl $(call SETTINGS_OF,make-aff-labels)
 	$(call CALL,make-aff-labels,$< --skip-existing -o $(RUN)/aff_label) > $@
 

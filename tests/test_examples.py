@@ -698,14 +698,15 @@ def test_a_changed_setting_of_a_paper_makes_again_what_follows() -> None:
 
 
 @pytest.mark.usefixtures("workdir")
-def test_a_paper_without_weights_for_its_last_training_is_not_begun() -> None:
+def test_a_paper_without_weights_for_a_later_training_is_not_begun() -> None:
     """The options after the settings decide, the last of them."""
     Path("wsss").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wsss_cli "$@"\n')
     Path("wsss").chmod(0o755)
 
-    def begun(options: str) -> subprocess.CompletedProcess[str]:
-        command = ["make", "-f", str(EXAMPLES / "papers.mk"), "DATA=data", "PAPER=eps", "RUN=runs"]
-        given = ["WSSS=./wsss", f"PYTHON={sys.executable}", f"train-seg={options}"]
+    def begun(options: str, paper: str = "eps", *more: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "-f", str(EXAMPLES / "papers.mk"), "DATA=data", f"PAPER={paper}"]
+        given = ["RUN=runs", "WSSS=./wsss", f"PYTHON={sys.executable}", f"train-seg={options}"]
+        given += more
         return subprocess.run(
             [*command, *given, "runs/weights"], capture_output=True, text=True, timeout=300
         )
@@ -717,6 +718,10 @@ def test_a_paper_without_weights_for_its_last_training_is_not_begun() -> None:
     assert not Path("runs/weights").exists()
     assert begun("--weights=missing.pt --weights none").returncode == 0
     assert Path("runs/weights").exists()
+    Path("runs/weights").unlink()
+    done = begun("--weights none", "psa", "train-cam=--weights none", "train-aff=--weights no.pt")
+    assert "train-aff could not start: cannot read weights: no.pt: no such" in done.stderr
+    assert not Path("runs/weights").exists()
     plan = subprocess.run(
         ["make", "-n", "-f", str(EXAMPLES / "papers.mk"), "DATA=data", "PAPER=eps", "RUN=new"],
         capture_output=True,

@@ -52,7 +52,7 @@ def test_every_setting_is_accepted_and_says_where_it_stands(paper: str, run: Run
 TRAINING = "--steps 2 --batch-size 2 --crop 32 --device cpu --workers 0"
 SMALL = {
     **dict.fromkeys(("train-cam", "eps-train", "sipe-train"), f"{TRAINING} --resize 32,48"),
-    "train-aff": TRAINING,
+    "train-aff": f"{TRAINING} --weights none",
     "train-seg": TRAINING,
     **dict.fromkeys(("make-cam", "predict"), "--scales 0.5 --device cpu --workers 1"),
     "random-walk": "--device cpu --workers 1",

@@ -59,6 +59,8 @@ ALIKE = {
     "--scores": "Store the ",
     "--seed": "Random seed",
     "--steps": "Steps of ",
+    "--weights": "Weights of the backbone to start from: a file of PyTorch, safetensors, MXNet or "
+    "Caffe. ",
     "--workers": "Parallel ",
 }
 

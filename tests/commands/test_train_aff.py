@@ -56,6 +56,57 @@ def test_it_starts_from_the_backbone_of_the_cam_and_learns(inside: Run, regions:
     assert all(np.isfinite(line["loss"]) for line in lines)
 
 
+@pytest.mark.parametrize("weights", ["w.pth", "none"])
+def test_it_starts_from_other_weights(inside: Run, regions: Records, weights: str) -> None:
+    """With a rate too small to change anything: what is stored is the start."""
+    torch.manual_seed(1)
+    other = build_network("cam", "efficientnet-lite0", VOC, {}).backbone.state_dict()
+    torch.save(other, "w.pth")
+    slow = ("--steps", "1", "--lr", "1e-12", "--freeze-bn", "--seed", "5", "--weights", weights)
+    inside("train-aff", "-c", "cam.pt", *SMALL[2:6], *slow, input=regions, check=0)
+    end = files.load_checkpoint("aff.pt", "affinity")
+    assert end.config["training"]["weights"] == weights
+    key = "_conv_stem.weight"
+    kept = end.state_dict[f"backbone.{key}"]
+    classifiers = files.load_checkpoint("cam.pt").state_dict[f"backbone.{key}"]
+    assert torch.allclose(kept, other[key]) == (weights == "w.pth")
+    assert not torch.allclose(kept, classifiers)
+
+
+def test_weights_that_do_not_fit_are_refused_before_any_work(inside: Run, regions: Records) -> None:
+    torch.save({"a": torch.zeros(1)}, "w.pth")
+    told = inside("train-aff", *SMALL, "--weights", "w.pth", input=regions, check=2).err
+    assert told.startswith("wsss train-aff: w.pth: not weights of efficientnet-lite0: ")
+    assert told.count("\n") == 1
+    assert not Path("aff.pt").exists()
+
+
+def test_the_colours_are_those_of_the_weights(inside: Run, regions: Records) -> None:
+    """Caffe's, of weights under its names, though the classifier's images are not; and back."""
+    colours = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}
+    data = torch.load("cam.pt", weights_only=True)
+    data["config"] |= colours
+    torch.save(data, "cam.pt")
+    few = ("--steps", "1", "--lr", "1e-6")
+    inside("train-aff", "-c", "cam.pt", *SMALL[2:6], *few, input=regions, check=0)
+    config = files.load_checkpoint("aff.pt").config
+    assert {name: config[name] for name in colours} == colours
+    inside(
+        "train-aff",
+        "-c",
+        "cam.pt",
+        *SMALL[2:6],
+        *few,
+        "--weights",
+        "none",
+        "-o",
+        "b.pt",
+        input=regions,
+        check=0,
+    )
+    assert not colours.keys() & files.load_checkpoint("b.pt").config.keys()
+
+
 def test_psas_vgg16_becomes_that_of_its_affinitynet(inside: Run, regions: Records) -> None:
     network = build_network("cam", "vgg16-psa", VOC, {})
     files.save_checkpoint(

@@ -17,6 +17,7 @@ from wsss_cli.files import load_checkpoint
 from wsss_cli.methods.affinity import affinity_loss, affinity_targets, pairwise_affinity
 from wsss_cli.models.backbones import BACKBONES
 from wsss_cli.models.networks import CLASSIFIERS, build_network, colours_to_state, restored
+from wsss_cli.models.weights import load_pretrained
 from wsss_cli.training.batch import Batch
 from wsss_cli.training.loop import Loss
 from wsss_cli.training.outputs import log_path
@@ -55,6 +56,7 @@ def train_affinity(
     *,
     out: str,
     checkpoint: str,
+    weights: str | None = None,
     output_stride: int | None,
     scale: tuple[float, float],
     radius: int,
@@ -67,6 +69,8 @@ def train_affinity(
         records: files of records; none means stdin.
         out: path of the checkpoint.
         checkpoint: path of the classifier's checkpoint.
+        weights: imagenet, none or a file that the backbone starts from instead, as in the public
+            code of Ahn & Kwak; None for the classifier's weights.
         output_stride: of the backbone; None is that of the classifier.
         scale: range of the factor that images are scaled by at random.
         radius: of the affinities, in cells.
@@ -81,13 +85,18 @@ def train_affinity(
         given = here.read(records, either=[key])
         backbone = restored(start).backbone
         stride = output_stride or backbone.strides[-1]
-        config = {"output_stride": stride, **colours_to_state(backbone)}
+        config: dict[str, Any] = {"output_stride": stride}
         name = BACKBONES[start.backbone].in_affinity or start.backbone
         if BACKBONES[name].group_norm:
             config["group_norm"] = True
         network = build_network("affinity", name, start.classes, config)
-        network.backbone.load_state_dict(backbone.state_dict())
-        network.backbone.new_layers = ()
+        if weights is None:
+            network.backbone.load_state_dict(backbone.state_dict())
+            network.backbone.new_layers = ()
+            network.backbone.colours = backbone.colours
+        else:
+            load_pretrained(network.backbone, weights)
+        config |= colours_to_state(network.backbone)
         here.train(
             kind="affinity",
             network=network,
@@ -104,6 +113,7 @@ def train_affinity(
             keys=[key],
             loss=region_loss(radius),
             settings={"checkpoint": start.digest, "scale": scale, "radius": radius},
+            weights=weights,
         )
         log = log_path(Path(out))
         if here.group.main and log.exists():

@@ -18,8 +18,8 @@ from wsss_cli.commands import _frame, _options, _training
     default=None,
     show_default="those of the checkpoint",
     metavar="imagenet|none|FILE",
-    help="Weights of the backbone to start from: a file of PyTorch, safetensors, MXNet or Caffe. The "
-    "public code of psa and IRNet starts from ImageNet's again.",
+    help="Weights of the backbone to start from: a file of PyTorch, safetensors, MXNet or Caffe. "
+    "The public code of psa and IRNet starts from ImageNet's again.",
 )
 @_training.output_stride_option
 @_training.scale_option

@@ -68,6 +68,25 @@ def test_wrappers_and_prefixes_are_taken_off(
     torch.testing.assert_close(loaded(tmp_path / "a.pth", content), wanted)
 
 
+def test_weights_in_a_dict_under_any_name_are_found(tmp_path: Path) -> None:
+    wanted = state()
+    inner = {f"backbone.{key}": value for key, value in wanted.items()}
+    content: dict[str, Any] = {"steps": torch.tensor(3), "teacher": inner, "optimizer": {"lr": 0.1}}
+    content["teacher"]["self"] = content
+    assert set(state_of(content).tensors) == {
+        "steps",
+        *(f"teacher.{key}" for key in inner if key != "self"),
+    }
+    del inner["self"]
+    torch.testing.assert_close(loaded(tmp_path / "a.pth", content), wanted)
+    content["student"] = {key: value + 1 for key, value in inner.items()}
+    with pytest.raises(ConfigurationError, match=r"two sets .* under 'teacher\.backb.* and 'stud"):
+        loaded(tmp_path / "a.pth", content)
+    content = {"teacher": {"strange": torch.zeros(2, 2)}}
+    with pytest.raises(ConfigurationError, match=r"it begins with teacher\.strange; they fit no"):
+        loaded(tmp_path / "a.pth", content)
+
+
 def test_what_holds_itself_or_has_endless_prefixes_is_no_trap() -> None:
     data: dict[str, Any] = state()
     data["model"] = data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -52,7 +52,8 @@ class State:
 def state_of(data: Mapping[Any, Any]) -> State:
     """The tensors of what a file of weights holds, under names of ours where those are known.
 
-    Dicts under usual names (``state_dict``, ``model``, ``net``) are opened. MXNet's names of
+    Dicts under usual names (``state_dict``, ``model``, ``net``) are opened; where there are no
+    weights even so, those in dicts under any name are taken, as ``NAME.KEY``. MXNet's names of
     ResNet-38 and Caffe's names of VGG-16 become those of our backbones. Weights of Caffe are known
     by their names, and turned round for images in RGB.
 
@@ -66,6 +67,8 @@ def state_of(data: Mapping[Any, Any]) -> State:
     for _ in range(_DEPTH):  # a dict may hold itself
         inner = next((inner[w] for w in _WRAPPERS if isinstance(inner.get(w), dict)), inner)
     tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
+    if all(value.ndim < 2 for value in tensors.values()):  # counters, if any
+        tensors = dict(_inside(inner, "", {id(inner)}))
     if any(key.startswith(("arg:", "aux:")) for key in tensors):
         return State({_of_mxnet(key): value for key, value in tensors.items()})
     if any(key.endswith("conv1_1.weight") for key in tensors):
@@ -74,6 +77,16 @@ def state_of(data: Mapping[Any, Any]) -> State:
         return State({**tensors, _SCALE: first.flip(1)}, CAFFE_COLOURS)
     config = data.get("config")
     return State(tensors, colours_of(config) if isinstance(config, dict) else None)
+
+
+def _inside(data: Mapping[Any, Any], prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in dicts of a dict, at most ``_DEPTH`` deep, each dict once."""
+    for key, value in data.items():
+        if isinstance(value, Tensor):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, dict) and id(value) not in seen and prefix.count(".") < _DEPTH:
+            seen.add(id(value))
+            yield from _inside(value, f"{prefix}{key}.", seen)
 
 
 # The first convolution of DeepLab v2's ResNet-101, weights of Caffe under these names for PyTorch.

@@ -120,6 +120,21 @@ def test_only_an_imported_checkpoint_is_replaced(
         assert files.load_checkpoint("cam.pt").backbone == backbone
 
 
+def test_a_checkpoint_from_another_file_is_not_replaced(importing: Run, irn: Path) -> None:
+    """Even if that has the same name."""
+    importing(irn, "-o", "cam.pt", check=0)
+    before = Path("cam.pt").read_bytes()
+    Path("other").mkdir()
+    other = changed(**{"classifier.weight": torch.zeros(20, 2048, 1, 1)})
+    torch.save(other, f"other/{irn.name}")
+    told = importing(f"other/{irn.name}", "-o", "cam.pt", check=2).err
+    assert told == (
+        "wsss import: cam.pt: exists, and was imported from another file, res50_cam.pth; name "
+        "another file\n"
+    )
+    assert Path("cam.pt").read_bytes() == before
+
+
 def test_the_file_itself_is_not_overwritten(importing: Run, irn: Path) -> None:
     Path("cam.pth").write_bytes(irn.read_bytes())
     told = importing("cam.pth", "-o", "./cam.pth", check=2).err

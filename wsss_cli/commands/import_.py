@@ -44,10 +44,11 @@ def command(
     from wsss_cli.models.published import check_replaceable, load_published
 
     files.check_targets([out], keep=[file])
-    check_replaceable(out)
+    digest = inputs.digest(file)
+    check_replaceable(out, digest)
     found = load_published(file, kind=kind, backbone=backbone, classes=classes)
     name = os.path.basename(file)
-    origin = {"file": name, "digest": inputs.digest(file), "repository": found.repository}
+    origin = {"file": name, "digest": digest, "repository": found.repository}
     files.save_checkpoint(
         Path(out),
         kind=found.kind,

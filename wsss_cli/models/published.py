@@ -127,8 +127,12 @@ class Published(NamedTuple):
         )
 
 
-def check_replaceable(path: str | Path) -> None:
-    """Make sure that an imported checkpoint replaces nothing but another one.
+def check_replaceable(path: str | Path, digest: str) -> None:
+    """Make sure that an imported checkpoint replaces nothing but one from the same file.
+
+    Args:
+        path: where it is to be written.
+        digest: of the file that it is made from (:func:`wsss_cli.inputs.digest`).
 
     Raises:
         ConfigurationError: something else is there.
@@ -136,13 +140,16 @@ def check_replaceable(path: str | Path) -> None:
     if not Path(path).exists():
         return
     try:
-        imported = "imported" in load_checkpoint(path).config
+        origin = load_checkpoint(path).config.get("imported")
     except ConfigurationError:
-        imported = False
-    if not imported:
-        raise ConfigurationError(
-            f"{path}: exists, and is no checkpoint that was imported; name another file"
-        )
+        origin = None
+    if not isinstance(origin, dict):
+        problem = "is no checkpoint that was imported"
+    elif origin.get("digest") != digest:
+        problem = f"was imported from another file, {origin.get('file')}"
+    else:
+        return
+    raise ConfigurationError(f"{path}: exists, and {problem}; name another file")
 
 
 def load_published(path: str | Path, **choice: Any) -> Published:

@@ -127,7 +127,7 @@ class Published(NamedTuple):
         )
 
 
-def check_replaceable(path: str | Path, digest: str) -> None:
+def check_replaceable(path: str | Path, digest: str | None) -> None:
     """Make sure that an imported checkpoint replaces nothing but one from the same file.
 
     Args:

@@ -303,6 +303,21 @@ def test_a_value_that_only_the_work_finds_wrong_is_named_with_its_line(
     assert f"wsss train-cam: {problem}" in result.err
 
 
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("steps = 1\nepochs = 2", "--steps and --epochs exclude each other"),
+        ("freeze_bn = false\nbn_affine = true", "--bn-affine is only for --freeze-bn"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named_with_a_line(
+    run: Run, settings: str, problem: str
+) -> None:
+    Path("wsss.toml").write_text(f"[train-cam]\n{settings}\n")
+    result = run("train-cam", "--classes", "voc", input="", check=2)
+    assert f"wsss train-cam: wsss.toml:3: {problem}" in result.err
+
+
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999"])
 def test_numbers_are_finite_wherever_they_come_from(
     run: Run, value: str, monkeypatch: pytest.MonkeyPatch

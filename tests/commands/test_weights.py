@@ -65,7 +65,7 @@ def lying(body: bytes) -> bytes:
         (
             "a.params",
             params(lambda body: body),
-            "not weights of efficientnet-lite0: 245 of 294 tensors are missing (",
+            "not weights of efficientnet-lite0: 245 of 245 tensors are missing (",
         ),
         ("a.params", params(lambda body: body), "the nearest backbone is resnet38, of which 1 of"),
         (

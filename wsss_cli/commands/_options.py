@@ -182,7 +182,8 @@ def only_with(need: str, holds: bool, *names: str, choice: str | None = None) ->
     strength = max(_rank(context, decides), 1)
     for param in context.command.params:
         if param.name in names and _rank(context, str(param.name)) >= strength:
-            raise click.UsageError(f"{param.opts[0]} is only for {need}", context)
+            place = origin(context, param.name)
+            raise click.UsageError(f"{place}{param.opts[0]} is only for {need}", context)
 
 
 def either(one: str, other: str, params: dict[str, Any]) -> None:
@@ -202,7 +203,8 @@ def either(one: str, other: str, params: dict[str, Any]) -> None:
     ranks = _rank(context, one), _rank(context, other)
     if ranks[0] == ranks[1]:
         flags = (f"--{name.replace('_', '-')}" for name in (one, other))
-        raise click.UsageError(" and ".join(flags) + " exclude each other", context)
+        place = origin(context, other)
+        raise click.UsageError(place + " and ".join(flags) + " exclude each other", context)
     params[one if ranks[0] < ranks[1] else other] = None
 
 

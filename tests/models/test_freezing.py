@@ -14,6 +14,8 @@ from wsss_cli.models.networks import build_network
 
 FROZEN = [  # the stage, and the first layer that still learns
     ("efficientnet-lite0", "stage3", "_blocks.5"),
+    ("efficientnet-lite1", "stage5", "_blocks.15"),
+    ("efficientnet-lite2", "stage3", "_blocks.7"),
     ("resnet50-undilated", "layer2", "layer3"),
     ("resnet38", "b2", "b3"),
     ("vgg16-largefov", "conv2", "features.10"),

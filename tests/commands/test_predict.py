@@ -12,6 +12,7 @@ import torch
 from tests.conftest import Run
 from wsss_cli import files
 from wsss_cli.models.networks import build_network
+from wsss_cli.models.weights import load_pretrained
 
 Records = list[dict[str, Any]]
 
@@ -184,3 +185,98 @@ def test_a_checkpoint_of_another_kind(inside: Run, photographs: Records) -> None
     assert done.err == (
         "wsss predict: cam.pt: a checkpoint of kind segmentation is needed, this is of kind cam\n"
     )
+
+
+# ---- several checkpoints -------------------------------------------------------------------------
+
+PLAIN = ("--scales", "1", "--no-flip", "--precision", "fp32", "--device", "cpu")
+
+
+def trained(path: str, stride: int, seed: int, **config: Any) -> str:
+    """A checkpoint with ImageNet's weights, so that photographs differ, and random ones on top."""
+    torch.manual_seed(seed)
+    config = {"output_stride": stride, "head": "aspp", **config}
+    made = build_network("segmentation", "efficientnet-lite0", ("cat", "dog"), config)
+    load_pretrained(made.backbone, "imagenet")
+    for branch in made.head.branches:
+        torch.nn.init.normal_(branch.weight, std=0.03)
+    files.save_checkpoint(
+        path,
+        kind="segmentation",
+        backbone="efficientnet-lite0",
+        classes=("cat", "dog"),
+        config=config,
+        state_dict=made.state_dict(),
+    )
+    return path
+
+
+TILED = ("--tile", "320", "--max-side", "300", "--overlap", "64")
+
+
+@pytest.mark.parametrize(
+    ("strides", "options"),
+    [
+        ((16, 8, 32), ("--scales", "1,0.75", "--flip")),
+        ((16, 8, 32), ("--drop-below", "0.5")),
+        ((16, 16), TILED),
+        ((16, 32), TILED),
+    ],
+    ids=["views", "branch", "tiles", "other tiles"],
+)
+def test_of_several_checkpoints_the_mean_probabilities_decide(
+    inside: Run, photographs: Records, strides: tuple[int, ...], options: tuple[str, ...]
+) -> None:
+    """Against the mean of what each stores alone."""
+    psl = "--drop-below" in options
+    records = photographs
+    if "--tile" in options:
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(0, 256, (20, 35, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+        files.write_image("large.png", pixels)
+        records = [{"id": "large", "image": "large.png"}]
+    paths = [
+        trained(f"{'abc'[n]}.pt", stride, n, psl=psl and n == 0) for n, stride in enumerate(strides)
+    ]
+    each = tuple(part for path in paths for part in ("-c", path))
+    common = (*PLAIN, *options, "--scores")
+    mean = inside("predict", *each, *common, "-o", "mean", input=records, check=0).records
+    alone = []
+    for path in paths:
+        own = common if path == "a.pt" or not psl else (*PLAIN, "--scores")
+        done = inside("predict", "-c", path, *own, "-o", path[0], input=records, check=0)
+        alone.append(done.records)
+    digests = [files.load_checkpoint(path).digest for path in paths]
+    for record, *single in zip(mean, *alone, strict=True):
+        found = files.read_maps(record["scores"])
+        apart = [files.read_maps(one["scores"]).cam.astype(float) for one in single]
+        off = abs(found.cam.astype(float) - sum(apart) / len(apart))
+        if options == TILED and strides[0] != strides[1]:
+            # Together, they see the tiles of the larger stride; tiles end where they see nothing.
+            assert off.mean() < 0.01
+        else:
+            assert off.max() < 2e-3
+        assert max(abs(one - found.cam).mean() for one in apart) > 0.05
+        labels = files.read_label_map(record["pred"])
+        assert (found.cam.argmax(0) == labels[2::4, 2::4]).mean() > 0.85
+        meta = files.read_meta(record["pred"])
+        assert meta is not None
+        assert meta["checkpoint"] == digests
+
+
+def test_skipping_and_refusals_look_at_all_checkpoints(
+    inside: Run, photographs: Records, network: Path
+) -> None:
+    paths = [trained(f"{n}.pt", 16, n) for n in range(2)]
+    each = ("-c", paths[0], "-c", paths[1], *PLAIN)
+    first = inside("predict", *each, input=photographs, check=0)
+    again = inside("predict", *each, "--skip-existing", input=photographs, check=0)
+    assert again.out == first.out
+    assert "4 reused" in again.err
+    other = inside("predict", *each[:2], *PLAIN, "--skip-existing", input=photographs, check=0)
+    assert "reused" not in other.err
+    done = inside("predict", *each, "--drop-below", "0.1", "-o", "x", input=photographs, check=2)
+    assert "networks trained with --psl (0.pt, 1.pt are not)" in done.err
+    done = inside("predict", "-c", network, "-c", network, "-o", "x", input=photographs, check=2)
+    assert done.err == "wsss predict: seg.pt is the same checkpoint as seg.pt: give it once\n"
+    assert not Path("x").exists()

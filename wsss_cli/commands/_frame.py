@@ -178,7 +178,7 @@ def check_settings(declared: click.Command, name: str, parent: click.Context | N
             flag = max(options[key].opts, key=len)
             problem = f"{key} = {shown[:80]}: not a value of {flag}"
             raise _wrong_setting(parent, path, key, problem)
-        if isinstance(options[key].type, _TEXT) and not isinstance(value, str | bool):
+        if isinstance(options[key].type, _TEXT) and not isinstance(value, str | bool | list):
             table[key] = str(value)  # as on the command line
 
 
@@ -232,10 +232,12 @@ def _wrong_setting(
 _TEXT = (click.types.StringParamType, click.Path, click.Choice)
 
 
-def _fits(option: click.Parameter, value: Any) -> bool:
+def _fits(option: click.Option, value: Any) -> bool:
     """Whether a value of a settings file has a type that click can convert for an option."""
-    if isinstance(option, click.Option) and option.is_flag:
+    if option.is_flag:
         return isinstance(value, bool | str)
+    if isinstance(value, list) and option.multiple:
+        return bool(value) and all(isinstance(part, str) and "\0" not in part for part in value)
     if isinstance(value, list):
         takes = isinstance(option.type, _options.Numbers | click.types.UnprocessedParamType)
         return takes and all(type(part) in (int, float) for part in value)

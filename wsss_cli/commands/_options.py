@@ -288,15 +288,39 @@ def model_out_option(default: str) -> Callable[[F], F]:
     )
 
 
-def checkpoint_option(*kinds: str) -> Callable[[F], F]:
-    """``-c/--checkpoint FILE`` holding a network of one of ``kinds``."""
+class Repeatable(click.Option):
+    """An option of files that may be given more than once; becomes a tuple of them.
+
+    In wsss.toml it is a file or a list of files. In the environment several are separated by
+    colons, unless there is a file of the whole name.
+    """
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        value = self.resolve_envvar_value(ctx)
+        several = value is not None and os.pathsep in value and not os.path.exists(value)
+        return value.split(os.pathsep) if value is not None and several else value
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        return super().type_cast_value(ctx, (value,) if isinstance(value, str) else value)
+
+
+def checkpoint_option(*kinds: str, several: str | None = None) -> Callable[[F], F]:
+    """``-c/--checkpoint FILE`` holding a network of one of ``kinds``.
+
+    Args:
+        kinds: of checkpoints.
+        several: what is averaged over several of them; None where only one can be given.
+    """
+    more = f"; of several, -c A -c B, the mean of {several} is taken" if several else ""
     return click.option(
         "-c",
         "--checkpoint",
         required=True,
         metavar="FILE",
         type=ReadableFile(),
-        help=f"Trained network ({', '.join(kinds)}).",
+        cls=Repeatable if several else click.Option,
+        multiple=bool(several),
+        help=f"Trained network ({', '.join(kinds)}){more}.",
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from wsss_cli.commands import _frame, _options
 
+if TYPE_CHECKING:
+    from wsss_cli.models.cam import Reading
+
 
 @_frame.command()
 @_options.records_argument
-@_options.checkpoint_option(*_options.CLASSIFIERS)
+@_options.checkpoint_option(*_options.CLASSIFIERS, several="their maps")
 @_options.inference_options((0.5, 1.0, 1.5, 2.0))
 @click.option("--all", is_flag=True, help="Maps of all classes, not only labels.")
 @click.option(
@@ -29,7 +32,8 @@ from wsss_cli.commands import _frame, _options
     help="With a checkpoint of sipe-train: is-cam, the image-specific CAM, or cam, the general "
     "one. With one of eps-train: probabilities, or relative, those of each class divided by their "
     "maximum, without a background, as in the public code of EPS (there with --threshold 0.2). "
-    "With one of train-cam: root, square roots, as in psa's public code on VGG-16.",
+    "With one of train-cam: root, square roots, as in psa's public code on VGG-16. Checkpoints of "
+    "another kind beside it are read as usual.",
 )
 @click.option(
     "--seed-background",
@@ -89,7 +93,7 @@ from wsss_cli.commands import _frame, _options
 @_options.stage_options("out/cam")
 def command(
     records: tuple[str, ...],
-    checkpoint: str,
+    checkpoint: tuple[str, ...],
     all: bool,
     map: str | None,
     seed_background: float | None,
@@ -107,40 +111,72 @@ def command(
     Reads records with `image` and `labels`; adds `cam`: OUT/ID.npz with the maps of the labelled
     classes at a quarter of the image's size. Maps from a checkpoint of eps-train or sipe-train
     begin with the background. Images without labels get no maps, unless --all or --score-above is
-    given.
+    given. Of several checkpoints of the same classes, the mean of their maps is written.
 
     \b
-    Example:
+    Examples:
       wsss index voc VOC2012 --split train | wsss make-cam -c cam.pt -o out/cam > cam.jsonl
+      wsss make-cam train.jsonl -c cam1.pt -c cam2.pt -o out/mean > mean.jsonl
     """
     _frame.sleep_when_idle()
     from wsss_cli.files import load_checkpoint
     from wsss_cli.models.inference import Runner
-    from wsss_cli.models.networks import KINDS
     from wsss_cli.stage import Stage
-    from wsss_cli.tools.make_cam import CamMaker
+    from wsss_cli.tools.make_cam import CamEnsemble, CamMaker
 
-    loaded = load_checkpoint(checkpoint, *_options.CLASSIFIERS)
-    readings = KINDS[loaded.kind].readings
-    chosen = {
+    loaded = [load_checkpoint(path, *_options.CLASSIFIERS) for path in checkpoint]
+    specific = {
         "seed_background": seed_background,
         "seed_features": seed_features,
         "background_over": background_over,
         "divide": divide,
     }
-    for kind in ("sipe", "eps"):
-        theirs = f"checkpoints of {kind}-train ({checkpoint} is of kind {loaded.kind})"
-        if map in KINDS[kind].readings and loaded.kind != kind:
-            raise click.UsageError(f"--map {map} is only for {theirs}")
-        if kind == "sipe":
-            _options.only_with(theirs, loaded.kind == kind, *chosen)
-    if map == "root" and loaded.kind != "cam":
-        theirs = f"checkpoints of train-cam ({checkpoint} is of kind {loaded.kind})"
-        raise click.UsageError(f"--map root is only for {theirs}")
-    _options.only_with("--map is-cam", map != "cam", *chosen)
+    readings = _readings([(each.path, each.kind) for each in loaded], map, specific)
     _options.only_with("--flip", settings["flip"], "join_mirrored")
-    given = {name: value for name, value in chosen.items() if value is not None and map != "cam"}
-    reading = readings[map or next(iter(readings))](**given)
-    seeing = Runner(loaded, resize=resize_filter, **runner)
-    maker = CamMaker(runner=seeing, reading=reading, all_classes=all, **settings)
+    makers = [
+        CamMaker(
+            runner=Runner(each, resize=resize_filter, **runner),
+            reading=reading,
+            all_classes=all,
+            **settings,
+        )
+        for each, reading in zip(loaded, readings, strict=True)
+    ]
+    maker = makers[0] if len(makers) == 1 else CamEnsemble(makers)
     Stage(maker, **stage).run(records, workers=workers)
+
+
+def _readings(
+    checkpoints: list[tuple[str, str]], map: str | None, specific: dict[str, Any]
+) -> list[Reading]:
+    """How each checkpoint is read: ``--map`` is for those of the kind that has such maps.
+
+    Args:
+        checkpoints: path and kind of each.
+        map: value of ``--map``.
+        specific: settings of image-specific CAMs, None where not given.
+
+    Raises:
+        click.UsageError: an option is for no checkpoint that is given.
+    """
+    from wsss_cli.models.networks import KINDS
+
+    kinds = {kind for _, kind in checkpoints}
+    path, kind = checkpoints[0]
+    but = f"{path} is of kind {kind}" if len(checkpoints) == 1 else "none of those given is one"
+    theirs = {kind: f"checkpoints of {kind}-train ({but})" for kind in ("sipe", "eps")}
+    for name, whose in theirs.items():
+        if map in KINDS[name].readings and name not in kinds:
+            raise click.UsageError(f"--map {map} is only for {whose}")
+        if name == "sipe":
+            _options.only_with(whose, name in kinds, *specific)
+    if map == "root" and "cam" not in kinds:
+        raise click.UsageError(f"--map root is only for checkpoints of train-cam ({but})")
+    _options.only_with("--map is-cam", map != "cam", *specific)
+    given = {name: value for name, value in specific.items() if value is not None}
+    chosen = []
+    for _, kind in checkpoints:
+        offered = KINDS[kind].readings
+        read_as = map if map in offered else next(iter(offered))
+        chosen.append(offered[str(read_as)](**(given if read_as == "is-cam" else {})))
+    return chosen

@@ -62,6 +62,7 @@ class Runner:
             cells look at the same places as in the whole photograph also at scales like 0.75.
         spread: calls a function on several items side by side on a CPU (:class:`SideBySide`).
         abreast: the number of items at the same time.
+        digest, classes, path: of the checkpoint.
         mean, std: statistics of the backbone that images are normalised with, (1, 3, 1, 1).
     """
 
@@ -77,7 +78,11 @@ class Runner:
         overlap: int = 0,
     ) -> None:
         network: Network = restored(checkpoint)
-        self.digest, self.classes = checkpoint.digest, checkpoint.classes
+        self.digest, self.classes, self.path = (
+            checkpoint.digest,
+            checkpoint.classes,
+            checkpoint.path,
+        )
         self.compute = choose(device, precision)
         self.device = self.compute.device
         self.max_side, self.resize = max(max_side, tile) if tile else max_side, resize

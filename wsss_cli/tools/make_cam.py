@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +22,7 @@ from wsss_cli.models.inference import Image, Runner, View
 from wsss_cli.models.sipe import General
 from wsss_cli.stage import Job
 from wsss_cli.tools.label_maps import map_size
-from wsss_cli.tools.photographs import PhotographTool, read
+from wsss_cli.tools.photographs import PhotographTool, read, together
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,29 @@ class CamMaker(PhotographTool):
         """The classes to map: those asked for, or those that score high."""
         if item.wanted is not None:
             return item.wanted
+        return self.high(self._scores(place, views))
+
+    def high(self, scores: Tensor) -> list[int]:
+        """Indices of the classes to map, by their probabilities (C,)."""
         assert self.score_above is not None
+        found: list[int] = (scores >= self.score_above).nonzero().flatten().tolist()
+        return found
+
+    def _scores(self, place: int, views: Sequence[View]) -> Tensor:
         means = [self.reading.scores(view.output[place]) for view in views]
-        scores = torch.stack(means).mean(0).sigmoid()
-        high: list[int] = (scores >= self.score_above).nonzero().flatten().tolist()
-        return high
+        return torch.stack(means).mean(0).sigmoid()
+
+    def scores(self, items: Sequence[Photograph]) -> list[Tensor]:
+        """Probabilities of the classes, float32 (C,), of each of ``items``, photographs of one
+        size; of one in tiles the largest of any tile."""
+        reading = General() if self.reading.specific else self.reading
+        if items[0].image is not None:
+            views = self._views(items, reading)
+            return [self._scores(place, views) for place in range(len(items))]
+        return [
+            torch.stack([self._scores(0, views) for views in self._tile_views(item)]).amax(0)
+            for item in items
+        ]
 
     def _with_maps(self, item: Photograph, place: int, views: Sequence[View]) -> Photograph:
         size = map_size(item.size)
@@ -199,6 +217,18 @@ class CamMaker(PhotographTool):
     def _names(self, wanted: Sequence[int]) -> tuple[str, ...]:
         return (*self.reading.first, *(self.classes[index] for index in wanted))
 
+    def _tile_views(self, item: Photograph, image: Image | None = None) -> Iterator[list[View]]:
+        """The views of each tile of a photograph, which is read unless it is given."""
+        each = [item.wanted] * self.batch_size
+        return self.runner.tile_views(
+            files.read_image(item.path) if image is None else image,
+            self.scales,
+            self.flip,
+            lambda output, part: self.reading.keep(output, each[part]),
+            joined=self.join_mirrored,
+            together=self.batch_size,
+        )
+
     def _in_tiles(self, item: Photograph) -> Photograph:
         """``item``, a photograph that is seen in tiles, with its maps.
 
@@ -210,15 +240,7 @@ class CamMaker(PhotographTool):
         wanted = item.wanted
         if wanted == []:
             return self._with_maps(item, 0, [])
-        each = [wanted] * self.batch_size
-        outputs: Iterable[list[View]] = self.runner.tile_views(
-            image,
-            self.scales,
-            self.flip,
-            lambda output, part: self.reading.keep(output, each[part]),
-            joined=self.join_mirrored,
-            together=self.batch_size,
-        )
+        outputs: Iterable[list[View]] = self._tile_views(item, image)
         if wanted is None:
             outputs = list(outputs)
             found = {index for views in outputs for index in self._wanted(item, 0, views)}
@@ -235,3 +257,94 @@ class CamMaker(PhotographTool):
         )
         mean = torch.cat([band for _, band in blend(parts, layout)], 1)
         return replace(item, maps=self.reading.maps(mean).numpy(), names=self._names(wanted))
+
+
+@dataclass(frozen=True)
+class CamEnsemble(PhotographTool):
+    """The mean of the maps of several classifiers.
+
+    It is the mean of the maps in [0, 1] that each would write alone: activations of one network
+    have another scale than those of the next, so that before the division by the maximum the
+    network of the largest would decide. The networks are in memory together, the views of one.
+
+    Args:
+        makers: one of each checkpoint, at least two, alike but for ``runner`` and ``reading``.
+
+    Raises:
+        ConfigurationError: the checkpoints cannot be averaged (:func:`together`), or some
+            maps begin with the background and others do not.
+    """
+
+    makers: Sequence[CamMaker]
+
+    name = CamMaker.name
+    outputs: ClassVar = CamMaker.outputs
+
+    def __post_init__(self) -> None:
+        together([maker.runner for maker in self.makers])
+        without = [maker.runner.path for maker in self.makers if not maker.reading.first]
+        if 0 < len(without) < len(self.makers):
+            having = next(maker.runner.path for maker in self.makers if maker.reading.first)
+            raise ConfigurationError(
+                f"maps of {having} have a background, those of {without[0]} have none, so that "
+                "they have no mean; --map relative (of eps-train) reads them without"
+            )
+
+    @property
+    def runner(self) -> Runner:  # type: ignore[override]
+        """That of the first checkpoint, as whose photographs are read: it is so of all."""
+        return self.makers[0].runner
+
+    @property
+    def image_key(self) -> str:  # type: ignore[override]
+        return self.makers[0].image_key
+
+    @property
+    def batch_size(self) -> int:
+        return self.makers[0].batch_size
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        return self.makers[0].inputs
+
+    @property
+    def checkpoint(self) -> list[str]:
+        return [maker.runner.digest for maker in self.makers]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Those of the first, and how each is read."""
+        return {
+            **self.makers[0].params,
+            "readings": [maker.reading.params for maker in self.makers],
+        }
+
+    def load(self, job: Job) -> Photograph:
+        return self.makers[0].load(job)
+
+    def compute(self, items: Sequence[Photograph]) -> list[Photograph]:
+        """``items``, photographs of one size, with their maps."""
+        if any(item.wanted is None for item in items):
+            # The networks have to agree on what is there before they can be asked where.
+            each = [maker.scores(items) for maker in self.makers]
+            items = [
+                replace(item, wanted=self.makers[0].high(torch.stack(scores).mean(0)))
+                if item.wanted is None
+                else item
+                for item, scores in zip(items, zip(*each, strict=True), strict=True)
+            ]
+        found = self.makers[0].compute(items)
+        totals = [_maps(each) for each in found]
+        for maker in self.makers[1:]:
+            for total, other in zip(totals, maker.compute(items), strict=True):
+                total += _maps(other)
+        shares = (total / np.float32(len(self.makers)) for total in totals)
+        return [replace(each, maps=maps) for each, maps in zip(found, shares, strict=True)]
+
+    def save(self, job: Job, result: Photograph) -> None:
+        self.makers[0].save(job, result)
+
+
+def _maps(result: Photograph) -> npt.NDArray[np.float32]:
+    assert result.maps is not None
+    return result.maps

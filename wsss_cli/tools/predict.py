@@ -51,18 +51,21 @@ class Segmenter(PhotographTool):
 
     Attributes:
         runner: the segmentation network.
+        others: further ones (:func:`wsss_cli.tools.photographs.together`): the mean of the
+            probabilities of all decides.
         scales: input scales, relative to the photograph.
         flip: average with the mirrored photograph.
         crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None for no CRF.
         drop_below: classes with a smaller probability of being in the photograph are left out (Wei
-            et al. 2017, sec. 4.1); needs a network with a classification branch; None leaves out
-            none.
+            et al. 2017, sec. 4.1), of those of a network with a classification branch; None leaves
+            out none.
         store_scores: write the probabilities too.
         image_key: record key of the photograph.
         batch_size: photographs of one size that go through the network together.
     """
 
     runner: Runner
+    others: Sequence[Runner] = ()
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     crf: Mapping[str, Any] | None = None
@@ -72,6 +75,16 @@ class Segmenter(PhotographTool):
     batch_size: int = 4
 
     name = "predict"
+
+    @property
+    def checkpoint(self) -> str | list[str]:
+        digests = [runner.digest for runner in self.runners]
+        return digests if self.others else digests[0]
+
+    @property
+    def runners(self) -> Sequence[Runner]:
+        """All networks."""
+        return (self.runner, *self.others)
 
     @property
     def outputs(self) -> Mapping[str, str]:
@@ -97,18 +110,12 @@ class Segmenter(PhotographTool):
         images = [item.image for item in items if item.image is not None]
         if not images:
             return [self._in_tiles(item) for item in items]
-        views = self.runner.views(images, self.scales, self.flip)
         size = self.runner.seen_size((images[0].shape[0], images[0].shape[1]))
-        probabilities = [self._vote(views, n, size) for n in range(len(items))]
-        if self.drop_below is not None:
-            scores = _scores(views)
-            probabilities = [
-                prohibit(maps, score, self.drop_below)
-                for maps, score in zip(probabilities, scores, strict=True)
-            ]
+        views = [runner.views(images, self.scales, self.flip) for runner in self.runners]
+        scores = [self._scores([each]) for each in views]
         return [
-            replace(item, probabilities=maps.cpu().numpy())
-            for item, maps in zip(items, probabilities, strict=True)
+            replace(item, probabilities=self._mean(views, scores, n, size).cpu().numpy())
+            for n, item in enumerate(items)
         ]
 
     def save(self, job: Job, result: Photograph) -> None:
@@ -125,14 +132,40 @@ class Segmenter(PhotographTool):
             labels = label_maps.resize_labels(present[refined.argmax(0)], result.size)
         files.write_label_map(job.paths["pred"], labels, job.meta)
 
-    def _vote(self, views: Sequence[View], n: int, size: tuple[int, int] | Places) -> torch.Tensor:
-        return vote(
-            [view.output[n] for view in views],
-            size,
-            [view.mirrored for view in views],
-            seen=[view.seen for view in views],
-            stride=self.runner.network.stride,
-        )
+    def _mean(
+        self,
+        views: Sequence[Sequence[View]],
+        scores: Sequence[torch.Tensor | None],
+        n: int,
+        size: tuple[int, int] | Places,
+    ) -> torch.Tensor:
+        """Mean probabilities of image ``n``, given the views of each network and its scores."""
+        total: torch.Tensor | None = None
+        for runner, own, score in zip(self.runners, views, scores, strict=True):
+            found = vote(
+                [view.output[n] for view in own],
+                size,
+                [view.mirrored for view in own],
+                seen=[view.seen for view in own],
+                stride=runner.network.stride,
+            )
+            if score is not None and self.drop_below is not None:
+                found = prohibit(found, score[n], self.drop_below)
+            total = found if total is None else total + found
+        assert total is not None
+        return total / len(self.runners)
+
+    def _scores(self, views: Sequence[Sequence[View]]) -> torch.Tensor | None:
+        """Probabilities of the classes of N images by a network's branch, (N, C); of tiles, whose
+        views are given one after the other, the largest. None if they are not asked for, or it has
+        no branch."""
+        if self.drop_below is None or any(view.scores is None for view in views[0]):
+            return None
+        each = [
+            torch.stack([view.scores.sigmoid() for view in own if view.scores is not None]).mean(0)
+            for own in views
+        ]
+        return torch.stack(each).amax(0)
 
     def _refined(self, probabilities: Probabilities, image: Image) -> tuple[Probabilities, Image]:
         """Probabilities after the CRF, if there is one, and the class numbers they are of."""
@@ -153,13 +186,17 @@ class Segmenter(PhotographTool):
         image = files.read_image(item.path)
         tiles = self.runner.tiles(item.size)
         layout = lay(tiles, Places.pixels(item.size))
-        outputs: Iterable[list[View]] = self.runner.tile_views(
-            image, self.scales, self.flip, together=self.batch_size
+        outputs: Iterable[tuple[list[View], ...]] = zip(
+            *(
+                runner.tile_views(image, self.scales, self.flip, together=self.batch_size)
+                for runner in self.runners
+            ),
+            strict=True,
         )
-        scores = None
+        scores: list[torch.Tensor | None] = [None] * len(self.runners)
         if self.drop_below is not None:
             outputs = list(outputs)
-            scores = torch.cat([_scores(views) for views in outputs]).amax(0)
+            scores = [self._scores(own) for own in zip(*outputs, strict=True)]
         parts = (
             self._part(views, where, image[span], scores)
             for views, where, span in zip(outputs, layout.places, tiles.spans, strict=True)
@@ -175,12 +212,14 @@ class Segmenter(PhotographTool):
         return replace(item, probabilities=probabilities, labels=labels)
 
     def _part(
-        self, views: Sequence[View], where: Places, image: Image, scores: torch.Tensor | None
+        self,
+        views: Sequence[Sequence[View]],
+        where: Places,
+        image: Image,
+        scores: Sequence[torch.Tensor | None],
     ) -> torch.Tensor:
         """Probabilities of a tile; with a CRF those after it, after those to be stored if any."""
-        found = self._vote(views, 0, where)
-        if scores is not None and self.drop_below is not None:
-            found = prohibit(found, scores, self.drop_below)
+        found = self._mean(views, scores, 0, where)
         if self.crf is None:
             return found.cpu()
         before = found.cpu().numpy()
@@ -188,9 +227,3 @@ class Segmenter(PhotographTool):
         after = np.zeros_like(before)
         after[present] = refined
         return torch.from_numpy(np.concatenate([before, after]) if self.store_scores else after)
-
-
-def _scores(views: Sequence[View]) -> torch.Tensor:
-    """Probabilities of the classes of N images by the network's branch, (N, C)."""
-    each = [view.scores.sigmoid() for view in views if view.scores is not None]
-    return torch.stack(each).mean(0)

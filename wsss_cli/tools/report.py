@@ -312,6 +312,8 @@ def lineage(meta: Mapping[str, Any] | None) -> list[str]:
     ['crf 1: steps 10']
     >>> lineage({"classes": ["cat"]})
     ['another program']
+    >>> lineage({"tool": "predict", "checkpoint": ["7f", "a0"]})
+    ['predict: checkpoints 7f, a0']
     """
     if not meta:
         return []
@@ -320,7 +322,10 @@ def lineage(meta: Mapping[str, Any] | None) -> list[str]:
         for name, value in _dict(meta.get("params")).items()
         if value is not None
     )
-    checkpoint = f", checkpoint {meta['checkpoint']}" if "checkpoint" in meta else ""
+    used = meta.get("checkpoint", [])
+    several = isinstance(used, list)
+    digests = ", ".join(map(str, used)) if several else str(used)
+    checkpoint = f", checkpoint{'s' * several} {digests}" if digests else ""
     maker = " ".join(str(meta[key]) for key in ("tool", "version") if meta.get(key))
     how = (params + checkpoint).removeprefix(", ")
     lines = [(maker or "another program") + (f": {how}" if how else "")]

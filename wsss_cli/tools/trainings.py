@@ -27,11 +27,14 @@ def checkpoints(meta: Any) -> dict[str, str]:
 
     >>> checkpoints({"tool": "crf", "from": {"cam": {"tool": "make-cam", "checkpoint": "7f"}}})
     {'7f': 'make-cam'}
+    >>> checkpoints({"tool": "predict", "checkpoint": ["7f", "a0"]})
+    {'7f': 'predict', 'a0': 'predict'}
     """
     if not isinstance(meta, Mapping):
         return {}
-    digest, earlier = meta.get("checkpoint"), meta.get("from")
-    found = {digest: str(meta.get("tool"))} if isinstance(digest, str) else {}
+    used, earlier = meta.get("checkpoint"), meta.get("from")
+    digests = used if isinstance(used, list) else [used]
+    found = {digest: str(meta.get("tool")) for digest in digests if isinstance(digest, str)}
     for source in earlier.values() if isinstance(earlier, Mapping) else ():
         found = {**checkpoints(source), **found}
     return found

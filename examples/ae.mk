@@ -32,12 +32,13 @@ AE_ROWS = 'cam:train:CAM, best threshold' \
 	'ae/plain:val:network without PSL' \
 	'ae/psl:val:network with PSL' \
 	$(and $(filter 2,$(ROUNDS))$(wildcard $(AE)/psl2.json),'ae/psl2:val:second round with PSL')
+TABLE_ROWS = $(AE_ROWS)
 
 .PHONY: ae-table
 ae-table: $(RUN)/cam.json $(foreach step,1 2 3,$(AE)/step$(step).mined.json $(AE)/step$(step).merged.json) \
 		$(AE)/plain.json $(AE)/psl.json $(if $(filter 2,$(ROUNDS)),$(AE)/psl2.json) $(AE)/growth.png
 	@cat $(AE)/steps.md
-	@$(PYTHON) $(RECIPES)table.py $(RUN) $(AE_ROWS)
+	$(call TABLE,$(AE_ROWS))
 	@echo "¹ pixels that stay undecided (255), about a fifth, count as missed"
 	@echo "step by step: $(AE)/growth.png"
 

@@ -17,6 +17,15 @@ ALL_ROWS := 'CAM + AffinityNet:voc6:cam:walk:weak:$(FIRST) $(AFTER)' \
 	'SIPE:voc6-sipe:sipe/is-cam.maps:sipe/walk:sipe/weak:sipe/sipe.pt sipe/is-cam.maps.jsonl $(addprefix sipe/,$(AFTER))' \
 	'true masks (ceiling):voc6:::full:full.pt'
 
+# The same as rows of table.py, for several seeds.
+TABLE_ROWS = 'cam:train:CAM' 'walk:train:CAM + AffinityNet' 'weak:val:CAM + AffinityNet, network' \
+	'ae/step3.mined:train:AE-PSL, mined' 'ae/step3.merged:train:AE-PSL, merged' 'ae/psl:val:AE-PSL, network' \
+	'eps/eps.maps:train:EPS' 'eps/plain/walk:train:EPS + AffinityNet' 'eps/plain/weak:val:EPS, network' \
+	'eps/epspp.maps:train:EPS++' 'eps/walk:train:EPS++ + AffinityNet' 'eps/weak:val:EPS++, network' \
+	'sipe/is-cam.maps:train:SIPE' 'sipe/walk:train:SIPE + AffinityNet' 'sipe/weak:val:SIPE, network' \
+	'full:val:true masks (ceiling)' 'weak%full:val:CAM + AffinityNet / ceiling' 'ae/psl%full:val:AE-PSL / ceiling' \
+	'eps/plain/weak%full:val:EPS / ceiling' 'eps/weak%full:val:EPS++ / ceiling' 'sipe/weak%full:val:SIPE / ceiling'
+
 .PHONY: all-methods all-table
 all-methods:
 	@$(MAKE) --no-print-directory -f $(RECIPES)voc.mk

@@ -34,3 +34,36 @@ CHOSEN = cut -d, -f1 $(1) | { grep -F -f - $< || { echo "make: no photograph of 
 # `COMMAND ||` the shell would no longer stop at the first failure inside COMMAND.
 NEW        = $@.$$$$.new
 IF_CHANGED = trap 'rm -f $(NEW)' ERR; $(1) > $(NEW); if cmp -s $(NEW) $@; then rm $(NEW); else mv $(NEW) $@; fi
+
+# ---- seeds ----
+
+# SEEDS="0 1 2" runs the recipe once for each in RUN/seed0, RUN/seed1 …, and prints one table of all:
+# mean ± standard deviation. One seed alone is that of all trainings in RUN itself; without any they
+# have their own. All that a recipe makes depends on the seed but for the lists of records.
+TRAINERS := TRAIN_CAM EPS_TRAIN SIPE_TRAIN TRAIN_AFF TRAIN_SEG
+
+ifneq ($(words $(SEEDS)),$(words $(sort $(SEEDS))))
+$(error SEEDS names a seed twice: $(SEEDS))
+endif
+ifeq ($(words $(SEEDS)),1)
+# As a setting, so that what has changed is seen, and that --seed in an option overrides it.
+$(foreach trainer,$(TRAINERS),$(eval export WSSS_$(trainer)_SEED := $(strip $(SEEDS))))
+endif
+
+# $(call TABLE,ROWS): the table of one run; of one among several it is left to `seeds`.
+TABLE = $(if $(AMONG_SEEDS),,@$(PYTHON) $(RECIPES)table.py $(RUN) $(1))
+
+ifneq ($(word 2,$(SEEDS)),)
+ifneq ($(filter-out seeds,$(MAKECMDGOALS)),)
+$(error give one seed to make $(MAKECMDGOALS), not $(SEEDS))
+endif
+.DEFAULT_GOAL := seeds
+RECIPE := $(firstword $(MAKEFILE_LIST))
+
+.PHONY: seeds $(SEEDS:%=seed-%)
+seeds: $(SEEDS:%=seed-%)
+	@$(PYTHON) $(RECIPES)table.py --seeds '$(SEEDS)' $(RUN) $(TABLE_ROWS)
+
+$(SEEDS:%=seed-%): seed-%:
+	@$(MAKE) --no-print-directory -f $(RECIPE) SEEDS=$* RUN=$(RUN)/seed$* AMONG_SEEDS=1
+endif

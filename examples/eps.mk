@@ -30,12 +30,13 @@ EPS_ROWS := 'cam:train:CAM, best threshold' \
 	$(foreach share,$(STRONG),'eps/strong$(share):val:the same with 1/$(share) of the true masks') \
 	'full:val:network trained on the true masks (ceiling)' \
 	'eps/weak%full:val:weak / full supervision'
+TABLE_ROWS = $(EPS_ROWS)
 
 .PHONY: eps-table
 eps-table: $(RUN)/cam.json $(EPS)/eps.maps.json $(EPS)/plain/walk.json $(EPS)/plain/weak.json \
 		$(EPS)/epspp.maps.json $(EPS)/crf.json $(EPS)/walk.json $(EPS)/weak.json \
 		$(STRONG:%=$(EPS)/strong%.json) $(RUN)/full.json
-	@$(PYTHON) $(RECIPES)table.py $(RUN) $(EPS_ROWS)
+	$(call TABLE,$(EPS_ROWS))
 
 # ---- labels and saliency -> maps -> pseudo-masks -> network ----
 

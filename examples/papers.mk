@@ -27,9 +27,11 @@ ROWS_eps++  := 'pseudo:train:maps, cut' 'seg=71.7:val:network'
 ROWS_sipe   := 'cam=58.65:train:image-specific CAM' 'pseudo:train:random walk (the paper has IRNet)' \
 	'seg=68.8:val:network'
 
+TABLE_ROWS = $(ROWS_$(PAPER))
+
 .PHONY: table
 table: $(foreach row,$(filter '%,$(ROWS_$(PAPER))),$(RUN)/$(firstword $(subst =, ,$(subst :, ,$(subst ',,$(row))))).json)
-	@$(PYTHON) $(RECIPES)table.py $(RUN) $(ROWS_$(PAPER))
+	$(call TABLE,$(ROWS_$(PAPER)))
 
 # ---- what has changed ----
 

@@ -21,11 +21,12 @@ SIPE_ROWS := 'cam:train:CAM, best threshold' \
 	'sipe/weak:val:network trained on the pseudo-masks' \
 	'full:val:network trained on the true masks (ceiling)' \
 	'sipe/weak%full:val:weak / full supervision'
+TABLE_ROWS = $(SIPE_ROWS)
 
 .PHONY: sipe-table
 sipe-table: $(RUN)/cam.json $(SIPE)/cam.maps.json $(SIPE)/is-cam.maps.json $(SIPE)/walk.json \
 		$(SIPE)/weak.json $(RUN)/full.json
-	@$(PYTHON) $(RECIPES)table.py $(RUN) $(SIPE_ROWS)
+	$(call TABLE,$(SIPE_ROWS))
 
 # ---- labels -> maps -> pseudo-masks -> network ----
 

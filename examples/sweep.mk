@@ -12,6 +12,10 @@ sweep: sweep-table
 
 include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
+ifneq ($(word 2,$(SEEDS)),)
+$(error a sweep is of one seed, not of $(SEEDS))
+endif
+
 SPLIT  ?= train
 BETAS  ?= 1 2 4 8 12 16
 STEPS  ?= 1 4 16 64 256 1024

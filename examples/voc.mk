@@ -6,7 +6,7 @@
 # Each stage writes a file in RUN. A stage is skipped if nothing that it depends on has changed: a
 # setting of its command in CONFIG, a label in DATA, the result of an earlier stage. Options on top of
 # CONFIG stand in variables, and what follows from them is made again: make voc6 DATA=voc6
-# WALK='--beta 4'. An interrupted training resumes.
+# WALK='--beta 4'. An interrupted training resumes. SEEDS="0 1 2" runs all with each seed: common.mk.
 # A photograph or mask replaced under its old name is noticed once the stage runs: `make -B` runs all,
 # and keeps what is still right. TRAIN is the split to train on. The true masks of `train` and `val` are used to measure
 # only, those of TRAIN only to train the network with full supervision (the ceiling).
@@ -38,9 +38,11 @@ ROWS := 'cam:train:CAM, best threshold' \
 	'full:val:network trained on the true masks (ceiling)' \
 	'weak%full:val:weak / full supervision'
 
+TABLE_ROWS = $(ROWS)
+
 .PHONY: table
 table: $(RUN)/cam.json $(RUN)/crf.json $(RUN)/walk.json $(RUN)/weak.json $(RUN)/full.json
-	@$(PYTHON) $(RECIPES)table.py $(RUN) $(ROWS)
+	$(call TABLE,$(ROWS))
 
 # ---- what has changed ----
 

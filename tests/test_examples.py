@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -480,6 +481,34 @@ def test_a_table_has_rows_and_ratios(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_of_several_seeds_has_means_and_sample_standard_deviations(tmp_path: Path) -> None:
+    """Of shares, those within each seed: 0.5 and 0.9, whose mean is not that of the means."""
+    figures = {"weak": (0.4, 0.72), "full": (0.8, 0.8), "big": (0.1, 0.25)}
+    for name, each in figures.items():
+        for seed, miou in zip((7, 12), each, strict=True):
+            path = tmp_path / f"seed{seed}" / f"{name}.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps({"images": 7, "miou": miou}))
+    rows = ("weak=61.7:val:weak", "full:val:full", "weak%full:val:ratio", "full%big:val:more")
+
+    def table() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, EXAMPLES / "table.py", "--seeds", "7 12", tmp_path, *rows]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert table().stdout.splitlines() == [
+        "| stage | measured on | images | mIoU, 2 seeds | published |",
+        "|---|---|---:|---:|---:|",
+        "| weak | val | 7 | 56.0 ± 22.6 | 61.7 |",  # 0.32 / √2
+        "| full | val | 7 | 80.0 ± 0.0 | – |",
+        "| ratio | val | | 70.0 ± 28.3 % | – |",
+        "| more | val | | 560.0 ± 339.4 % | – |",
+    ]
+    (tmp_path / "seed12" / "weak.json").write_text('{"images": 8, "miou": 0.5}')
+    done = table()
+    assert done.returncode == 1
+    assert done.stderr == "weak: measured on [7, 8] images, which cannot be averaged\n"
+
+
 def test_mosaics_are_photographs_and_masks_side_by_side(workdir: Path) -> None:
     lines = []
     for number in range(37):
@@ -670,6 +699,121 @@ def test_a_changed_setting_or_label_makes_again_what_follows() -> None:
     Path("mine.toml").write_text(changed)
     assert made_again("SCALES=--scales 1", "CONFIG=mine.toml") == regions[2:]
     assert made_again("SCALES=--scales 1", "CONFIG=mine.toml") == []
+
+
+# As the one above; its results differ with the seed of train-seg.
+SEEDED = """#!/bin/sh
+[ "$1" != --config ] || shift 2
+case $1 in
+    train-cam) echo "$1 $WSSS_TRAIN_CAM_SEED" >> calls ;;
+    train-aff) echo "$1 $WSSS_TRAIN_AFF_SEED" >> calls ;;
+    train-seg) echo "$1 $WSSS_TRAIN_SEG_SEED" >> calls; [ ! -e broken ] || exit 1 ;;
+    config) echo "$1 $2 $WSSS_TRAIN_SEG_SEED"; exit ;;
+    index) cat labels; exit ;;
+    eval) cat > /dev/null
+        printf '{"miou": 0.%s, "images": 3}' "${WSSS_TRAIN_SEG_SEED:-5}"; exit ;;
+    crf) cat > /dev/null; echo "$1" >> calls ;;
+    *) echo "$1" >> calls ;;
+esac
+while [ $# -gt 0 ]; do
+    case $1 in
+        -o) case $2 in *.pt) echo > "$2" ;; esac ;;
+    esac
+    shift
+done
+echo '{"id": "a"}'
+"""
+
+
+def with_seeds(seeds: str | None, recipe: str, *goals: str) -> subprocess.CompletedProcess[str]:
+    Path("calls").write_text("")
+    given = ["DATA=data", "RUN=runs", "WSSS=./wsss", f"PYTHON={sys.executable}", "PAPER=psa"]
+    given += [] if seeds is None else [f"SEEDS={seeds}"]
+    command = ["make", "-f", str(EXAMPLES / recipe), *given, *goals]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.usefixtures("workdir")
+def test_a_recipe_runs_once_for_each_seed_and_prints_one_table() -> None:
+    Path("wsss").write_text(SEEDED)
+    Path("wsss").chmod(0o755)
+    Path("labels").write_text('{"id": "a"}\n')
+    Path("broken").touch()
+    assert with_seeds("2 6", "voc.mk").returncode == 2
+    assert Path("calls").read_text().split()[-2:] == ["train-seg", "2"]
+    Path("broken").unlink()
+    done = with_seeds("2 6", "voc.mk")  # goes on with what is missing
+    assert done.returncode == 0, done.stderr
+    calls = Path("calls").read_text().splitlines()
+    assert "train-cam 2" not in calls
+    for call, count in {
+        "train-seg 2": 2,
+        "train-cam 6": 1,
+        "train-aff 6": 1,
+        "train-seg 6": 2,
+        "random-walk": 1,
+    }.items():
+        assert calls.count(call) == count
+    assert sum(line.startswith("| stage") for line in done.stdout.splitlines()) == 1
+    assert "| CAM, best threshold | train | 3 | 40.0 ± 28.3 |" in done.stdout
+    assert "| weak / full supervision | val | | 100.0 ± 0.0 % |" in done.stdout
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["seed2", "seed6"]
+    again = with_seeds("2 6", "voc.mk")
+    assert Path("calls").read_text() == ""
+    assert again.stdout.splitlines()[-8:] == done.stdout.splitlines()[-8:]
+    # Another seed is added, and those that are there stay.
+    assert "mIoU, 3 seeds" in with_seeds("2 6 4", "voc.mk").stdout
+    assert {line for line in Path("calls").read_text().split() if line.isdigit()} == {"4"}
+
+
+@pytest.mark.parametrize("seeds", [None, "4"])
+@pytest.mark.usefixtures("workdir")
+def test_one_seed_stays_in_the_folder_of_the_run(seeds: str | None) -> None:
+    Path("wsss").write_text(SEEDED)
+    Path("wsss").chmod(0o755)
+    Path("labels").write_text('{"id": "a"}\n')
+    done = with_seeds(seeds, "voc.mk")
+    assert done.returncode == 0, done.stderr
+    assert f"| CAM, best threshold | train | 3 | {seeds or 5}0.0 |" in done.stdout
+    calls = Path("calls").read_text().splitlines()
+    assert f"train-cam {seeds or ''}" in calls
+    assert Path("runs/full.pt").exists()
+    if seeds:  # another one makes anew what depends on it
+        with_seeds("3", "voc.mk")
+        assert {"train-seg 3"} < {*Path("calls").read_text().splitlines()}
+
+
+@pytest.mark.parametrize("recipe", ["ae.mk", "eps.mk", "sipe.mk", "all.mk", "papers.mk"])
+@pytest.mark.usefixtures("workdir")
+def test_every_recipe_takes_seeds(recipe: str) -> None:
+    plan = with_seeds("0 3", recipe, "-n")
+    assert plan.returncode == 0, plan.stderr
+    called = [line for line in plan.stdout.splitlines() if "table.py" in line]
+    assert len(called) == 1
+    words = shlex.split(called[0])
+    assert words[2:5] == ["--seeds", "0 3", "runs"]
+    for row in words[5:]:  # each is made by the recipe
+        for name in row.partition(":")[0].partition("=")[0].split("%"):
+            for seed in ("seed0", "seed3"):
+                assert re.search(rf"\bruns/{seed}/{name}\.json\b", plan.stdout), row
+
+
+@pytest.mark.parametrize(
+    ("recipe", "seeds", "goals", "said"),
+    [
+        ("voc.mk", "1 1", (), "SEEDS names a seed twice: 1 1"),
+        ("voc.mk", "1 2", ("runs/weak.pt",), "give one seed to make runs/weak.pt, not 1 2"),
+        ("sweep.mk", "1 2", (), "a sweep is of one seed, not of 1 2"),
+    ],
+)
+@pytest.mark.usefixtures("workdir")
+def test_seeds_that_make_no_sense_are_refused(
+    recipe: str, seeds: str, goals: tuple[str, ...], said: str
+) -> None:
+    done = with_seeds(seeds, recipe, *goals)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not Path("runs").exists()
 
 
 @pytest.mark.usefixtures("workdir")

@@ -105,6 +105,11 @@ def test_help_imports_neither_torch_nor_numpy(workdir: Path) -> None:
         (["quux"], "wsss: no command 'quux'; 'wsss --help' lists the commands"),
         (["crf", "--alhpa", "3"], "wsss crf: No such option '--alhpa'"),
         (["crf", "--alpha", "x"], "wsss crf: Invalid value for '--alpha'"),
+        (
+            ["eval", "--boundary"],
+            "wsss eval: Option '--boundary' requires an argument. ('wsss eval",
+        ),
+        (["index", "voc", "x", "--split"], "('wsss index voc --help' lists the options)"),
         (["random-walk"], "wsss random-walk: Missing option '-c'"),
         (["random-walk", "-c", "gone.pt"], "File 'gone.pt' does not exist"),
         (["make-cam", "--scales", "1,x"], "is not a list of numbers separated by commas"),

@@ -61,6 +61,13 @@ class Command(click.Command):
             check_finite(context, param, context.params.get(param.name or ""))
         return context
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click's parser forgets it where a value is missing
+            raise
+
     def _rename_flags(self, name: str, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
         renamed = []

@@ -324,6 +324,14 @@ def test_json_lines(root: Path) -> None:
     assert errors[-1] == "photos/metadata.jsonl:10: no file name"
     named, _ = read(root, table="metadata.jsonl", column="width")
     assert named[0]["labels"] == ["3"]
+    (root / "last.jsonl").write_text('{"file": "a.jpg"}\n{"file": "b.jpg", "what": "cat"}\n')
+    named, _ = read(root, table="last.jsonl", column="what")
+    assert [(record["id"], record.get("labels")) for record in named] == [
+        ("a", None),
+        ("b", ["cat"]),
+    ]
+    with pytest.raises(ConfigurationError, match="--label-column: no line has 'whta'"):
+        read(root, table="last.jsonl", column="whta")
 
 
 def test_a_dict_of_numbers(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,8 +74,8 @@ def read_table(
         .npy have no suffix.
 
     Raises:
-        ConfigurationError: the table cannot be read, has no column of labels, or is a .npy without
-            classes.
+        ConfigurationError: the table cannot be read, has no column of labels, no line of JSON has
+            the key ``column``, or it is a .npy without classes.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".npy":
@@ -212,6 +212,27 @@ def _listed(text: str) -> list[str]:
 
 
 def _from_json(path: str, on_error: OnError, column: str | None) -> Iterator[Row]:
+    rows = _json_rows(path, on_error, column)
+    if column is None:
+        return rows
+    return _with_labels(rows, f"{path}: --label-column: no line has '{column}'")
+
+
+def _with_labels(rows: Iterator[Row], problem: str) -> Iterator[Row]:
+    """The same rows; ConfigurationError, before the first, if there are any but no labels."""
+    first: list[Row] = []
+    for row in rows:
+        first.append(row)
+        if row[2] is not None:
+            break
+    else:
+        if first:
+            raise ConfigurationError(problem)
+    yield from first
+    yield from rows
+
+
+def _json_rows(path: str, on_error: OnError, column: str | None) -> Iterator[Row]:
     with open_list(path) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():

@@ -491,7 +491,8 @@ def test_a_missing_pydensecrf_ends_before_any_work(run: Run, squares: Records) -
     done = run("crf", input=squares)
     assert done.code == 2
     assert done.err == (
-        "wsss crf: the CRF needs pydensecrf: pip install pydensecrf2, which needs a C compiler\n"
+        "wsss crf: the CRF needs pydensecrf: pip install pydensecrf2, which needs a C compiler; "
+        "'wsss crf --method pamr' refines without it\n"
     )
 
 

@@ -196,7 +196,8 @@ def engine() -> Any:
         from pydensecrf import densecrf
     except ImportError as error:
         raise ConfigurationError(
-            "the CRF needs pydensecrf: pip install pydensecrf2, which needs a C compiler"
+            "the CRF needs pydensecrf: pip install pydensecrf2, which needs a C compiler; "
+            "'wsss crf --method pamr' refines without it"
         ) from error
     return densecrf
 

@@ -392,7 +392,7 @@ def test_the_examples_of_the_tools_and_of_python_run_one_after_another(
     script = "".join("".join(blocks("sh", of_tool(name))) for name in COMMANDS).replace(
         "--num-train 400 --num-val 100", "--num-train 2 --num-val 1"
     )
-    shell(f"set -e\n{script}", check=0, timeout=300)
+    shell(f"set -e\n{script}", check=0, timeout=900)
     assert {path.suffix for path in Path("out/pseudo").iterdir()} == {".png"}
     for name in ("sheet.png", "cam.png", "aff.png", "seg.png"):
         with Image.open(name) as picture:

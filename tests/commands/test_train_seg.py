@@ -260,6 +260,25 @@ def test_a_balanced_run_resumed_is_as_left_alone(
     assert "resumed at step 3 of 6" in resumed(inside, settings, marked)
 
 
+# ---- the average of the weights ----
+
+
+def test_the_average_of_the_weights_is_another_network_of_the_same_run(
+    inside: Run, masked: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*SMALL, "--ema", "0.99", "--save-every", "1")
+    cut_short(inside, monkeypatch, settings, masked, at=2)
+    done = inside("train-seg", *SMALL, "-o", "cut.pt", "--resume", input=masked, check=2)
+    assert "ema 0.99, now null" in done.err
+    assert "resumed at step 2 of 4" in resumed(inside, settings, masked)
+    inside("train-seg", *SMALL, "-o", "last.pt", input=masked, check=0)
+    average, last = (files.load_checkpoint(path) for path in ("whole.pt", "last.pt"))
+    assert last.config["training"]["ema"] is None
+    assert any((last.state_dict[key] != average.state_dict[key]).any() for key in last.state_dict)
+    refused = inside("train-seg", *SMALL, "--ema", "1", input=masked, check=2)
+    assert "'--ema'" in refused.err or "--ema: 1.0 is not in the range 0<=x<1" in refused.err
+
+
 # ---- prohibitive segmentation learning ----
 
 
@@ -284,8 +303,11 @@ def test_psl_learns_masks_and_labels(inside: Run, masked: Records, weights: str 
     assert len(result.records) == 4
 
 
-def test_psl_under_torchrun_learns_what_one_process_does(inside: Run, masked: Records) -> None:
-    settings = (*SMALL, "--psl", "--precision", "fp32", "--val", "val.jsonl")
+@pytest.mark.parametrize("option", [("--psl",), ("--ema", "0.5")], ids=" ".join)
+def test_under_torchrun_it_learns_what_one_process_does(
+    inside: Run, masked: Records, option: tuple[str, ...]
+) -> None:
+    settings = (*SMALL, *option, "--precision", "fp32", "--val", "val.jsonl")
     Path("val.jsonl").write_text(as_lines(masked[:2]))
     done = subprocess.run(
         [

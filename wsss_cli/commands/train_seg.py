@@ -76,6 +76,15 @@ from wsss_cli.commands import _frame, _options, _training
     type=click.Choice(["predicted", "labels"]),
     help="With --psl, weight with the scores of the branch or with the true labels.",
 )
+@click.option(
+    "--ema",
+    default=None,
+    show_default="off",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="DECAY",
+    help="Measure and save the exponential moving average of the weights in place of the last: "
+    "each step keeps the share DECAY of it, such as 0.99, at first less.",
+)
 @_training.training_options(epochs=12, batch_size=16, crop=320, lr=0.001)
 def command(
     records: tuple[str, ...],

@@ -73,6 +73,7 @@ def train_segmentation(
     loss_stride: int,
     msc: Sequence[float],
     psl_weights: str | None,
+    ema: float | None,
     training: Mapping[str, Any],
 ) -> None:
     """Train a DeepLab network and write its checkpoint.
@@ -92,6 +93,7 @@ def train_segmentation(
         msc: further scales of the multi-scale inputs of DeepLab-v2; none for plain inputs.
         psl_weights: weights of :func:`prohibitive_loss`; None trains without prohibitive
             segmentation learning.
+        ema: decay of the average of the weights that is saved; None saves the last.
         training: the options that all trainers share (:class:`wsss_cli.training.session.Options`).
 
     Raises:
@@ -170,6 +172,7 @@ def train_segmentation(
             settings=settings,
             weights=start["weights"],
             validate=validate,
+            ema=ema,
         )
 
 

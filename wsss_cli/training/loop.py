@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from wsss_cli.models.device import Compute
 from wsss_cli.models.freezing import freeze_until
 from wsss_cli.models.weights import fill
 from wsss_cli.training import outputs, resume
+from wsss_cli.training.average import WeightAverage
 from wsss_cli.training.batch import Batch, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.events import Events
@@ -65,6 +66,8 @@ class Plan:
         bn_affine: with it, freeze the statistics only: scale and shift are learned.
         freeze_until: last stage of the backbone that is frozen (:func:`freeze_until`), if any.
         seed: random seed.
+        ema: decay of the moving average of the weights that is measured and saved in place of the
+            last weights (:class:`wsss_cli.training.average.WeightAverage`); None saves the last.
     """
 
     epochs: int | None = None
@@ -83,6 +86,7 @@ class Plan:
     bn_affine: bool | None = None
     freeze_until: str | None = None
     seed: int = 0
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
@@ -206,6 +210,7 @@ class Trainer:
             decay_biases=plan.decay_biases is not False,
         )
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.needs_scaler)
+        self.average = None if plan.ema is None else WeightAverage(network, plan.ema)
 
     def run(self, *, resume: bool = False, replace: bool = False) -> list[str]:
         """Train and write the checkpoint.
@@ -295,6 +300,8 @@ class Trainer:
                 lr = plan.lr * poly(state.step, self.steps, power=plan.power, warmup=plan.warmup)
                 state.add(*self.step(network, loaded, lr))
                 state.step += 1
+                if self.average is not None:
+                    self.average.update(state.step)
                 if not math.isfinite(state.loss_sum):
                     raise WsssError(self._diverged(lr))
                 bar.update(self.step_size, loss=f"{state.mean:.4f}", lr=f"{lr:.2g}")
@@ -351,10 +358,11 @@ class Trainer:
         scores = {"loss": self.state.last_loss}
         if self.validate is not None:
             self.network.eval()
-            interrupt.at_once = True  # measuring changes no saved state
-            with torch.inference_mode(), self.compute.autocast():
-                measured = self.validate()
-            interrupt.at_once = False
+            with nullcontext() if self.average is None else self.average.in_force():
+                interrupt.at_once = True  # measuring changes no saved state
+                with torch.inference_mode(), self.compute.autocast():
+                    measured = self.validate()
+                interrupt.at_once = False
             self.network.train()
             self._log(log, **measured)
             scores |= measured
@@ -456,6 +464,8 @@ class Trainer:
             return
         try:
             self._fill(saved["network"])
+            if self.average is not None:
+                self.average.load_state_dict(saved["average"])
             settings = self._settings()
             self.optimizer.load_state_dict(saved["optimizer"])
             if self._settings() != settings:
@@ -495,6 +505,7 @@ class Trainer:
                     "network": self.network.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": self.scaler.state_dict(),
+                    **({} if self.average is None else {"average": self.average.state_dict()}),
                     "progress": asdict(self.state),
                 },
             )
@@ -516,8 +527,9 @@ class Trainer:
         config = {**self.checkpoint["config"], "training": self.run_identity}
         if left_out:
             config["left_out"] = left_out
+        weights = self.network if self.average is None else self.average
         files.save_checkpoint(
-            self.out, **{**self.checkpoint, "config": config}, state_dict=self.network.state_dict()
+            self.out, **{**self.checkpoint, "config": config}, state_dict=weights.state_dict()
         )
         self.state_path.unlink(missing_ok=True)
         plot = outputs.plot_path(self.out)

@@ -217,6 +217,7 @@ class Session:
         weights: str | None = None,
         validate: Validate | None = None,
         advice: Sequence[str] = (),
+        ema: float | None = None,
     ) -> None:
         """Train a network and write its checkpoint; exit with code 1 if records could not be read.
 
@@ -233,6 +234,7 @@ class Session:
                 ``--freeze-bn`` decides, batch normalisation is frozen but for ``none``.
             validate: measures the network.
             advice: what the user should know of the records, told before training.
+            ema: decay of the average of the weights that is saved; None saves the last.
         """
         options = self.options
         out = Path(options.out)
@@ -264,6 +266,7 @@ class Session:
         # None where runs of earlier versions have no such key.
         plan["bn_affine"] = options.bn_affine or None
         plan["bias_lr"] = options.bias_lr if options.bias_lr != 1 else None
+        plan["ema"] = ema
         plan["decay_biases"] = None if options.decay_biases else False
         self.group.on_main(lambda: files.remove_leftovers(out.parent, self.tool))
         trainer = Trainer(

@@ -114,7 +114,7 @@ def command(
     given. Of several checkpoints of the same classes, the mean of their maps is written.
 
     \b
-    Examples:
+    Example:
       wsss index voc VOC2012 --split train | wsss make-cam -c cam.pt -o out/cam > cam.jsonl
       wsss make-cam train.jsonl -c cam1.pt -c cam2.pt -o out/mean > mean.jsonl
     """

@@ -46,7 +46,7 @@ def command(
     decides.
 
     \b
-    Examples:
+    Example:
       wsss index voc VOC2012 --split val | wsss predict -c seg.pt -o out/pred | wsss eval --key pred
       wsss predict val.jsonl -c seg1.pt -c seg2.pt -o out/mean > mean.jsonl
     """

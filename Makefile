@@ -14,7 +14,7 @@ WSSS  := $(BIN)/wsss
 NAMES := $(filter-out common voc toy papers sweep all,$(basename $(notdir $(wildcard examples/*.mk)))) all
 
 # The papers of which there are settings, examples/papers/NAME.toml, but for the name of AE-PSL.
-PAPERS := psa ae eps eps++ sipe
+PAPERS := psa ae eps eps++ irn sipe
 
 .PHONY: help setup demo voc voc6 $(PAPERS:%=voc-%) voc-all $(NAMES:%=voc6-%) \
 	sweep test lint format bench faults man clean

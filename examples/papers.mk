@@ -1,6 +1,6 @@
 # A paper from labels to a trained network, and its figures beside ours, on the whole of VOC on a GPU.
 #
-#   make voc-psa DATA=VOC2012     or voc-ae, voc-eps, voc-eps++, voc-sipe
+#   make voc-psa DATA=VOC2012     or voc-ae, voc-eps, voc-eps++, voc-irn, voc-sipe
 #
 # All settings stand in papers/PAPER.toml; a variable with the name of a command adds options to it:
 # make voc-psa DATA=VOC2012 train-cam='--weights /data/resnet38.params'. Each stage writes a file in
@@ -24,6 +24,7 @@ ROWS_ae-psl := 'cam:train:CAM, best threshold' 'pseudo:train:mined in 3 steps, m
 	'seg=55.0:val:network with PSL'
 ROWS_eps    := 'pseudo=69.4:train:maps, cut' 'seg=70.9:val:network, DeepLab v2'
 ROWS_eps++  := 'pseudo:train:maps, cut' 'seg=71.7:val:network'
+ROWS_irn    := 'cam=48.3:train:CAM, best threshold' 'pseudo=66.5:train:random walk' 'seg=63.5:val:network'
 ROWS_sipe   := 'cam=58.65:train:image-specific CAM' 'pseudo:train:random walk (the paper has IRNet)' \
 	'seg=68.8:val:network'
 
@@ -87,8 +88,10 @@ ifneq ($(WALKING),)
 $(RUN)/aff_label.jsonl: $(RUN)/cam.jsonl $(call SETTINGS_OF,make-aff-labels)
 	$(call CALL,make-aff-labels,$< --skip-existing -o $(RUN)/aff_label) > $@
 
-$(RUN)/aff.pt: $(RUN)/aff_label.jsonl $(RUN)/cam.pt $(call SETTINGS_OF,train-aff)
-	$(call TRAINED,train-aff,$< -c $(RUN)/cam.pt)
+RELATIONS := $(if $(filter irn,$(PAPER)),irn-train,train-aff)
+
+$(RUN)/aff.pt: $(RUN)/aff_label.jsonl $(RUN)/cam.pt $(call SETTINGS_OF,$(RELATIONS))
+	$(call TRAINED,$(RELATIONS),$< $(if $(filter train-aff,$(RELATIONS)),-c $(RUN)/cam.pt))
 
 $(RUN)/pseudo.jsonl: $(RUN)/aff.pt $(call SETTINGS_OF,random-walk)
 	$(call CALL,random-walk,$(RUN)/aff_label.jsonl -c $< --skip-existing -o $(RUN)/pseudo) > $@

@@ -52,6 +52,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "eps": {"output_stride": 16},
     "sipe": {"output_stride": 16},
     "affinity": {"output_stride": 16},
+    "irn": {"output_stride": 16},
     "segmentation": {"output_stride": 16, "head": "largefov"},
 }
 

@@ -43,6 +43,7 @@ _SMALL = ["--crop", "64", "--batch-size", "2", "--epochs", "1", "--device", "cpu
 TRAINING = {
     "train-cam": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
     "train-aff": ["-c", "cam.pt", *_SMALL],
+    "irn-train": ["--weights", "none", *_SMALL],
     "eps-train": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
     "sipe-train": ["--classes", "classes.txt", "--weights", "none", *_SMALL],
     "train-seg": ["--weights", "none", *_SMALL],

@@ -24,6 +24,7 @@ CHAINS = {
     "ae-psl": "train-cam make-cam erase train-seg predict",
     "eps": "eps-train make-cam crf train-seg predict",
     "eps++": "eps-train make-cam crf train-seg predict",
+    "irn": "train-cam make-cam make-aff-labels irn-train random-walk train-seg predict",
     "sipe": "sipe-train make-cam make-aff-labels train-aff random-walk train-seg predict",
 }
 
@@ -52,7 +53,7 @@ def test_every_setting_is_accepted_and_says_where_it_stands(paper: str, run: Run
 TRAINING = "--steps 2 --batch-size 2 --crop 32 --device cpu --workers 0"
 SMALL = {
     **dict.fromkeys(("train-cam", "eps-train", "sipe-train"), f"{TRAINING} --resize 32,48"),
-    "train-aff": f"{TRAINING} --weights none",
+    **dict.fromkeys(("train-aff", "irn-train"), f"{TRAINING} --weights none"),
     "train-seg": TRAINING,
     **dict.fromkeys(("make-cam", "predict"), "--scales 0.5 --device cpu --workers 1"),
     "random-walk": "--device cpu --workers 1",
@@ -108,21 +109,29 @@ def network(small: Any, paper: str, backbone: str, learnt: list[dict[str, Any]])
 
 
 @pytest.mark.parametrize(
-    ("paper", "trainer", "backbone", "segmenting"),
+    ("paper", "trainer", "relations", "backbone", "segmenting"),
     [
-        ("psa", "train-cam", "resnet38", "resnet38"),
-        ("sipe", "sipe-train", "resnet50-undilated", "resnet101"),
+        ("psa", "train-cam", "train-aff", "resnet38", "resnet38"),
+        ("irn", "train-cam", "irn-train", "resnet50-undilated", "resnet50"),
+        ("sipe", "sipe-train", "train-aff", "resnet50-undilated", "resnet101"),
     ],
 )
 def test_maps_walk_to_masks(
-    paper: str, trainer: str, backbone: str, segmenting: str, small: Any, photographs: Any
+    paper: str,
+    trainer: str,
+    relations: str,
+    backbone: str,
+    segmenting: str,
+    small: Any,
+    photographs: Any,
 ) -> None:
     small(paper, trainer, photographs, "-o", "cam.pt")
     trained("cam.pt", backbone)
     maps = small(paper, "make-cam", photographs, "-c", "cam.pt", "-o", "cam")
     regions = small(paper, "make-aff-labels", maps, "-o", "aff")
     masks(regions, "aff_label")
-    small(paper, "train-aff", regions, "-c", "cam.pt", "-o", "aff.pt")
+    start = ("-c", "cam.pt") if relations == "train-aff" else ()
+    small(paper, relations, regions, *start, "-o", "aff.pt")
     trained("aff.pt", backbone)
     walked = small(paper, "random-walk", regions, "-c", "aff.pt", "-o", "pseudo")
     masks(walked, "pseudo")

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "erase": ("Maps", "Mine the most activated regions and erase them (AE-PSL)."),
     "make-aff-labels": ("Refinement", "Write the confident regions of CAMs as label maps."),
     "train-aff": ("Refinement", "Train AffinityNet on confident regions."),
+    "irn-train": ("Refinement", "Train IRNet on confident regions."),
     "random-walk": ("Refinement", "Propagate CAMs along semantic affinities to pseudo-masks."),
     "crf": ("Refinement", "Refine CAMs, scores or label maps with a dense CRF or PAMR."),
     "train-seg": ("Segmentation", "Train a DeepLab segmentation network."),

@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 KINDS: dict[str, dict[str, Any]] = {
     "cam": {"output_stride": 16},
     "affinity": {"output_stride": 16},
+    "irn": {"output_stride": 16},
     "segmentation": {"output_stride": 16, "head": "largefov"},
 }
 _MARK = "FAULTS"  # variable of the environment that interrupted tools, and their children, have
@@ -45,6 +46,7 @@ TRAINING = {
     "eps-train": (*CLASSIFIER, "--epochs", "2", *SMALL),
     "sipe-train": (*CLASSIFIER, "--epochs", "2", *SMALL),
     "train-aff": ("-c", "cam.pt", "--epochs", "2", *SMALL),
+    "irn-train": ("--classes", "toy/classes.txt", "--weights", "none", "--epochs", "2", *SMALL),
     "train-seg": (
         *("--target", "mask", "--classes", "toy/classes.txt", "--weights", "none"),
         *("--epochs", "2", *SMALL),

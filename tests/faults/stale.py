@@ -95,6 +95,7 @@ def _trainers(ground: Ground, base: list[dict[str, Any]]) -> Row:
         "eps-train": ("saliency", "labels"),
         "sipe-train": ("image",),
         "train-aff": ("aff_label",),
+        "irn-train": ("aff_label",),
         "train-seg": ("mask",),
     }
     for tool, keys in changes.items():

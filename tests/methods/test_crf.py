@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from tests.methods import make_irn_references
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.methods import cam as cam_methods
 from wsss_cli.methods import crf
-from wsss_cli.methods.crf import confident_regions, dense_crf, label_probabilities, window_mean
+from wsss_cli.methods.crf import (
+    confident_labels,
+    confident_regions,
+    dense_crf,
+    label_probabilities,
+    window_mean,
+)
 
 DEFAULTS: dict[str, float] = {
     "gaussian_sxy": 3,
@@ -417,3 +426,62 @@ def test_background_score_is_the_one_of_make_cam() -> None:
             rtol=1e-4,
             atol=1e-7,
         )
+
+
+# ---- confident regions of labels (IRNet) ---------------------------------------------------------
+
+
+def test_confident_labels_are_those_of_the_public_code() -> None:
+    """Of irn; see make_irn_references.py."""
+    theirs = json.loads(Path(__file__).with_name("irn.json").read_text())["regions"]
+    photo, cam = make_irn_references.scene()
+    found = confident_labels(photo, cam, bilateral_sxy=50, bilateral_srgb=5)
+    assert found.flatten()[::9].tolist() == theirs
+    assert set(theirs) == {0, 1, 2, 255}
+    other = confident_labels(photo, cam, bilateral_sxy=50, bilateral_srgb=60)
+    assert (other != found).any()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("thresholds", [(0.6, 0.2), (0.3, 0.05)])
+def test_confident_labels_are_those_of_a_loop(seed: int, thresholds: tuple[float, float]) -> None:
+    image, maps = picture(seed)
+    cam = np.clip(maps[:2] - 0.2, 0, 1).astype(np.float32)
+    runs = []
+    for threshold in thresholds:
+        shares = np.full((3, *image.shape[:2]), 0.1)
+        for y in range(image.shape[0]):
+            for x in range(image.shape[1]):
+                scores = [threshold, *(float(score) for score in cam[:, y, x])]
+                shares[scores.index(max(scores)), y, x] = 0.8
+        runs.append(mean_field(image, shares, 3, NARROW).argmax(0))
+    found = confident_labels(image, cam, *thresholds, certainty=0.8, steps=3, **NARROW)
+    for (y, x), label in np.ndenumerate(found):
+        first, second = runs[0][y, x], runs[1][y, x]
+        assert label == (first if first else (255 if second else 0))
+
+
+def test_without_steps_the_labels_of_the_thresholds_stay() -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    cam = np.array([[[0.9, 0.3, 0.2, 0.06, 0.05, 0.0]]], np.float32).repeat(4, 1)
+    found = confident_labels(image, cam, steps=0)
+    assert found[0].tolist() == [1, 255, 255, 255, 0, 0]  # equal to a threshold: background
+    assert not confident_labels(image, cam[:0]).any()
+    wide = confident_labels(image, cam, 0.25, 0.04, steps=0, window=3)
+    assert wide[0].tolist() == [1, 1, 255, 255, 255, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"foreground": 0.05, "background": 0.05}, "thresholds must rise within 0 and 1"),
+        ({"foreground": 1.1}, "thresholds must rise within 0 and 1"),
+        ({"background": -0.1}, "thresholds must rise within 0 and 1"),
+        ({"certainty": 0.5}, "certainty must lie between 0.5 and 1"),
+        ({"window": 0}, "window must be at least 1"),
+    ],
+)
+def test_what_confident_labels_refuse(settings: dict[str, Any], said: str) -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    with pytest.raises(ValueError, match=said):
+        confident_labels(image, np.ones((1, 4, 6), np.float32), **settings)

@@ -43,6 +43,16 @@ VGG_F8 |= {f"gn8_{n}.{part}": (32 << n - 2,) for n in (3, 4, 5) for part in ("we
 CLASSIFIER = {"classifier.weight": (20, 2048, 1, 1)}
 SIDES = {"side1.weight": (128, 256, 1, 1), "side2.weight": (128, 512, 1, 1)}
 SIDES |= {"side3.weight": (256, 1024, 1, 1), "side4.weight": (256, 2048, 1, 1)}
+_LEVELS = ((64, 64), (256, 128), (512, 256), (1024, 256), (2048, 256), (768, 256), (448, 256))
+RELATIONS: dict[str, Sequence[int]] = {"mean_shift.running_mean": (2,)}
+for number, (inputs, width) in enumerate(_LEVELS, start=1):
+    RELATIONS |= {f"fc_dp{number}.0.weight": (width, inputs, 1, 1)}
+    RELATIONS |= {f"fc_dp{number}.1.{part}": (width,) for part in ("weight", "bias")}
+    if number < 6:
+        RELATIONS |= {f"fc_edge{number}.0.weight": (32, inputs, 1, 1)}
+        RELATIONS |= {f"fc_edge{number}.1.{part}": (32,) for part in ("weight", "bias")}
+RELATIONS |= {"fc_edge6.weight": (1, 160, 1, 1), "fc_edge6.bias": (1,)}
+RELATIONS |= {"fc_dp7.3.weight": (2, 256, 1, 1)}
 FORMS: dict[str, tuple[str, dict[str, Sequence[int]]]] = {
     "psa-cam": ("resnet38", FC8),
     "psa-affinity": ("resnet38", F8),
@@ -51,6 +61,7 @@ FORMS: dict[str, tuple[str, dict[str, Sequence[int]]]] = {
     "eps": ("resnet38", {"fc8.weight": (21, 4096, 1, 1)}),
     "irn": ("resnet50", CLASSIFIER),
     "sipe": ("resnet50", {**CLASSIFIER, **SIDES}),
+    "irn-relations": ("resnet50", RELATIONS),
 }
 FOUND = {
     "psa-cam": ("cam", "resnet38", "psa or EPS"),
@@ -60,6 +71,7 @@ FOUND = {
     "eps": ("eps", "resnet38", "EPS"),
     "irn": ("cam", "resnet50-undilated", "irn"),
     "sipe": ("sipe", "resnet50-undilated", "SIPE"),
+    "irn-relations": ("irn", "resnet50-undilated", "irn or SIPE"),
 }
 
 
@@ -117,6 +129,11 @@ def result(form: str, found: Published) -> Tensor:
     if found.kind == "sipe":
         view = runner.views([photograph()], [1.0], False, lambda output, part: output.maps)
         return view[0].output.relu()
+    if found.kind == "irn":
+        (view,) = runner.views(
+            [photograph()], [1.0], False, lambda output, part: torch.cat(output, 1)
+        )
+        return view.output
     output = runner(photograph())[None]
     if found.kind == "affinity":
         # psa leaves out the cells whose neighbours may lie outside: 4 rows and twice 4 columns.
@@ -134,6 +151,7 @@ def test_an_imported_network_computes_what_the_public_code_does(form: str) -> No
     assert (found.kind, backbone, found.repository) == FOUND[form]
     assert found.classes == VOC
     assert found.config.get("fine_stride") == (16 if form == "sipe" else None)
+    assert found.config.get("cells") == ("parts" if form == "irn-relations" else None)
     assert colours_of(found.config) == (CAFFE_COLOURS if "vgg" in form else None)
     ours, theirs = result(form, found), REFERENCES[form]
     assert list(ours.shape) == theirs["shape"]
@@ -297,6 +315,39 @@ def test_what_irn_stores_twice_is_passed_over_if_it_is_the_same() -> None:
     twice["backbone.3.0.0.conv1.weight"] = own + 1
     with pytest.raises(ConfigurationError, match=r"unknown there: backbone.3.0.0.conv1.weight"):
         published({**tensors, **twice})
+
+
+def test_what_irn_stores_beside_the_weights_of_its_relations() -> None:
+    """The pairs of cells of a crop, and everything under two or three names."""
+    form = "irn-relations"
+    tensors = {name: weight(name, shape) for name, shape in names_and_shapes(form).items()}
+    beside = {
+        "path_indices0": torch.zeros(2, 1, 9, dtype=torch.int64),
+        "path_indices11": torch.zeros(2, 12, 9, dtype=torch.int64),
+        "disp_target": torch.zeros(1, 2, 152, 1),
+        "edge_layers.5.bias": tensors["fc_edge6.bias"],
+        "fc_dp7.4.running_mean": tensors["mean_shift.running_mean"],
+        "backbone.0.0.weight": tensors["resnet50.conv1.weight"],
+    }
+    found = published({**tensors, **beside})
+    assert found.kind == "irn"
+    mean = found.network.displacement.mean_shift.running_mean
+    assert mean.equal(tensors["mean_shift.running_mean"])
+    with pytest.raises(ConfigurationError, match=r"unknown there: path_index"):
+        published({**tensors, "path_index": torch.zeros(2)})
+    with pytest.raises(ConfigurationError, match=r"it lacks mean_shift.running_mean"):
+        published({name: tensors[name] for name in tensors if name != "mean_shift.running_mean"})
+
+
+def test_levels_that_are_centred_compute_something_else() -> None:
+    form = "irn-relations"
+    tensors = {name: weight(name, shape) for name, shape in names_and_shapes(form).items()}
+    found = published(tensors)
+    found.network.cells = found.config["cells"] = "centred"
+    values = result(form, found)
+    values = values.flatten()[:: values.numel() // 16][:16]
+    difference = (values - torch.tensor(REFERENCES[form]["values"])).abs().mean()
+    assert difference > 0.01 * REFERENCES[form]["deviation"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -17,8 +17,10 @@ from wsss_cli.texts import check_ends
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Kinds of checkpoints whose output can be read as maps: `models.networks.KINDS`, without torch.
+# Kinds of checkpoints whose output can be read as maps, and that random-walk goes along:
+# `models.networks.KINDS`, without torch.
 CLASSIFIERS = ("cam", "eps", "sipe")
+LINKING = ("affinity", "irn")
 
 positive = click.FloatRange(min=0, min_open=True)
 
@@ -471,8 +473,14 @@ def inference_options(default_scales: Sequence[float]) -> Callable[[F], F]:
     )
 
 
+_BILATERAL = (80.0, 13.0, 10.0)
+
+
 def crf_options(
-    switch: str | None = None, *, when: Callable[[dict[str, Any]], bool] = lambda params: True
+    switch: str | None = None,
+    *,
+    when: Callable[[dict[str, Any]], bool] = lambda params: True,
+    other: tuple[str, tuple[float, float, float]] | None = None,
 ) -> Callable[[F], F]:
     """Settings of the dense CRF, handed over as ``crf``.
 
@@ -482,12 +490,19 @@ def crf_options(
     Args:
         switch: the scores that ``--crf`` refines, for tools where it is optional.
         when: whether the parameters of a call ask for the CRF.
+        other: a parameter with which the appearance kernel has another default, and that.
     """
+    usual = ",".join(f"{value:g}" for value in _BILATERAL)
+    shown = usual
+    if other:
+        shown += "; {} with --{}".format(",".join(f"{value:g}" for value in other[1]), other[0])
 
     def as_value(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def call(*args: Any, **params: Any) -> Any:
             given = [params.pop(name) for name in ("crf_steps", "gaussian", "bilateral")]
+            if given[-1] is None:
+                given[-1] = other[1] if other and params[other[0]] is not None else _BILATERAL
             wanted = params.pop("crf") if switch else when(params)
             return function(*args, **params, crf=_crf(*given) if wanted else None)
 
@@ -513,8 +528,8 @@ def crf_options(
         ),
         click.option(
             "--bilateral",
-            default="80,13,10",
-            show_default=True,
+            default=None if other else usual,
+            show_default=shown,
             type=Numbers(count=3),
             metavar="SXY,SRGB,COMPAT",
             help="Appearance kernel of the CRF: width in pixels, in grey levels, weight.",
@@ -544,12 +559,14 @@ def _crf(
     return {"steps": steps, **kernels}
 
 
-def alpha_option(default: float | None = 16.0) -> Callable[[F], F]:
+def alpha_option(
+    default: float | None = 16.0, *, show_default: bool | str = True
+) -> Callable[[F], F]:
     """``--alpha A``: the background score of maps."""
     return click.option(
         "--alpha",
         default=default,
-        show_default=True,
+        show_default=show_default,
         type=positive,
         metavar="A",
         help="Background score of maps is (1 - max CAM)^A; smaller gives more background.",
@@ -563,10 +580,14 @@ threshold_option = click.option(
     metavar="T",
     help="Background score of maps is the constant T.",
 )
-radius_option = click.option(
-    "--radius",
-    default=5,
-    show_default=True,
-    type=click.IntRange(min=2),
-    help="Radius of the affinities, in cells of the feature grid.",
-)
+
+
+def radius_option(default: int = 5) -> Callable[[F], F]:
+    """``--radius CELLS``: the pairs of cells that have an affinity."""
+    return click.option(
+        "--radius",
+        default=default,
+        show_default=True,
+        type=click.IntRange(min=2),
+        help="Radius of the affinities, in cells of the feature grid.",
+    )

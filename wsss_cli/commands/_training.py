@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -105,8 +105,24 @@ start_options = _options.chain(
 )
 
 
-def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> Callable[[F], F]:
-    """Settings of the training loop, with a trainer's own defaults; handed over as ``training``."""
+def training_options(
+    *,
+    epochs: int,
+    batch_size: int,
+    crop: int,
+    lr: float,
+    momentum: float = 0.9,
+    clip: float = 10.0,
+    rates: tuple[str, str] = ("the backbone", "new layers"),
+    without: Collection[str] = (),
+) -> Callable[[F], F]:
+    """Settings of the training loop, with a trainer's own defaults; handed over as ``training``.
+
+    Args:
+        epochs, batch_size, crop, lr, momentum, clip: the defaults.
+        rates: what learns at the rate ``--lr``, and what at ``--new-lr`` times this.
+        without: fields that are not offered: ``val``, and all of :data:`FREEZING` together.
+    """
     return _options.chain(
         click.option(
             "--epochs",
@@ -140,26 +156,26 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             default=lr,
             show_default=True,
             type=_options.positive,
-            help="Learning rate of the backbone at the start; new layers have --new-lr times this.",
+            help=f"Learning rate of {rates[0]} at the start; {rates[1]} have --new-lr times this.",
         ),
         click.option(
             "--new-lr",
             default=10.0,
             show_default=True,
             type=_options.positive,
-            help="Factor of the learning rate of new layers.",
+            help=f"Factor of the learning rate of {rates[1]}.",
         ),
         click.option(
             "--bias-lr",
             default=1.0,
             show_default=True,
             type=_options.positive,
-            help="Factor of the learning rate of biases, times --new-lr in new layers; 2 in psa "
+            help=f"Factor of the learning rate of biases, times --new-lr in {rates[1]}; 2 in psa "
             "and EPS.",
         ),
         click.option(
             "--momentum",
-            default=0.9,
+            default=momentum,
             show_default=True,
             type=click.FloatRange(0, 1, max_open=True),
             help="Momentum of stochastic gradient descent; 5e-4 in psa and EPS, 1e-4 in IRNet and "
@@ -181,7 +197,7 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
         ),
         click.option(
             "--clip",
-            default=10.0,
+            default=clip,
             show_default=True,
             type=click.FloatRange(min=0),
             metavar="NORM",
@@ -195,33 +211,8 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
             type=click.IntRange(min=0),
             help="Steps over which the learning rate grows at the start.",
         ),
-        click.option(
-            "--freeze-bn/--no-freeze-bn",
-            default=None,
-            show_default="--freeze-bn, but not with --weights none",
-            help="Freeze the batch normalisation of the backbone; right for small batches.",
-        ),
-        click.option(
-            "--bn-affine",
-            is_flag=True,
-            help="Freeze the statistics of the batch normalisation only: scale and shift learn.",
-        ),
-        click.option(
-            "--freeze-until",
-            default=None,
-            metavar="STAGE",
-            help="Freeze the backbone up to this stage: conv1, layer1 … of ResNet-50 and 101, "
-            "conv1a, b2, b3 … of ResNet-38, conv1, conv2 … of VGG-16, stem, stage1 … of "
-            "EfficientNet.",
-        ),
-        click.option(
-            "--val",
-            default=None,
-            metavar="FILE",
-            type=_options.ReadableFile(stream=True),
-            help="Records to measure on after each epoch and at the end. The last weights are kept "
-            "whatever the result: choosing the best would train on these records.",
-        ),
+        *(() if "freeze_bn" in without else _freezing),
+        *(() if "val" in without else (_val,)),
         click.option(
             "--resume",
             is_flag=True,
@@ -255,7 +246,7 @@ def training_options(*, epochs: int, batch_size: int, crop: int, lr: float) -> C
         _options.seed_option,
         _options.workers_option,
         _options.device_options,
-        _options.gather("training", *_SHARED),
+        _options.gather("training", *(key for key in _SHARED if key not in without)),
         _checked,
     )
 
@@ -264,12 +255,43 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def checked(*args: Any, training: dict[str, Any], **params: Any) -> Any:
         _options.only_with("--resume", training["resume"], "replace")
-        _options.only_with("--freeze-bn", training["freeze_bn"] is not False, "bn_affine")
+        _options.only_with("--freeze-bn", training.get("freeze_bn") is not False, "bn_affine")
         _options.either("steps", "epochs", training)
         return function(*args, training=training, **params)
 
     return checked
 
+
+_val = click.option(
+    "--val",
+    default=None,
+    metavar="FILE",
+    type=_options.ReadableFile(stream=True),
+    help="Records to measure on after each epoch and at the end. The last weights are kept "
+    "whatever the result: choosing the best would train on these records.",
+)
+_freezing = (
+    click.option(
+        "--freeze-bn/--no-freeze-bn",
+        default=None,
+        show_default="--freeze-bn, but not with --weights none",
+        help="Freeze the batch normalisation of the backbone; right for small batches.",
+    ),
+    click.option(
+        "--bn-affine",
+        is_flag=True,
+        help="Freeze the statistics of the batch normalisation only: scale and shift learn.",
+    ),
+    click.option(
+        "--freeze-until",
+        default=None,
+        metavar="STAGE",
+        help="Freeze the backbone up to this stage: conv1, layer1 … of ResNet-50 and 101, "
+        "conv1a, b2, b3 … of ResNet-38, conv1, conv2 … of VGG-16, stem, stage1 … of "
+        "EfficientNet.",
+    ),
+)
+FREEZING = ("freeze_bn", "bn_affine", "freeze_until")
 
 # The fields of `training.session.Options`, without torch; ``out`` has an option of its own.
 _SHARED = (

@@ -17,7 +17,7 @@ from wsss_cli.models.backbones import BACKBONES
 @_options.new_file_option("Output checkpoint.")
 @click.option(
     "--kind",
-    type=click.Choice([*_options.CLASSIFIERS, "affinity"]),
+    type=click.Choice([*_options.CLASSIFIERS, *_options.LINKING]),
     help="Kind of the network, if not that of the keys.",
 )
 @click.option(
@@ -32,7 +32,8 @@ def command(
 ) -> None:
     """Make a checkpoint from one that a public repository published.
 
-    Reads checkpoints of psa (CAM classifier, AffinityNet), irn (CAM classifier), EPS and SIPE; kind
+    Reads checkpoints of psa (CAM classifier, AffinityNet), irn (CAM classifier, IRNet), EPS and
+    SIPE; kind
     and backbone are found from the keys. Writes the checkpoint OUT; prints no records. Weights of a
     backbone alone need no import: give them to a trainer as --weights.
 

@@ -1,4 +1,4 @@
-"""``wsss make-aff-labels``: confident regions of CAMs, for AffinityNet to learn from."""
+"""``wsss make-aff-labels``: confident regions of CAMs, for AffinityNet or IRNet to learn from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import Any
 import click
 
 from wsss_cli.commands import _frame, _options
+
+
+def _thresholds(
+    context: click.Context, parameter: click.Parameter, value: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    if value is not None and not 0 <= value[1] < value[0] <= 1:
+        raise click.BadParameter(
+            f"{value[0]:g},{value[1]:g}: the first must be larger, and both from 0 to 1"
+        )
+    return value
 
 
 @_frame.command()
@@ -28,6 +38,22 @@ from wsss_cli.commands import _frame, _options
     help="Exponent of the weak background score; background despite it is confident.",
 )
 @click.option(
+    "--thresholds",
+    default=None,
+    type=_options.Numbers(count=2),
+    callback=_thresholds,
+    metavar="CLASS,BACKGROUND",
+    help="The regions of IRNet instead: CAMs are cut at either threshold, and the CRF runs over "
+    "the labels; 0.3,0.05 in its code.",
+)
+@click.option(
+    "--certainty",
+    default=0.7,
+    show_default=True,
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    help="With --thresholds: probability given to the label of each pixel.",
+)
+@click.option(
     "--window",
     default=1,
     show_default=True,
@@ -36,7 +62,7 @@ from wsss_cli.commands import _frame, _options
     help="Side of the square around a pixel over which the CRF's result is averaged before its "
     "label is chosen; 8 in psa, the size of a cell of the affinity grid.",
 )
-@_options.crf_options()
+@_options.crf_options(other=("thresholds", (50, 5, 10)))
 @_options.classes_option()
 @_options.max_side_option
 @_options.processes_option
@@ -45,12 +71,12 @@ def command(
     records: tuple[str, ...],
     low_alpha: float,
     high_alpha: float,
-    window: int,
+    thresholds: tuple[float, float] | None,
     crf: dict[str, float],
     classes: tuple[str, ...] | None,
-    max_side: int,
     workers: int,
     stage: dict[str, Any],
+    **settings: Any,
 ) -> None:
     """Write the confident regions of CAMs as label maps.
 
@@ -61,18 +87,28 @@ def command(
     \b
     Example:
       wsss make-aff-labels cam.jsonl -o out/aff_label | wsss train-aff -c cam.pt -o aff.pt
+      wsss make-aff-labels cam.jsonl --thresholds 0.3,0.05 | wsss irn-train -o irn.pt
     """
     from wsss_cli.stage import Stage
     from wsss_cli.tools.make_aff_labels import RegionFinder
 
+    by_threshold = thresholds is not None
+    _options.only_with("--thresholds", by_threshold, "certainty")
+    _options.only_with(
+        "regions without --thresholds",
+        not by_threshold,
+        "low_alpha",
+        "high_alpha",
+        choice="thresholds",
+    )
     if low_alpha >= high_alpha:
         raise click.BadParameter("must be larger than --low-alpha", param_hint="--high-alpha")
     finder = RegionFinder(
         low_alpha=low_alpha,
         high_alpha=high_alpha,
+        thresholds=thresholds,
         crf=crf,
-        max_side=max_side,
         class_list=classes,
-        window=window,
+        **settings,
     )
     Stage(finder, **stage).run(records, workers=workers)

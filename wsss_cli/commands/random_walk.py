@@ -11,19 +11,19 @@ from wsss_cli.commands import _frame, _options
 
 @_frame.command()
 @_options.records_argument
-@_options.checkpoint_option("affinity")
+@_options.checkpoint_option(*_options.LINKING)
 @click.option(
     "--beta",
-    default=8.0,
-    show_default=True,
+    default=None,
+    show_default="8; 10 with irn",
     type=click.FloatRange(min=0),
     help="Exponent of the affinities; a larger one keeps the walk to strong affinities.",
 )
 @click.option(
     "--steps", default=256, show_default=True, type=click.IntRange(min=0), help="Steps of the walk."
 )
-@_options.radius_option
-@_options.alpha_option()
+@_options.radius_option()
+@_options.alpha_option(None, show_default="16; with irn --threshold 0.25 instead")
 @_options.threshold_option
 @click.option("--exact", is_flag=True, help="Do every step; slower, differs by less than 1e-4.")
 @_options.crf_options("walked maps")
@@ -31,7 +31,8 @@ from wsss_cli.commands import _frame, _options
 @click.option(
     "--affinity",
     is_flag=True,
-    help="Store how strongly each pixel is tied to its neighbours too, as `affinity` (PNG).",
+    help="Store how strongly each pixel is tied to its neighbours too, as `affinity` (PNG); with "
+    "irn, 1 minus the class boundaries.",
 )
 @_options.classes_option()
 @_options.runner_options
@@ -39,6 +40,8 @@ from wsss_cli.commands import _frame, _options
 def command(
     records: tuple[str, ...],
     checkpoint: str,
+    beta: float | None,
+    alpha: float | None,
     scores: bool,
     affinity: bool,
     classes: tuple[str, ...] | None,
@@ -56,6 +59,11 @@ def command(
     --threshold, the walked maps, each divided by its maximum, are compared with T instead. An image
     without labels is all background.
 
+    With an IRNet, an affinity is 1 minus the largest value of the class boundaries on the straight
+    path between two cells, and maps are multiplied by 1 minus the boundaries before they walk. Maps
+    without a background of their own are compared with a threshold unless --alpha is given, and
+    divided by one maximum, that of all classes.
+
     \b
     Example:
       wsss random-walk cam.jsonl -c aff.pt -o out/pseudo > pseudo.jsonl
@@ -63,13 +71,19 @@ def command(
     _frame.sleep_when_idle()
     from wsss_cli.files import load_checkpoint
     from wsss_cli.models.inference import Runner
+    from wsss_cli.models.networks import KINDS
     from wsss_cli.stage import Stage
     from wsss_cli.tools.random_walk import Walker
 
-    loaded = load_checkpoint(checkpoint, "affinity")
+    loaded = load_checkpoint(checkpoint, *_options.LINKING)
     seeing = Runner(loaded, **runner)
+    kind = KINDS[loaded.kind].links
+    assert kind is not None
     walker = Walker(
         runner=seeing,
+        kind=kind,
+        beta=kind.beta if beta is None else beta,
+        alpha=kind.alpha if alpha is None else alpha,
         class_list=classes,
         store_scores=scores,
         store_affinity=affinity,

@@ -23,7 +23,7 @@ from wsss_cli.commands import _frame, _options, _training
 )
 @_training.output_stride_option
 @_training.scale_option
-@_options.radius_option
+@_options.radius_option()
 @_options.key_option("aff_label", "the label map")
 @_training.training_options(epochs=8, batch_size=8, crop=320, lr=0.01)
 def command(records: tuple[str, ...], **options: Any) -> None:

@@ -1,13 +1,21 @@
-"""AffinityNet (Ahn & Kwak 2018, sec. 3.3)."""
+"""AffinityNet (Ahn & Kwak 2018, sec. 3.3) and how its output links the cells of the random walk."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wsss_cli.methods.affinity import pair_weights, pairwise_affinity
 from wsss_cli.methods.grids import on_finer
 from wsss_cli.models.base import Backbone, Network
+from wsss_cli.models.links import Links, Ties
+
+if TYPE_CHECKING:
+    from wsss_cli.models.inference import View
 
 
 class AffinityNetwork(Network):
@@ -55,3 +63,28 @@ class AffinityNetwork(Network):
             part = functional.elu(norm(layer(level)))
             parts.append(on_finer(part, grid, stride / self.stride))
         return functional.elu(self.join(torch.cat(parts, 1)))
+
+
+class FeatureLinks(Links):
+    """Links of cells with similar features (Ahn & Kwak 2018, sec. 3.4)."""
+
+    beta, alpha, threshold = 8.0, 16.0, None
+
+    @property
+    def reach(self) -> int:
+        return self.radius - 1
+
+    def keep(self, output: Tensor, part: slice) -> Tensor:
+        return pairwise_affinity(output, self.radius)
+
+    def planes(self, views: Sequence[View], stride: int) -> Tensor:
+        """The affinities, (P, h, w)."""
+        return views[0].output[0]
+
+    def weights(self, cells: Tensor) -> Tensor:
+        """A pair has the weight of its end that has the smaller one: none in tiles that show one
+        end."""
+        return pair_weights(cells, self.radius)
+
+    def ties(self, planes: Tensor) -> Ties:
+        return Ties(planes)

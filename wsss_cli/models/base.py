@@ -52,6 +52,7 @@ class Backbone(nn.Module):
     Attributes:
         name: its key in ``wsss_cli.models.backbones.BACKBONES``.
         channels, strides: of each feature map.
+        early: channels and stride of the map below them, which IRNet reads too.
         mean, std: statistics that RGB in [0, 1] is normalised with.
         imagenet: its ImageNet weights: a downloadable file, a package, or None.
         new_layers: prefixes of the keys that ImageNet weights do not hold.
@@ -61,6 +62,7 @@ class Backbone(nn.Module):
     name: str
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    early: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     imagenet: str | None = None
@@ -73,6 +75,10 @@ class Backbone(nn.Module):
         Padding is symmetric everywhere, so cell (i, j) of a map is centred on pixel
         (strides[l] i, strides[l] j), not on the middle of a square of that side.
         """
+        return self.levels(images)[1:]
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """The same with one more map in front, that of ``early``."""
         raise NotImplementedError
 
     @property

@@ -28,7 +28,7 @@ _STAGES = (
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
 )
-_LEVEL_STAGES = (1, 2, 4)  # the last stages at strides 4, 8 and 16
+_LEVEL_STAGES = (0, 1, 2, 4)  # the last stages at strides 2, 4, 8 and 16
 _EPS = 1e-3  # of the TensorFlow original
 
 
@@ -128,12 +128,13 @@ class EfficientNetLite(Backbone):
         super().__init__()
         rows = scaled_stages(width, depth)
         self.channels = (*(rows[stage][3] for stage in _LEVEL_STAGES), 1280)
+        self.early = (rows[0][3], 2)
         self.strides = (4, 8, min(16, output_stride), output_stride)
         self._conv_stem = nn.Conv2d(3, 32, 3, 2, padding=1, bias=False)
         self._bn0 = nn.BatchNorm2d(32, eps=_EPS)
         blocks: list[nn.Module] = []
         self.stages = {"stem": ("_conv_stem", "_bn0")}
-        self._levels: list[int] = []  # index of the last block of each level
+        self._ends: list[int] = []  # index of the last block of each level
         inputs, reached, dilation = 32, 2, 1
         for stage, (expansion, kernel, stride, outputs, repeats) in enumerate(rows):
             for repeat in range(repeats):
@@ -159,17 +160,17 @@ class EfficientNetLite(Backbone):
                 f"_blocks.{place}" for place in range(first, len(blocks))
             )
             if stage in _LEVEL_STAGES:
-                self._levels.append(len(blocks) - 1)
+                self._ends.append(len(blocks) - 1)
         self._blocks = nn.ModuleList(blocks)
         self._conv_head = nn.Conv2d(inputs, 1280, 1, bias=False)
         self._bn1 = nn.BatchNorm2d(1280, eps=_EPS)
         self.stages["head"] = ("_conv_head", "_bn1")
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def levels(self, images: Tensor) -> list[Tensor]:
         x = relu6(conv_bn(images, self._conv_stem, self._bn0), inplace=True)
         maps = []
         for index, block in enumerate(self._blocks):
             x = block(x)
-            if index in self._levels:
+            if index in self._ends:
                 maps.append(x)
         return [*maps, relu6(conv_bn(x, self._conv_head, self._bn1), inplace=True)]

@@ -9,12 +9,14 @@ import torch
 
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint
-from wsss_cli.models.affinity import AffinityNetwork
+from wsss_cli.models.affinity import AffinityNetwork, FeatureLinks
 from wsss_cli.models.backbones import BACKBONES, build_backbone
 from wsss_cli.models.base import Backbone, Colours, Network, colours_of
 from wsss_cli.models.cam import CamNetwork, ClassMaps, Reading, Roots
 from wsss_cli.models.deeplab import SegmentationNetwork
 from wsss_cli.models.eps import EpsNetwork, Probabilities, Relative
+from wsss_cli.models.irn import BoundaryLinks, IrnNetwork
+from wsss_cli.models.links import Links
 from wsss_cli.models.psl import ProhibitiveNetwork
 from wsss_cli.models.sipe import General, ImageSpecific, SipeNetwork
 from wsss_cli.models.weights import unusable
@@ -30,10 +32,12 @@ class Kind(NamedTuple):
             config of its checkpoint.
         readings: how its output is read as maps, by name, the default first; empty for networks
             that make no maps. A name is that of ``make-cam --map``.
+        links: how its output links the cells of the random walk, for networks that do.
     """
 
     build: Callable[[Backbone, int, Config], Network]
     readings: Mapping[str, Callable[..., Reading]] = {}
+    links: type[Links] | None = None
 
 
 def _classifier(
@@ -68,18 +72,28 @@ def _affinity(backbone: Backbone, _: int, config: Config) -> Network:
     return AffinityNetwork(backbone, group_norm=bool(config.get("group_norm")))
 
 
+def _irn(backbone: Backbone, _: int, config: Config) -> Network:
+    cells = config.get("cells") or "centred"
+    if cells not in ("centred", "parts"):
+        raise ConfigurationError(f"no cells {cells!r}: they are centred or parts")
+    return IrnNetwork(backbone, cells=cells)
+
+
 KINDS: dict[str, Kind] = {
     "cam": Kind(_classifier(CamNetwork), {"cam": ClassMaps, "root": Roots}),
     "eps": Kind(_classifier(EpsNetwork), {"probabilities": Probabilities, "relative": Relative}),
     "sipe": Kind(
         _classifier(SipeNetwork, "fine_stride"), {"is-cam": ImageSpecific, "cam": General}
     ),
-    "affinity": Kind(_affinity),
+    "affinity": Kind(_affinity, links=FeatureLinks),
+    "irn": Kind(_irn, links=BoundaryLinks),
     "segmentation": Kind(_segmentation),
 }
 
 # Kinds that make-cam reads maps from, and whose backbone train-aff starts from.
 CLASSIFIERS = tuple(name for name, kind in KINDS.items() if kind.readings)
+# Kinds that random-walk goes along.
+LINKING = tuple(name for name, kind in KINDS.items() if kind.links)
 
 
 def restored(checkpoint: Checkpoint) -> Any:
@@ -127,8 +141,8 @@ def build_network(kind: str, backbone: str, classes: Sequence[str], config: Conf
         config: plain data: ``output_stride``, and of a segmentation network ``head`` and, if it has
             the classification branch of prohibitive segmentation learning, ``psl``; ``msc``, the
             further scales of multi-scale inputs; ``dropout`` of a classifier; of one of SIPE
-            ``fine_stride``; of an AffinityNet ``group_norm``; ``mean`` and ``std`` where images are
-            not normalised as the backbone's row says.
+            ``fine_stride``; of an AffinityNet ``group_norm``; of an IRNet ``cells``; ``mean`` and
+            ``std`` where images are not normalised as the backbone's row says.
 
     Raises:
         ConfigurationError: there is no such kind, backbone, stride, head or normalisation.

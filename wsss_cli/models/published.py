@@ -38,6 +38,7 @@ class Layout:
         heads: its names of the layers on top of the backbone, and ours.
         inside: prefix of the backbone's keys, which the layers on top do not have.
         config: of our network, beside its stride.
+        beside: beginnings of the keys of what is no weight.
     """
 
     kinds: Mapping[str, str]
@@ -45,11 +46,32 @@ class Layout:
     heads: Mapping[str, str]
     inside: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
 
+_REDUCE = ((0, "conv"), (1, "norm"))
 _FC8 = {"fc8": "classify"}
 _F8 = {"f8_3": "reduce.0", "f8_4": "reduce.1", "f8_5": "reduce.2", "f9": "join"}
 _GN8 = {"gn8_3": "norm.0", "gn8_4": "norm.1", "gn8_5": "norm.2"}
+_EDGES = {
+    f"fc_edge{n}.{at}": f"boundary.reduce.{n - 1}.{part}"
+    for n in range(1, 6)
+    for at, part in _REDUCE
+}
+_FIELD = {
+    f"fc_dp{n}.{at}": f"displacement.reduce.{n - 1}.{part}"
+    for n in range(1, 6)
+    for at, part in _REDUCE
+}
+_FIELD |= {f"fc_dp6.{at}": f"displacement.join_upper.{part}" for at, part in _REDUCE}
+_FIELD |= {f"fc_dp7.{at}": f"displacement.join.{part}" for at, part in _REDUCE}
+_IRN = {
+    **_EDGES,
+    "fc_edge6": "boundary.join",
+    **_FIELD,
+    "fc_dp7.3": "displacement.field",
+    "mean_shift": "displacement.mean_shift",
+}
 _SIDES = {f"side{n}": f"side.{n - 1}" for n in range(1, 5)}
 _CLASSIFIER = {"classifier": "classify"}
 LAYOUTS = (
@@ -64,6 +86,15 @@ LAYOUTS = (
         _CLASSIFIER | _SIDES,
         "resnet50.",
         config={"fine_stride": 16},
+    ),
+    Layout(
+        {"irn": "irn or SIPE"},
+        "resnet50-undilated",
+        _IRN,
+        "resnet50.",
+        config={"cells": "parts"},
+        # The pairs of cells of a crop of 512 pixels, and their offsets.
+        beside=("path_indices", "disp_target"),
     ),
 )
 
@@ -287,7 +318,7 @@ def _matched(
     for key in network.backbone.state_dict():
         theirs[f"backbone.{key}"] = f"{inner}{key}"
     for name, ours in layout.heads.items():
-        for part in ("weight", "bias"):
+        for part in ("weight", "bias", "running_mean"):
             theirs[f"{ours}.{part}"] = f"{outer}{name}.{part}"
     state, lacking, wrong = {}, [], []
     for key, own in network.state_dict().items():
@@ -305,6 +336,7 @@ def _matched(
         for key, value in tensors.items()
         if key not in used
         and not key.endswith("num_batches_tracked")
+        and not (layout.beside and key.removeprefix(outer).startswith(layout.beside))
         and not any(key == each.split(" ")[0] for each in wrong)
         and not _repeats(value, (tensors[each] for each in used))
     ]

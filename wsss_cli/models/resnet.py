@@ -47,6 +47,8 @@ class Bottleneck(nn.Module):
 class ResNet(Backbone):
     """A bottleneck ResNet without its classifier; levels are layer1 to layer4.
 
+    Below them is the pooling after the first convolution.
+
     Args:
         depths: blocks in each of the four layers.
         output_stride: 8, 16 or 32; strides beyond are replaced by dilation, as torchvision's
@@ -56,6 +58,7 @@ class ResNet(Backbone):
     """
 
     channels = (256, 512, 1024, 2048)
+    early = (64, 4)
     stages = {  # noqa: RUF012
         "conv1": ("conv1", "bn1"),
         **{f"layer{number}": (f"layer{number}",) for number in range(1, 5)},
@@ -90,9 +93,9 @@ class ResNet(Backbone):
                 inputs = planes * Bottleneck.expansion
             setattr(self, f"layer{number}", nn.Sequential(*blocks))
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def levels(self, images: Tensor) -> list[Tensor]:
         x = self.maxpool(conv_bn(images, self.conv1, self.bn1).relu())
-        maps = []
+        maps = [x]
         for number in range(1, 5):
             x = getattr(self, f"layer{number}")(x)
             maps.append(x)

@@ -72,10 +72,11 @@ class BottleneckUnit(nn.Module):
 
 
 class ResNet38(Backbone):
-    """Levels: the ends of b3 (stride 4), b4, b5 and of all (stride 8)."""
+    """Levels: the ends of b3 (stride 4), b4, b5 and of all (stride 8); below them that of b2."""
 
     channels = (256, 512, 1024, 4096)
     strides = (4, 8, 8, 8)
+    early = (128, 2)
 
     def __init__(self, output_stride: int) -> None:
         super().__init__()
@@ -99,12 +100,12 @@ class ResNet38(Backbone):
             self.stages[stage] = (*self.stages.get(stage, ()), name)
         self._order = tuple(units)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def levels(self, images: Tensor) -> list[Tensor]:
         x = self.conv1a(images)
         # Pre-activation: a group's features are what the first unit of the next one activates.
         taps: dict[str, Tensor] = {}
         for name in self._order:
             x, active = getattr(self, name)(x)
-            if name in ("b4", "b5", "b6"):
+            if name in ("b3", "b4", "b5", "b6"):
                 taps[name] = active
-        return [taps["b4"], taps["b5"], taps["b6"], torch.relu(self.bn7(x))]
+        return [taps["b3"], taps["b4"], taps["b5"], taps["b6"], torch.relu(self.bn7(x))]

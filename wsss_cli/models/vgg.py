@@ -18,6 +18,8 @@ _GROUPS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 class VGG16(Backbone):
     """Levels: conv2 after pooling (stride 4), then conv4, conv5 and fc7, which AffinityNet joins.
 
+    Below them is conv1 after pooling.
+
     torchvision's fully connected layers are of another shape, so fc6 and fc7 begin at random (He et
     al. 2015) unless the weights hold them, as DeepLab's do.
 
@@ -30,13 +32,14 @@ class VGG16(Backbone):
 
     channels = (128, 512, 512, 1024)
     strides = (4, 8, 8, 8)
+    early = (64, 2)
     new_layers = ("fc6", "fc7")
 
     def __init__(self, output_stride: int, *, pool5: int = 1, dilation: int = 12) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         stages: dict[str, tuple[str, ...]] = {}
-        self._levels: list[int] = []
+        self._ends: list[int] = []
         inputs = 3
         for number, (width, depth) in enumerate(_GROUPS):
             dilated = 2 if number == 4 else 1
@@ -50,11 +53,11 @@ class VGG16(Backbone):
                 ]
                 inputs = width
             if number >= 3:
-                self._levels.append(len(layers) - 1)
+                self._ends.append(len(layers) - 1)
             if number < 4 or pool5:
                 layers.append(nn.MaxPool2d(3, 2 if number < 3 else 1, padding=1))
-            if number == 1:
-                self._levels.append(len(layers) - 1)
+            if number <= 1:
+                self._ends.append(len(layers) - 1)
         self.stages = {**stages, "fc6": ("fc6",), "fc7": ("fc7",)}
         self.features = nn.Sequential(*layers)
         # Zeros beyond the border count in the mean, as in Caffe.
@@ -67,12 +70,12 @@ class VGG16(Backbone):
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def levels(self, images: Tensor) -> list[Tensor]:
         x = images
         maps = []
         for index, layer in enumerate(self.features):
             x = layer(x)
-            if index in self._levels:
+            if index in self._ends:
                 maps.append(x)
         x = self.drop6(self.fc6(self.pool5a(x)).relu())
         return [*maps, self.drop7(self.fc7(x).relu())]

@@ -1,4 +1,4 @@
-"""``make-aff-labels``: the confident regions of CAMs, labels for AffinityNet; imports no torch."""
+"""``make-aff-labels``: confident regions of CAMs, labels for AffinityNet and IRNet; no torch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import numpy as np
 
 from wsss_cli import console, files
 from wsss_cli.classes import IGNORE
-from wsss_cli.methods.crf import confident_regions
+from wsss_cli.methods.crf import confident_labels, confident_regions
 from wsss_cli.stage import Job, RecordTool
 from wsss_cli.tools import label_maps
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegionFinder(RecordTool):
-    """Confident regions of CAMs (Ahn & Kwak 2018, sec. 3.2).
+    """Confident regions of CAMs (Ahn & Kwak 2018, sec. 3.2; Ahn, Cho & Kwak 2019, sec. 4.2).
 
     Attributes:
         low_alpha, high_alpha: exponents of the strong and the weak background score.
+        thresholds: those of the classes and of the background, in place of scores and of a
+            background of the maps; or None.
+        certainty: with thresholds, the probability of the label that a pixel begins with.
         crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`.
         window: side of the square that the posterior of the CRF is averaged over, in pixels.
         max_side: photographs with a longer side are processed at this size; 0 is no limit.
@@ -31,6 +34,8 @@ class RegionFinder(RecordTool):
     high_alpha: float
     crf: Mapping[str, Any]
     max_side: int
+    thresholds: tuple[float, float] | None = None
+    certainty: float = 0.7
     class_list: Sequence[str] | None = None
     window: int = 1
 
@@ -40,9 +45,11 @@ class RegionFinder(RecordTool):
 
     @property
     def params(self) -> dict[str, Any]:
+        scores: dict[str, Any] = {"low_alpha": self.low_alpha, "high_alpha": self.high_alpha}
+        if self.thresholds is not None:
+            scores = {"thresholds": list(self.thresholds), "certainty": self.certainty}
         return {
-            "low_alpha": self.low_alpha,
-            "high_alpha": self.high_alpha,
+            **scores,
             "crf": dict(self.crf),
             "max_side": self.max_side,
             "classes": self.class_list,
@@ -57,15 +64,17 @@ class RegionFinder(RecordTool):
         numbers = label_maps.class_numbers(maps, self.class_list)
         classes, own = label_maps.split_background(maps)
         size = image.shape[:2]
-        regions = confident_regions(
-            image,
-            label_maps.resize(classes.cam, size),
-            self.low_alpha,
-            self.high_alpha,
-            background=None if own is None else label_maps.resize(own[None], size)[0],
-            window=self.window,
-            **self.crf,
-        )
+        cam = label_maps.resize(classes.cam, size)
+        common = {"window": self.window, **self.crf}
+        if self.thresholds is not None:
+            regions = confident_labels(
+                image, cam, *self.thresholds, certainty=self.certainty, **common
+            )
+        else:
+            background = None if own is None else label_maps.resize(own[None], size)[0]
+            regions = confident_regions(
+                image, cam, self.low_alpha, self.high_alpha, background=background, **common
+            )
         table = np.full(256, IGNORE, np.uint8)
         table[: len(numbers) + 1] = [0, *numbers]
         labels = label_maps.resize_labels(table[regions], maps.size)

@@ -1,4 +1,4 @@
-"""``random-walk``: pseudo-masks from CAMs and the affinities of an AffinityNet."""
+"""``random-walk``: pseudo-masks from CAMs and the affinities of an AffinityNet or IRNet."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from wsss_cli.classes import BACKGROUND
 from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.files import Maps
 from wsss_cli.methods import grids
-from wsss_cli.methods.affinity import mean_affinity, pair_weights, pairwise_affinity
 from wsss_cli.methods.cam import normalise
 from wsss_cli.methods.grids import Places
 from wsss_cli.methods.random_walk import random_walk
 from wsss_cli.methods.tiles import blend, lay
+from wsss_cli.models.affinity import FeatureLinks
 from wsss_cli.models.inference import Image, Runner
+from wsss_cli.models.links import Links, Ties
 from wsss_cli.stage import BatchTool, Job
 from wsss_cli.tools import label_maps
 from wsss_cli.tools.photographs import read
@@ -42,8 +43,8 @@ class Walk:
         path: file of the photograph.
         scores: float32 (1 + K, H, W), background first, when walked. Of one seen in tiles as wide
             as stored maps, and no scores unless they are to be stored.
-        affinity: float32 (H, W) in [0, 1], how strongly each pixel is tied to its neighbours, when
-            walked and asked for.
+        affinity: float32 (H, W) in [0, 1], how strongly each pixel is tied to its neighbours, or by
+            an IRNet how surely it is no class boundary, when walked and asked for.
         labels: of one seen in tiles, uint8 (H, W), when walked.
     """
 
@@ -62,11 +63,13 @@ class Walker(BatchTool):
     """Random walk of CAMs along learned affinities (Ahn & Kwak 2018, sec. 3.4).
 
     Attributes:
-        runner: the AffinityNet.
+        runner: the network.
+        kind: how its output links the cells.
         beta: exponent of the affinities.
         steps: steps of the walk.
         radius: radius of the affinities on the feature grid, as in training.
-        alpha: exponent of the background score, which walks along with the classes.
+        alpha: exponent of the background score, which walks along with the classes; None for the
+            threshold of the links, where the maps have no background of their own.
         threshold: constant background compared with the walked maps instead, or None.
         exact: do all steps one by one.
         crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None for no CRF.
@@ -76,10 +79,11 @@ class Walker(BatchTool):
     """
 
     runner: Runner
+    kind: type[Links] = FeatureLinks
     beta: float = 8
     steps: int = 256
     radius: int = 5
-    alpha: float = 16
+    alpha: float | None = 16
     threshold: float | None = None
     exact: bool = False
     crf: Mapping[str, Any] | None = None
@@ -91,12 +95,17 @@ class Walker(BatchTool):
     needs = ("image", "cam")
 
     def __post_init__(self) -> None:
-        reach = (self.radius - 1) * self.runner.network.stride
+        self.links.prepare(self.runner.network)
+        reach = self.links.reach * self.runner.network.stride
         if self.runner.tile and self.runner.overlap < reach:
             raise ConfigurationError(
                 f"--overlap {self.runner.overlap}: the affinities reach {reach} pixels, which "
                 "neighbouring tiles must share at least"
             )
+
+    @property
+    def links(self) -> Links:
+        return self.kind(self.radius)
 
     @property
     def outputs(self) -> Mapping[str, str]:
@@ -120,9 +129,11 @@ class Walker(BatchTool):
 
     @property
     def params(self) -> dict[str, Any]:
-        background: dict[str, Any] = (
-            {"alpha": self.alpha} if self.threshold is None else {"threshold": self.threshold}
-        )
+        background: dict[str, Any] = {"threshold": self.threshold}
+        if self.threshold is None:
+            background = {"alpha": self.alpha}
+            if self.alpha is None:
+                background["else_threshold"] = self.links.threshold
         return {
             "beta": self.beta,
             "steps": self.steps,
@@ -179,30 +190,38 @@ class Walker(BatchTool):
         size = (image.shape[0], image.shape[1])
         if not item.numbers and not self.store_affinity:
             return replace(item, scores=np.ones((1, *size), np.float32))
-        features = self.runner(image)
-        affinity = pairwise_affinity(features[None], self.radius)[0]
+        views = self.runner.views([image], [1.0], self.links.flip, self.links.keep)
+        ties = self.links.ties(self.links.planes(views, self.runner.network.stride))
         if self.store_affinity:
-            ties = self.on_image(mean_affinity(affinity[None], self.radius), size)[0]
-            item = replace(item, affinity=ties.clamp(0, 1).cpu().numpy())
+            shown = self.on_image(ties.shown(self.radius)[None], size)[0]
+            item = replace(item, affinity=shown.clamp(0, 1).cpu().numpy())
         if not item.numbers:
             return replace(item, scores=np.ones((1, *size), np.float32))
-        walked = self._scores(self.on_image(self._walked(item, affinity, size), size))
+        walked = self._scores(item, self.on_image(self._walked(item, ties, size), size))
         scores = label_maps.refine(image, walked.cpu().numpy(), self.crf)
         return replace(item, scores=scores)
 
-    def _walked(self, item: Walk, affinity: Tensor, size: tuple[int, int]) -> Tensor:
+    def _constant(self, item: Walk) -> float | None:
+        """The background that the walked maps are compared with, or None if one walks along."""
+        if self.threshold is None and self.alpha is None and item.background is None:
+            return self.links.threshold
+        return self.threshold
+
+    def _walked(self, item: Walk, ties: Ties, size: tuple[int, int]) -> Tensor:
         """The maps on the feature grid after the walk, (1 + K, h, w); without the background if
         that is a threshold."""
+        affinity = ties.affinity
         grid = (affinity.shape[1], affinity.shape[2])
         cam = torch.from_numpy(item.maps.cam.astype(np.float32)).to(affinity.device)
-        if self.threshold is None:
+        if self._constant(item) is None:
             own = None if item.background is None else np.asarray(item.background)
             joined = label_maps.with_background(
-                cam.cpu().numpy(), own, alpha=self.alpha, threshold=None
+                cam.cpu().numpy(), own, alpha=self.alpha or 1, threshold=None
             )
             cam = torch.from_numpy(joined).to(affinity.device)
+        start = self.on_grid(cam, grid, size)
         walked = random_walk(
-            self.on_grid(cam, grid, size),
+            start if ties.passing is None else start * ties.passing,
             affinity,
             self.beta,
             self.steps,
@@ -211,12 +230,16 @@ class Walker(BatchTool):
         )
         return walked.clamp(min=0)
 
-    def _scores(self, walked: Tensor) -> Tensor:
+    def _scores(self, item: Walk, walked: Tensor) -> Tensor:
         """The walked maps with a background, (1 + K, …)."""
-        if self.threshold is None:
+        constant = self._constant(item)
+        if constant is None:
             return walked
-        walked = normalise(walked)
-        return torch.cat([torch.full_like(walked[:1], self.threshold), walked])
+        if self.links.share_maximum:
+            walked = normalise(walked.flatten(0, 1)).view_as(walked)
+        else:
+            walked = normalise(walked)
+        return torch.cat([torch.full_like(walked[:1], constant), walked])
 
     def _walk_in_tiles(self, item: Walk) -> Walk:
         """``item``, a photograph that the network sees in tiles, with its labels.
@@ -229,13 +252,13 @@ class Walker(BatchTool):
             quarter = item.maps.cam.shape[1:]
             scores, labels = np.ones((1, *quarter), np.float32), np.zeros(size, np.uint8)
             return replace(item, scores=scores, labels=labels)
-        affinity = self._blended_affinity(image)
-        ties = mean_affinity(affinity[None], self.radius)
-        walked = torch.ones_like(ties)
+        ties = self.links.ties(self._blended(image))
+        shown = ties.shown(self.radius)[None]
+        walked = torch.ones_like(shown)
         if item.numbers:
             # Each cell looks at a pixel: the maximum over the cells is that over the pixels.
-            walked = self._scores(self._walked(item, affinity, size))
-        laid = torch.cat([walked, ties])
+            walked = self._scores(item, self._walked(item, ties, size))
+        laid = torch.cat([walked, shown])
         tiles, quarter = self.runner.tiles(size), label_maps.map_size(size)
         parts = (self._part(laid, span, image, size) for span in tiles.spans)
         labels = np.empty(size, np.uint8)
@@ -266,11 +289,8 @@ class Walker(BatchTool):
             found[:-1] = torch.from_numpy(refined)
         return found
 
-    def _blended_affinity(self, image: Image) -> Tensor:
-        """Affinities over the grid of a photograph, (P, h, w), from those in its tiles.
-
-        A pair has the weight of its end that has the smaller one: none in tiles that show one end.
-        """
+    def _blended(self, image: Image) -> Tensor:
+        """The planes of a photograph, (Q, h, w), from those of its tiles."""
         size, stride = (image.shape[0], image.shape[1]), self.runner.network.stride
         rows, columns = (
             grids.places(-(-seen // stride), seen, side, stride=stride)
@@ -280,20 +300,16 @@ class Walker(BatchTool):
         parts = self.runner.tile_views(
             image,
             [1.0],
-            False,
-            lambda output, part: pairwise_affinity(output, self.radius),
+            self.links.flip,
+            self.links.keep,
             together=self.batch_size,
         )
-        bands = blend(
-            (view.output[0].cpu() for (view,) in parts),
-            layout,
-            lambda weights: pair_weights(weights, self.radius),
-        )
-        affinity = torch.cat([band for _, band in bands], 1)
-        return affinity.to(self.runner.device)
+        planes = (self.links.planes(views, stride).cpu() for views in parts)
+        bands = blend(planes, layout, self.links.weights)
+        return torch.cat([band for _, band in bands], 1).to(self.runner.device)
 
-    # Cell i of the grid looks at pixel 8 i of the image seen, not at the middle of an eighth of it;
-    # resizing the maps as pictures would leave the walk four pixels off its features.
+    # Cell i of the grid looks at pixel i · stride of the image seen, not at the middle of a part of
+    # that side; resizing the maps as pictures would leave the walk half a cell off its features.
 
     def on_grid(self, maps: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Maps of the whole image, (C, h, w), at the cells of the feature grid."""

@@ -280,3 +280,66 @@ def test_affinities_as_a_picture(walk: Run, cams: Records, inside: Run) -> None:
     refused = walk("--affinity", input=cams, check=1)
     assert f"its pseudo-mask would be the affinity of {cams[0]['id']}" in refused.err
     assert len(refused.records) == len(cams) - 1
+
+
+# ---- with an IRNet -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def boundaries(workdir: Path) -> Path:
+    """An IRNet on random features that nothing has been taught."""
+    torch.manual_seed(0)
+    config = {"output_stride": 16}
+    made = build_network("irn", "efficientnet-lite0", CLASSES, config)
+    made.boundary.join.bias.data.fill_(-3)
+    files.save_checkpoint(
+        "irn.pt",
+        kind="irn",
+        backbone="efficientnet-lite0",
+        classes=CLASSES,
+        config=config,
+        state_dict=made.state_dict(),
+    )
+    return Path("irn.pt")
+
+
+def test_irnet_brings_its_own_settings(
+    inside: Run, network: Path, boundaries: Path, cams: Records
+) -> None:
+    def params(checkpoint: Path, *options: str) -> dict[str, Any]:
+        done = inside("random-walk", "-c", checkpoint, *FAST, *options, input=cams[:1], check=0)
+        meta = files.read_meta(done.records[0]["pseudo"])
+        assert meta is not None
+        found: dict[str, Any] = meta["params"]
+        return found
+
+    plain = params(boundaries)
+    assert (plain["beta"], plain["alpha"], plain["else_threshold"]) == (10, None, 0.25)
+    given = params(boundaries, "--beta", "4", "--alpha", "8")
+    assert (given["beta"], given["alpha"]) == (4, 8)
+    other = params(network)
+    assert (other["beta"], other["alpha"], "else_threshold" in other) == (8, 16, False)
+
+
+def test_masks_along_boundaries_are_kept_while_the_network_is_the_same(
+    inside: Run, boundaries: Path, cams: Records
+) -> None:
+    call = ("random-walk", "-c", boundaries, *FAST, "--affinity", "--skip-existing")
+    done = inside(*call, input=cams, check=0)
+    for record in done.records:
+        numbers = {CLASSES.index(name) + 1 for name in record["labels"]}
+        assert set(np.unique(labels_of(record))) <= {0} | numbers
+        assert files.image_size(record["affinity"]) == files.image_size(record["image"])
+    assert "4 reused" in inside(*call, input=cams, check=0).err
+    again = files.load_checkpoint(boundaries)
+    state = {**again.state_dict}
+    state["boundary.join.bias"] = state["boundary.join.bias"] + 1
+    files.save_checkpoint(
+        boundaries,
+        kind="irn",
+        backbone=again.backbone,
+        classes=CLASSES,
+        config=again.config,
+        state_dict=state,
+    )
+    assert "reused" not in inside(*call, input=cams, check=0).err

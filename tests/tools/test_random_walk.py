@@ -16,6 +16,7 @@ from wsss_cli import files
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.files import Checkpoint, Maps
 from wsss_cli.models.inference import Runner
+from wsss_cli.models.irn import BoundaryLinks, Relations
 from wsss_cli.models.networks import build_network
 from wsss_cli.stage import Job
 from wsss_cli.tools.random_walk import Walk, Walker
@@ -193,3 +194,101 @@ def test_what_changes_the_result_is_in_the_provenance() -> None:
     }
     params = make(threshold=0.2, exact=True).params
     assert (params["threshold"], params["exact"], "alpha" in params) == (0.2, True, False)
+
+
+# ---- along class boundaries (IRNet) --------------------------------------------------------------
+
+
+class Walls(Look):
+    """A network whose boundaries are the colour red, from -4 to 4, of every fourth pixel."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.displaces = True
+
+    def forward(self, images: torch.Tensor) -> Relations:  # type: ignore[override]
+        cells = super().forward(images)
+        return Relations(8 * cells[:, :1] - 4, cells[:, :2])
+
+
+def walled_walker(tile: int = 0, **settings: Any) -> Walker:
+    """A walker along the boundaries that :class:`Walls` sees."""
+    walker = make(tile=tile, overlap=64 if tile else 0)
+    runner = walker.runner
+    runner.network = Walls()  # type: ignore[assignment]
+    runner.mean, runner.std = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+    return Walker(runner=runner, kind=BoundaryLinks, **{"alpha": None, **settings})
+
+
+def rooms() -> Any:
+    """A black photograph, uint8 (64, 97, 3), with a red wall of two cells at columns 48 to 55."""
+    image = np.zeros((64, 97, 3), np.uint8)
+    image[:, 48:56, 0] = 255
+    return image
+
+
+def walked_rooms(walker: Walker, cam: Any, own: Any = None) -> Any:
+    maps = Maps(np.asarray(cam, np.float16), ("cat",) * len(cam), (64, 97), {"classes": ["cat"]})
+    numbers = list(range(1, len(cam) + 1))
+    (done,) = walker.compute([Walk(rooms(), maps, own, numbers)])
+    return done.scores
+
+
+def test_a_map_fills_its_room_and_stays_in_it() -> None:
+    """It walks to the wall, which it starts beyond as well, and nothing lies on the wall itself."""
+    cam = np.zeros((1, 16, 25))
+    cam[0, 6:10, 6:14] = 1  # up to the right edge of the wall
+    scores = walked_rooms(walled_walker(beta=10), cam)
+    assert (scores[0] == 0.25).all()
+    labels = scores.argmax(0)
+    assert labels[:, 4:44].all()
+    assert not labels[:, 58:].any()
+    assert scores[1, :, 49:52].max() < 0.25
+    still = walked_rooms(walled_walker(steps=0), cam)
+    assert still[1, 32, 50] < 0.1 < 0.9 < still[1, 32, 36]
+
+
+def test_walked_maps_are_divided_by_one_maximum() -> None:
+    cam = np.zeros((2, 16, 25))
+    cam[0, 6:10, 4:8] = 1
+    cam[1, 6:10, 18:22] = 0.2
+    scores = walked_rooms(walled_walker(steps=0), cam)
+    assert scores[1].max() == pytest.approx(1, abs=1e-5)
+    assert scores[2].max() == pytest.approx(0.2, abs=0.01)
+
+
+def test_with_irnet_background_walks_only_if_it_is_given_or_asked_for() -> None:
+    cam, own = np.full((1, 16, 25), 0.3), np.full((16, 25), 0.4, np.float16)
+    asked = walked_rooms(walled_walker(alpha=2), cam)
+    assert asked[0, 32, 20] / asked[1, 32, 20] == pytest.approx(0.7**2 / 0.3, rel=0.01)
+    given = walked_rooms(walled_walker(), cam, own)
+    assert given[0, 32, 20] / given[1, 32, 20] == pytest.approx(4 / 3, rel=0.01)
+    constant = walked_rooms(walled_walker(threshold=0.5), cam, own)
+    assert (constant[0] == 0.5).all()
+
+
+def test_only_the_boundaries_of_a_network_are_computed() -> None:
+    assert walled_walker().runner.network.displaces is False
+
+
+@pytest.mark.parametrize("settings", [{}, {"alpha": 2}])
+def test_boundaries_of_tiles_are_those_of_the_whole(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """A path may cross a seam: boundaries are blended, then linked. Overlap may be any."""
+    record = large(tmp_path, 203, 401, ("cat", "cow"))
+    stored = {"store_scores": True, "store_affinity": True, **settings}
+    found = written(walled_walker(256, radius=9, **stored), record, tmp_path / "tiles")
+    expected = written(walled_walker(radius=9, **stored), record, tmp_path / "whole")
+    assert (found["pseudo"] == expected["pseudo"]).mean() > 0.999
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=2e-3)
+    off = np.abs(found["affinity"].astype(int) - expected["affinity"])
+    assert off.max() <= 1
+    assert expected["affinity"].std() > 10
+
+
+def test_the_background_of_irnet_is_in_the_provenance() -> None:
+    params = walled_walker(beta=10).params
+    assert (params["alpha"], params["else_threshold"], params["beta"]) == (None, 0.25, 10)
+    assert "else_threshold" not in walled_walker(threshold=0.3).params
+    assert "else_threshold" not in walled_walker(alpha=4).params

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -185,8 +185,7 @@ class BoundaryLinks(Links):
     def keep(self, output: Relations, part: slice) -> Tensor:
         return output.boundary.float()
 
-    def prepare(self, network: Network) -> None:
-        assert isinstance(network, IrnNetwork)
+    def prepare(self, network: Any) -> None:
         network.displaces = False
 
     def planes(self, views: Sequence[View], stride: int) -> Tensor:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from torch import Tensor
 
 from wsss_cli.methods.affinity import mean_affinity
-from wsss_cli.models.base import Network
 
 if TYPE_CHECKING:
     from wsss_cli.models.inference import View
@@ -65,7 +64,7 @@ class Links:
         """How many cells beyond its own the planes of a cell depend on."""
         return 0
 
-    def prepare(self, network: Network) -> None:
+    def prepare(self, network: Any) -> None:
         """Switch off what is not needed of a network."""
 
     def keep(self, output: Any, part: slice) -> Tensor:

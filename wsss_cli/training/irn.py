@@ -87,7 +87,7 @@ def train_relations(
         given = here.read(records, either=[key])
         names = class_list(classes, given, [key])
         here.group.on_main(partial(check_numbering, given, key, names))
-        more = {} if cells == "centred" else {"cells": cells}
+        more: dict[str, Any] = {} if cells == "centred" else {"cells": cells}
         network, config = pretrained("irn", classes=names, **more, **start)
         here.train(
             kind="irn",

@@ -95,10 +95,10 @@ def test_it_stops_and_goes_on_bit_for_bit(
 @pytest.mark.parametrize(
     "option",
     [
-        ("--new-lr", "1"),
+        ("--new-lr", "10"),
         ("--radius", "4"),
         ("--cells", "parts"),
-        ("--momentum", "0.9"),
+        ("--momentum", "0"),
         ("--clip", "1e-9"),
         ("--scale", "1,1"),
     ],

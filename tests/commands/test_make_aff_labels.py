@@ -201,7 +201,7 @@ def test_in_a_pipe_with_head(shell: Run, areas: Records) -> None:
 
 
 def test_regions_by_thresholds(regions: Run, areas: Records) -> None:
-    done = regions("--thresholds", "0.5,0.1", input=areas, check=0)
+    done = regions("--cut", "0.5,0.1", input=areas, check=0)
     wanted = {"both": [3, 1, 255, 0], "one": [2, 2, 255, 0], "none": [0, 0, 0, 0]}
     assert {record["id"]: numbers(record) for record in done.records} == wanted
     meta = files.read_meta(done.records[0]["aff_label"])
@@ -211,7 +211,7 @@ def test_regions_by_thresholds(regions: Run, areas: Records) -> None:
     assert "low_alpha" not in params
     crf = params["crf"]
     assert (crf["bilateral_sxy"], crf["bilateral_srgb"], crf["bilateral_compat"]) == (50, 5, 10)
-    low = regions("--thresholds", "0.2,0.1", "--bilateral", "80,13,10", input=areas, check=0)
+    low = regions("--cut", "0.2,0.1", "--bilateral", "80,13,10", input=areas, check=0)
     assert numbers(low.records[1]) == [2, 2, 2, 0]
     meta = files.read_meta(low.records[0]["aff_label"])
     assert meta is not None
@@ -229,21 +229,21 @@ def test_thresholds_take_the_place_of_a_background_of_the_maps(
     maps = files.read_maps("one.npz")
     own = np.concatenate([np.ones_like(maps.cam), maps.cam])
     files.write_maps("one.npz", own, ("background", "cow"), AREAS.shape, PROVENANCE)
-    done = regions("--thresholds", "0.5,0.1", input=areas[1:2], check=0)
+    done = regions("--cut", "0.5,0.1", input=areas[1:2], check=0)
     assert numbers(done.records[0]) == [2, 2, 255, 0]
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--thresholds", "0.1,0.3"), "0.1,0.3: the first must be larger, and both from 0 to 1"),
-        (("--thresholds", "1.5,0.3"), "1.5,0.3: the first must be larger, and both from 0 to 1"),
-        (("--thresholds", "0.3"), "2 numbers are needed, '0.3' has 1"),
+        (("--cut", "0.1,0.3"), "0.1,0.3: the first must be larger, and both from 0 to 1"),
+        (("--cut", "1.5,0.3"), "1.5,0.3: the first must be larger, and both from 0 to 1"),
+        (("--cut", "0.3"), "2 numbers are needed, '0.3' has 1"),
         (
-            ("--thresholds", "0.3,0.1", "--low-alpha", "2"),
+            ("--cut", "0.3,0.1", "--low-alpha", "2"),
             "--low-alpha is only for regions without",
         ),
-        (("--certainty", "0.8"), "--certainty is only for --thresholds"),
+        (("--certainty", "0.8"), "--certainty is only for --cut"),
     ],
 )
 def test_thresholds_that_cannot_be(

@@ -591,3 +591,13 @@ def radius_option(default: int = 5) -> Callable[[F], F]:
         type=click.IntRange(min=2),
         help="Radius of the affinities, in cells of the feature grid.",
     )
+
+
+cells_option = click.option(
+    "--cells",
+    default="centred",
+    show_default=True,
+    type=click.Choice(["centred", "parts"]),
+    help="Cells of the network's maps lie on the pixels that they look at, or are equal parts of "
+    "the image, as in public code.",
+)

@@ -111,15 +111,14 @@ def training_options(
     batch_size: int,
     crop: int,
     lr: float,
-    momentum: float = 0.9,
-    clip: float = 10.0,
+    new_lr: float = 10.0,
     rates: tuple[str, str] = ("the backbone", "new layers"),
     without: Collection[str] = (),
 ) -> Callable[[F], F]:
     """Settings of the training loop, with a trainer's own defaults; handed over as ``training``.
 
     Args:
-        epochs, batch_size, crop, lr, momentum, clip: the defaults.
+        epochs, batch_size, crop, lr, new_lr: the defaults.
         rates: what learns at the rate ``--lr``, and what at ``--new-lr`` times this.
         without: fields that are not offered: ``val``, and all of :data:`FREEZING` together.
     """
@@ -160,22 +159,22 @@ def training_options(
         ),
         click.option(
             "--new-lr",
-            default=10.0,
+            default=new_lr,
             show_default=True,
             type=_options.positive,
-            help=f"Factor of the learning rate of {rates[1]}.",
+            help="Factor of the learning rate of new layers; of displacements in irn-train.",
         ),
         click.option(
             "--bias-lr",
             default=1.0,
             show_default=True,
             type=_options.positive,
-            help=f"Factor of the learning rate of biases, times --new-lr in {rates[1]}; 2 in psa "
+            help="Factor of the learning rate of biases, times --new-lr in new layers; 2 in psa "
             "and EPS.",
         ),
         click.option(
             "--momentum",
-            default=momentum,
+            default=0.9,
             show_default=True,
             type=click.FloatRange(0, 1, max_open=True),
             help="Momentum of stochastic gradient descent; 5e-4 in psa and EPS, 1e-4 in IRNet and "
@@ -197,7 +196,7 @@ def training_options(
         ),
         click.option(
             "--clip",
-            default=clip,
+            default=10.0,
             show_default=True,
             type=click.FloatRange(min=0),
             metavar="NORM",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from wsss_cli.commands import _frame, _options, _training
 
 
@@ -14,24 +12,16 @@ from wsss_cli.commands import _frame, _options, _training
 @_options.model_out_option("irn.pt")
 @_options.classes_option("Class list", show_default="that of the regions")
 @_training.start_options
-@click.option(
-    "--cells",
-    default="centred",
-    show_default=True,
-    type=click.Choice(["centred", "parts"]),
-    help="Cells of the backbone's levels lie on the pixels that they look at, or are equal parts "
-    "of the image, as in the authors' code.",
-)
+@_options.cells_option
 @_training.scale_option
 @_options.radius_option(10)
 @_options.key_option("aff_label", "the label map")
 @_training.training_options(
-    epochs=3,
+    epochs=8,
     batch_size=16,
     crop=320,
     lr=0.1,
-    momentum=0.0,
-    clip=0.0,
+    new_lr=1.0,
     rates=("the boundary branch", "displacements"),
     without=("val", *_training.FREEZING),
 )
@@ -45,7 +35,7 @@ def command(records: tuple[str, ...], **options: Any) -> None:
 
     \b
     Example:
-      wsss make-aff-labels --thresholds 0.3,0.05 cam.jsonl | wsss irn-train -o irn.pt
+      wsss make-aff-labels --cut 0.3,0.05 cam.jsonl | wsss irn-train -o irn.pt
     """
     from wsss_cli.training.irn import train_relations
 

@@ -9,7 +9,7 @@ import click
 from wsss_cli.commands import _frame, _options
 
 
-def _thresholds(
+def _cut(
     context: click.Context, parameter: click.Parameter, value: tuple[float, float] | None
 ) -> tuple[float, float] | None:
     if value is not None and not 0 <= value[1] < value[0] <= 1:
@@ -38,20 +38,20 @@ def _thresholds(
     help="Exponent of the weak background score; background despite it is confident.",
 )
 @click.option(
-    "--thresholds",
+    "--cut",
     default=None,
     type=_options.Numbers(count=2),
-    callback=_thresholds,
+    callback=_cut,
     metavar="CLASS,BACKGROUND",
-    help="The regions of IRNet instead: CAMs are cut at either threshold, and the CRF runs over "
-    "the labels; 0.3,0.05 in its code.",
+    help="The regions of IRNet instead: CAMs are cut at either value, and the CRF runs over "
+    "the labels, of --certainty; 0.3,0.05 in its code.",
 )
 @click.option(
     "--certainty",
     default=0.7,
     show_default=True,
     type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
-    help="With --thresholds: probability given to the label of each pixel.",
+    help="Probability given to the label of each pixel of a label map.",
 )
 @click.option(
     "--window",
@@ -62,7 +62,7 @@ def _thresholds(
     help="Side of the square around a pixel over which the CRF's result is averaged before its "
     "label is chosen; 8 in psa, the size of a cell of the affinity grid.",
 )
-@_options.crf_options(other=("thresholds", (50, 5, 10)))
+@_options.crf_options(other=("cut", (50, 5, 10)))
 @_options.classes_option()
 @_options.max_side_option
 @_options.processes_option
@@ -71,7 +71,7 @@ def command(
     records: tuple[str, ...],
     low_alpha: float,
     high_alpha: float,
-    thresholds: tuple[float, float] | None,
+    cut: tuple[float, float] | None,
     crf: dict[str, float],
     classes: tuple[str, ...] | None,
     workers: int,
@@ -87,26 +87,26 @@ def command(
     \b
     Example:
       wsss make-aff-labels cam.jsonl -o out/aff_label | wsss train-aff -c cam.pt -o aff.pt
-      wsss make-aff-labels cam.jsonl --thresholds 0.3,0.05 | wsss irn-train -o irn.pt
+      wsss make-aff-labels cam.jsonl --cut 0.3,0.05 | wsss irn-train -o irn.pt
     """
     from wsss_cli.stage import Stage
     from wsss_cli.tools.make_aff_labels import RegionFinder
 
-    by_threshold = thresholds is not None
-    _options.only_with("--thresholds", by_threshold, "certainty")
+    by_threshold = cut is not None
+    _options.only_with("--cut", by_threshold, "certainty")
     _options.only_with(
-        "regions without --thresholds",
+        "regions without --cut",
         not by_threshold,
         "low_alpha",
         "high_alpha",
-        choice="thresholds",
+        choice="cut",
     )
     if low_alpha >= high_alpha:
         raise click.BadParameter("must be larger than --low-alpha", param_hint="--high-alpha")
     finder = RegionFinder(
         low_alpha=low_alpha,
         high_alpha=high_alpha,
-        thresholds=thresholds,
+        thresholds=cut,
         crf=crf,
         class_list=classes,
         **settings,

@@ -72,14 +72,7 @@ if TYPE_CHECKING:
     help="Join the image and its mirror image before the maps are read, not the maps (needs "
     "--flip); as IRNet's and SIPE's code.",
 )
-@click.option(
-    "--cells",
-    default="centred",
-    show_default=True,
-    type=click.Choice(["centred", "parts"]),
-    help="Cells of the network's maps lie on the pixels that they look at, or are equal parts of "
-    "the image, as in public code.",
-)
+@_options.cells_option
 @click.option(
     "--resize-filter",
     default="bilinear",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 import torch
 
 from tests.commands.conftest import same
-from tests.conftest import Run
+from tests.conftest import Run, as_lines
 from wsss_cli import files
 from wsss_cli.models.networks import build_network
 
@@ -90,6 +93,33 @@ def test_it_stops_and_goes_on_bit_for_bit(
     assert same("whole.pt", "parts.pt")
     other = inside("irn-train", *options, "--radius", "4", "-o", "parts.pt", input=regions, check=2)
     assert "parts.pt is of another run (radius 10, now 4)" in other.err
+
+
+def test_torchrun_with_two_processes_learns_what_one_does(inside: Run, regions: Records) -> None:
+    """Nearly: the means over pairs are those of each process, whose crops hold a few more or less."""
+    alike = [{**regions[0], "id": str(number)} for number in range(4)]
+    settings = ("--crop", "64", "--epochs", "1", "--scale", "1,1", "--no-jitter", *START)
+    settings = (*settings, "--device", "cpu", "--precision", "fp32")
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = ["-m", "wsss_cli", "irn-train", *settings, "--batch-size", "1", "-o", "two.pt"]
+    done = subprocess.run(
+        [*start, *command],
+        input=as_lines(alike),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    inside("irn-train", *settings, "--batch-size", "2", "-o", "one.pt", input=alike, check=0)
+    inside("irn-train", *settings, "--lr", "1e-9", "-o", "start.pt", input=alike, check=0)
+    one, two, begin = (
+        files.load_checkpoint(f"{name}.pt").state_dict for name in ("one", "two", "start")
+    )
+    learnt = [key for key in one if key.startswith(("boundary.", "displacement."))]
+    moved = sum(float((one[key] - begin[key]).square().sum()) for key in learnt)
+    apart = sum(float((one[key] - two[key]).square().sum()) for key in learnt)
+    assert 0 < apart < 0.05 * moved
 
 
 @pytest.mark.parametrize(

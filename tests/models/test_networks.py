@@ -145,7 +145,7 @@ def damaged() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{kind}: no {key}", {name: good[name] for name in good if name != key}
             for value in VALUES:
                 yield f"{kind}: {key} = {value!r}", {**good, key: value}
-        for key in ("output_stride", "head", "psl", "msc", "dropout"):
+        for key in ("output_stride", "head", "psl", "msc", "dropout", "cells"):
             for value in VALUES:
                 changed = {**good["config"], key: value}
                 yield f"{kind}: {key} = {value!r}", {**good, "config": changed}

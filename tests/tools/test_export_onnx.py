@@ -67,7 +67,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
                 if isinstance(layer, nn.BatchNorm2d):
                     layer.train().register_forward_pre_hook(settle)
             network(pictures)
-            if kind != "affinity":
+            if kind not in ("affinity", "irn"):
                 spread(network, pictures)
         path = tmp_path_factory.mktemp("checkpoints") / "a.pt"
         files.save_checkpoint(
@@ -261,6 +261,22 @@ def test_an_affinity_network_gives_what_random_walk_compares(
         assert found[0].shape == tuple(wanted.shape)
         same = [pairwise_affinity(each[None]) for each in (torch.from_numpy(found[0]), wanted)]
         assert (same[0] - same[1]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("cells", ["centred", "parts"])
+def test_boundaries_and_displacements_are_those_of_irnet(exported: Exported, cells: str) -> None:
+    checkpoint, network = exported("irn", cells=cells)
+    for size in ((75, 101), (20, 30), (64, 96)):
+        photograph = blobs(*size)
+        found = network.run(None, {"image": fed(photograph)})
+        (view,) = runner(checkpoint).views(
+            [photograph], [1.0], False, lambda output, part: torch.cat(output, 1)
+        )
+        for ours, wanted in zip(
+            found, (view.output[0, :1].sigmoid(), view.output[0, 1:]), strict=True
+        ):
+            assert ours[0].shape == tuple(wanted.shape)
+            assert np.abs(ours[0] - wanted.numpy()).max() < 1e-4 * max(np.abs(ours).max(), 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

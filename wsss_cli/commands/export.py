@@ -228,6 +228,8 @@ def onnx(checkpoint: str, out: str) -> None:
                     are there: labels, uint8 (N, C), 0 or 1
       affinity      features (N, 448, H/8, W/8), rounded up: the
                     affinity of two cells is exp(-mean |difference|)
+      irn           boundary (N, 1, H/4, W/4), rounded up, in [0, 1];
+                    displacement (N, 2, H/4, W/4): cells down and right
 
     all float32. The file is run once with onnxruntime and compared with the network.
 

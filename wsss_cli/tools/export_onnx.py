@@ -191,11 +191,32 @@ class Features(Exported):
         return features
 
 
+class Relations(Exported):
+    """What IRNet says of cells of 4 pixels, of the photograph alone, not of its mirror image too.
+
+    Class boundaries in [0, 1], float32 (N, 1, ceil(H / 4), ceil(W / 4)), and displacements to the
+    centroids of objects, in cells, (N, 2, …).
+    """
+
+    gives: ClassVar = {"boundary": _QUARTERS, "displacement": _QUARTERS}
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.see(image)[0]
+        return output.boundary.sigmoid(), output.displacement
+
+
 # By how the maps of a kind are read.
 _CLASSIFIERS: Mapping[object, type[Exported]] = {
     ClassMaps: Classifier,
     Probabilities: EpsClassifier,
     ImageSpecific: SipeClassifier,
+}
+
+
+_FORMS: Mapping[str, type[Exported]] = {
+    "segmentation": Segmentation,
+    "affinity": Features,
+    "irn": Relations,
 }
 
 
@@ -207,7 +228,7 @@ def exported(checkpoint: Checkpoint) -> Exported:
     """
     network = restored(checkpoint)
     reading = next(iter(KINDS[checkpoint.kind].readings.values()), None)
-    form = {"segmentation": Segmentation, "affinity": Features}.get(checkpoint.kind)
+    form = _FORMS.get(checkpoint.kind)
     form = form or _CLASSIFIERS.get(reading)
     if form is None:
         raise ConfigurationError(

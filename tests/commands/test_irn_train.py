@@ -96,7 +96,7 @@ def test_it_stops_and_goes_on_bit_for_bit(
 
 
 def test_torchrun_with_two_processes_learns_what_one_does(inside: Run, regions: Records) -> None:
-    """Nearly: the means over pairs are those of each process, whose crops hold a few more or less."""
+    """Nearly: means are over the pairs of each process, whose crops hold a few more or less."""
     alike = [{**regions[0], "id": str(number)} for number in range(4)]
     settings = ("--crop", "64", "--epochs", "1", "--scale", "1,1", "--no-jitter", *START)
     settings = (*settings, "--device", "cpu", "--precision", "fp32")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.models.device import Compute, choose
+from wsss_cli.models.device import Compute, SideBySide, choose
 
 
 @pytest.fixture
@@ -57,3 +59,24 @@ def test_layers_compute_in_the_format(precision: str, dtype: str) -> None:
     with compute.autocast():
         result = torch.nn.Linear(2, 2)(torch.ones(1, 2))
     assert result.dtype == getattr(torch, dtype)
+
+
+@pytest.mark.parametrize("items", [1, 2, 5])
+def test_items_side_by_side_may_have_items_of_their_own(items: int) -> None:
+    """None waits for a thread: with a thread for each item, none would be left."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        spread = SideBySide(torch.device("cpu"))
+    finally:
+        torch.set_num_threads(threads)
+    assert spread.abreast == 2
+
+    def row(number: int) -> list[int]:
+        return spread(lambda other: 10 * number + other, [1, 2, 3])
+
+    done: list[list[list[int]]] = []
+    worker = threading.Thread(target=lambda: done.append(spread(row, range(items))), daemon=True)
+    worker.start()
+    worker.join(60)
+    assert done == [[[10 * n + 1, 10 * n + 2, 10 * n + 3] for n in range(items)]]

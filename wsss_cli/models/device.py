@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -105,17 +106,21 @@ class SideBySide:
     def __init__(self, device: torch.device) -> None:
         self._cores = torch.get_num_threads() if device.type == "cpu" else 1
         self.abreast = min(self._cores, _MOST_ABREAST)
-        self._pool = ThreadPoolExecutor(self.abreast, thread_name_prefix="wsss-see")
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(
+            self.abreast, "wsss-see", lambda: setattr(self._own, "thread", True)
+        )
 
     def __call__(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """``function`` of each item, in order.
 
         Args:
-            function: must not call this object itself.
+            function: where it calls this object itself, it does all items of its own.
             items: its arguments, one call each.
         """
         abreast = min(len(items), self.abreast)
-        if abreast < 2:
+        # One of our threads must not wait for another: none may be left.
+        if abreast < 2 or hasattr(self._own, "thread"):
             return [function(item) for item in items]
 
         def alone(item: Item) -> Result:

@@ -276,7 +276,14 @@ def test_a_sweep_becomes_a_table_and_a_plot(workdir: Path) -> None:
 # ---- the targets of the Makefile ----
 
 NAMES = ["ae", "eps", "sipe", "all"]
-PAPERS = {"psa": "psa", "ae": "ae-psl", "eps": "eps", "eps++": "eps++", "sipe": "sipe"}
+PAPERS = {
+    "psa": "psa",
+    "ae": "ae-psl",
+    "eps": "eps",
+    "eps++": "eps++",
+    "irn": "irn",
+    "sipe": "sipe",
+}
 
 
 def make(workdir: Path, *args: str) -> subprocess.CompletedProcess[str]:

@@ -124,6 +124,7 @@ def test_maps_for_other_labels_are_refused(inside: Run, plain: Records) -> None:
     ("trainer", "key", "options"),
     [
         ("train-aff", "aff_label", ("-c", "cam.pt")),
+        ("irn-train", "aff_label", ("--weights", "none")),
         ("train-seg", "pseudo", ("--weights", "none")),
         ("eps-train", "saliency", ("--weights", "none", "--classes", "classes.txt")),
         ("train-cam", "image", ("--weights", "none", "--classes", "classes.txt")),
@@ -197,6 +198,7 @@ def test_a_mask_of_another_photograph_is_not_learnt(inside: Run, plain: Records)
     [
         ("train-seg", ("--weights", "none")),
         ("train-aff", ("-c", "cam.pt")),
+        ("irn-train", ("--weights", "none")),
         ("train-cam", ("--weights", "none", "--classes", "classes.txt")),
     ],
 )

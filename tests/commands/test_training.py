@@ -83,7 +83,9 @@ def test_each_option_changes_the_weights(
     assert not same("a.pt", "b.pt")
 
 
-@pytest.mark.parametrize("tool", ["train-cam", "eps-train", "sipe-train", "train-aff", "train-seg"])
+@pytest.mark.parametrize(
+    "tool", ["train-cam", "eps-train", "sipe-train", "train-aff", "irn-train", "train-seg"]
+)
 @pytest.mark.parametrize(
     ("option", "told"),
     [

@@ -244,7 +244,8 @@ def test_a_checkpoint_of_another_kind(inside: Run, cams: Records, network: Path)
     done = inside("random-walk", "-c", network, input=cams)
     assert done.code == 2
     assert done.err == (
-        "wsss random-walk: aff.pt: a checkpoint of kind affinity is needed, this is of kind cam\n"
+        "wsss random-walk: aff.pt: a checkpoint of kind affinity or irn is needed, "
+        "this is of kind cam\n"
     )
 
 

@@ -65,14 +65,15 @@ $(RUN)/start.jsonl: ALWAYS
 # ---- labels -> maps ----
 
 CLASSIFIER := $(or $(and $(filter eps%,$(PAPER)),eps-train),$(and $(filter sipe,$(PAPER)),sipe-train),train-cam)
-WALKING    := $(filter psa sipe,$(PAPER))
+WALKING    := $(filter psa irn sipe,$(PAPER))
+RELATIONS  := $(if $(filter irn,$(PAPER)),irn-train,train-aff)
 
 # Options of later commands are looked at before the first training.
-REFINERS := $(or $(and $(WALKING),make-aff-labels train-aff random-walk),$(and $(filter eps%,$(PAPER)),crf),erase)
+REFINERS := $(or $(and $(WALKING),make-aff-labels $(RELATIONS) random-walk),$(and $(filter eps%,$(PAPER)),crf),erase)
 LATER    := $(call SETTINGS_OF,make-cam $(REFINERS) train-seg predict)
 
 # Weights of a training that cannot be had stop the first. AffinityNet's backbone is the classifier's.
-$(RUN)/weights: $(call SETTINGS_OF,$(and $(WALKING),$(CLASSIFIER) train-aff) train-seg)
+$(RUN)/weights: $(call SETTINGS_OF,$(and $(WALKING),$(CLASSIFIER) $(RELATIONS)) train-seg)
 	$(PYTHON) $(RECIPES)weights.py $^
 	@touch $@
 
@@ -87,8 +88,6 @@ $(RUN)/cam.jsonl: $(RUN)/cam.pt $(call SETTINGS_OF,make-cam)
 ifneq ($(WALKING),)
 $(RUN)/aff_label.jsonl: $(RUN)/cam.jsonl $(call SETTINGS_OF,make-aff-labels)
 	$(call CALL,make-aff-labels,$< --skip-existing -o $(RUN)/aff_label) > $@
-
-RELATIONS := $(if $(filter irn,$(PAPER)),irn-train,train-aff)
 
 $(RUN)/aff.pt: $(RUN)/aff_label.jsonl $(RUN)/cam.pt $(call SETTINGS_OF,$(RELATIONS))
 	$(call TRAINED,$(RELATIONS),$< $(if $(filter train-aff,$(RELATIONS)),-c $(RUN)/cam.pt))

@@ -127,8 +127,8 @@ class EfficientNetLite(Backbone):
     def __init__(self, width: float, depth: float, output_stride: int) -> None:
         super().__init__()
         rows = scaled_stages(width, depth)
-        self.channels = (*(rows[stage][3] for stage in _LEVEL_STAGES), 1280)
-        self.early = (rows[0][3], 2)
+        early, *later = (rows[stage][3] for stage in _LEVEL_STAGES)
+        self.early, self.channels = (early, 2), (*later, 1280)
         self.strides = (4, 8, min(16, output_stride), output_stride)
         self._conv_stem = nn.Conv2d(3, 32, 3, 2, padding=1, bias=False)
         self._bn0 = nn.BatchNorm2d(32, eps=_EPS)

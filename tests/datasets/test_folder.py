@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,20 @@ def test_json_lines(root: Path) -> None:
     ]
     with pytest.raises(ConfigurationError, match="--label-column: no line has 'whta'"):
         read(root, table="last.jsonl", column="whta")
+
+
+@pytest.mark.parametrize("key", ["file", "file_name"])
+@pytest.mark.parametrize(
+    "text", ["cat, cow", "cat|cow", "cat;cow", "big cat; cow ", "big cat", "['cat', 'cow']", ""]
+)
+def test_a_text_in_json_is_split_as_a_cell_is(root: Path, key: str, text: str) -> None:
+    add(root, "a.jpg")
+    (root / "t.jsonl").write_text(json.dumps({key: "a.jpg", "labels": text}))
+    records, errors = read(root, table="t.jsonl")
+    assert errors == []
+    assert {"a": records[0]["labels"]} == labels(root, f'{key},labels\na.jpg,"{text}"\n')
+    if text != "big cat":
+        assert len(records[0]["labels"]) == (2 if text else 0)
 
 
 def test_a_dict_of_numbers(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

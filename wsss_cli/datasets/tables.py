@@ -28,6 +28,7 @@ Row = tuple[str, str, list[str] | None]  # place, file, labels
 
 _USUAL = ("labels.csv", "metadata.csv", "metadata.jsonl")  # names, in order of preference
 _FILE_COLUMN = ("file", "filename", "file_name", "image", "path")
+_HUGGING_FACE = "file_name"  # its labels may have spaces, which separate nothing
 _LABEL_COLUMN = ("label", "labels", "class", "classes")
 _YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "-1", "-1.0", "false")
 
@@ -59,7 +60,8 @@ def read_table(
     commas, or by tabs or semicolons if the first line has no comma. Names with commas are in double
     quotes.
 
-    JSON lines have the same keys; labels are a text or a list of them, none if the key is absent.
+    JSON lines have the same keys; labels are a text, which is split as a cell is, or a list of
+    them, none if the key is absent.
     A .npy is a pickled dict from ids to as many numbers as there are classes, as PSA's
     ``cls_labels.npy``; nothing but arrays and texts is made of it.
 
@@ -161,7 +163,7 @@ def _header(row: Sequence[str], path: str, column: str | None) -> _Columns | Non
             raise ConfigurationError(f"{path}: --label-column: no header, with a column 'file'")
         return None
     file = files[0]
-    spaces = names[file].lower() != "file_name"  # Hugging Face has one label in a cell
+    spaces = names[file].lower() != _HUGGING_FACE
     if column is not None:
         if column not in names:
             raise ConfigurationError(f"{path}: no column '{column}': {', '.join(names)}")
@@ -242,18 +244,22 @@ def _json_rows(path: str, on_error: OnError, column: str | None) -> Iterator[Row
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     raise ValueError("no object")
-                text = next((row[key] for key in _FILE_COLUMN if key in row), None)
+                file = next((key for key in _FILE_COLUMN if key in row), None)
+                text = None if file is None else row[file]
                 keys = _LABEL_COLUMN if column is None else (column,)
                 given = next((row[key] for key in keys if row.get(key) is not None), None)
-                yield where, text if isinstance(text, str) else "", _named(given)
+                labels = _named(given, spaces=file != _HUGGING_FACE)
+                yield where, text if isinstance(text, str) else "", labels
             except (ValueError, RecursionError, WsssError) as error:
                 on_error(f"{where}: not a line of JSON with a file and labels: {describe(error)}")
 
 
-def _named(given: Any) -> list[str] | None:
-    """Labels from a value of JSON."""
+def _named(given: Any, *, spaces: bool) -> list[str] | None:
+    """Labels from a value of JSON; a text is a cell."""
     if given is None:
         return None
+    if isinstance(given, str):
+        return _labels([given], spaces=spaces)
     names = given if isinstance(given, list) else [given]
     if not all(isinstance(name, str) or type(name) is int for name in names):
         raise WsssError(f"labels are {str(given)[:40]}, not names")

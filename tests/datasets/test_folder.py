@@ -349,6 +349,37 @@ def test_a_text_in_json_is_split_as_a_cell_is(root: Path, key: str, text: str) -
         assert len(records[0]["labels"]) == (2 if text else 0)
 
 
+@pytest.mark.parametrize(
+    ("line", "keys"),
+    [
+        ('{"file": "a.jpg", "lbl": "cat"}', "'file', 'lbl'"),
+        ('{"file_name": "a.jpg", "objects": {"bbox": []}}\n', "'file_name', 'objects'"),
+        ('{"file": "a.jpg"}\n{"x": 1, "file": "b.jpg"}', "'file', 'x'"),
+    ],
+)
+def test_lines_of_json_without_labels_are_refused(root: Path, line: str, keys: str) -> None:
+    add(root, "a.jpg", "b.jpg")
+    (root / "t.jsonl").write_text(line)
+    with pytest.raises(ConfigurationError) as caught:
+        read(root, table="t.jsonl")
+    assert str(caught.value) == (
+        f"photos/t.jsonl: no line has a key 'labels', 'label', 'classes' or 'class', but {keys}; "
+        "--label-column names that of the labels, and --unlabelled in place of the table does "
+        "without"
+    )
+
+
+def test_labels_that_are_null_are_not_known(root: Path) -> None:
+    add(root, "a.jpg", "b.jpg", "c.jpg")
+    (root / "t.jsonl").write_text('{"file": "a.jpg"}\n{"file": "b.jpg", "label": null}\n')
+    assert [("labels" in record) for record in read(root, table="t.jsonl")[0]] == [False, False]
+    # A label that is none still is where labels stand.
+    (root / "t.jsonl").write_text('{"file": "a.jpg"}\n{"file": "b.jpg", "label": {}}\n')
+    records, errors = read(root, table="t.jsonl")
+    assert [record["id"] for record in records] == ["a"]
+    assert "labels are {}, not names" in errors[0]
+
+
 def test_a_dict_of_numbers(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add(root, "a.jpg", "b.png", "c.jpg")
     table = {
@@ -368,6 +399,9 @@ def test_a_dict_of_numbers(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "1 photographs of the table are not in photos" in capsys.readouterr().err
     with pytest.raises(ConfigurationError, match="--classes names them in their order"):
         read(root, table="cls_labels.npy")
+    np.save(root / "t.npy", {"x": np.ones(1), "y": np.ones(1)}, allow_pickle=True)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="none of the 2 photographs of the table is in ph"):
+        read(root, table="t.npy", classes=("cat",))
 
 
 def test_names_with_spaces_and_commas(root: Path) -> None:
@@ -393,9 +427,56 @@ def test_a_header_after_blank_lines_is_one(root: Path) -> None:
     assert [(record["id"], record["labels"]) for record in records] == [("a", ["cat"])]
 
 
-def test_an_empty_table(root: Path) -> None:
-    assert labels(root, "") == {}
-    assert labels(root, "file,labels\n") == {}
+@pytest.mark.parametrize("text", ["", "file,labels\n", "\n\n", "file,cat,dog\n"])
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_an_empty_table_is_refused(root: Path, name: str, text: str) -> None:
+    add(root, "a.jpg")
+    (root / name).write_text("" if name == "t.jsonl" else text)
+    for keep in (False, True):
+        with pytest.raises(ConfigurationError) as caught:
+            read(root, table=name, keep_unlabelled=keep)
+        assert str(caught.value) == f"photos/{name}: an empty table: it lists no photographs"
+    (root / name).write_text("[1]\n" if name == "t.jsonl" else text + ",1,0\n")
+    records, errors = read(root, table=name)  # not empty, but wrong
+    assert records == []
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize("cell", ["None", "nan", "NaN", "null", "NULL", "<NA>", "cat;None"])
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_value_that_is_missing_is_no_class(root: Path, name: str, cell: str) -> None:
+    add(root, "a.jpg", "b.jpg")
+    lines = [("a.jpg", cell), ("b.jpg", "['None', 'cat']")]
+    (root / name).write_text(
+        "".join(
+            f"{json.dumps({'file': file, 'label': text})}\n"
+            if name == "t.jsonl"
+            else f'{file},"{text}"\n'
+            for file, text in lines
+        )
+    )
+    records, errors = read(root, table=name)
+    assert [(record["id"], record["labels"]) for record in records] == [("b", ["None", "cat"])]
+    value = cell.removeprefix("cat;")
+    assert len(errors) == 1
+    assert errors[0].startswith(f"photos/{name}:1: ")
+    assert errors[0].endswith(
+        f"'{value}' is what programs write for no value: leave the cell empty if the photograph "
+        f"shows no class; write ['{value}'] if a class has this name"
+    )
+
+
+def test_a_label_with_a_character_that_does_not_show_is_refused(root: Path) -> None:
+    add(root, "a.jpg", "b.jpg", "c.jpg")
+    (root / "t.csv").write_text("a.jpg,ca\0t\nb.jpg,\"['a\u202eb']\"\nc.jpg,bébé\n")
+    records, errors = read(root, table="t.csv")
+    assert [record["labels"] for record in records] == [["bébé"]]
+    assert errors == [
+        r"photos/t.csv:1: the label 'ca\x00t' holds a character that does not show",
+        r"photos/t.csv:2: the label 'a\u202eb' holds a character that does not show",
+    ]
+    (root / "t.jsonl").write_text(r'{"file": "a.jpg", "label": ["ca\u0000t"]}')
+    assert "does not show" in read(root, table="t.jsonl")[1][0]
 
 
 def test_a_table_elsewhere_and_masks(root: Path) -> None:
@@ -647,6 +728,17 @@ def test_labels_that_are_numbers_get_names(root: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == ""
     labels(root, "a.jpg,1\nb.jpg,cat\n")
     assert capsys.readouterr().err == ""
+    table = "a.jpg,\"[0, 1]\"\nb.jpg,['2']\nc.jpg,[]\nd.jpg,[2]\n"
+    assert labels(root, table, label_names=names) == {
+        "a": ["cat", "big dog"],
+        "b": ["fox"],
+        "c": [],
+        "d": ["fox"],
+    }
+    (root / "t.csv").write_text(f"a.jpg,[3]\nb.jpg,{'9' * 5000}\nc.jpg,[True]\nd.jpg,[-1]\n")
+    records, errors = read(root, table="t.csv", label_names=names)
+    assert records == []
+    assert [error.split(": ")[0] for error in errors] == [f"photos/t.csv:{n}" for n in range(1, 5)]
 
 
 def test_a_table_in_a_sub_folder_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

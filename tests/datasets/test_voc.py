@@ -117,6 +117,15 @@ def test_lists_with_flags(root: Path) -> None:
     assert [record["id"] for record in read(root, "cat_train")[0]] == ["a", "c"]
 
 
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_an_empty_list_is_refused(root: Path, text: str) -> None:
+    add(root, "a")
+    path = add_list(root, text)
+    with pytest.raises(ConfigurationError) as caught:
+        read(root)
+    assert str(caught.value) == f"{path}: an empty list: it names no images"
+
+
 def test_segmentation_lists_come_first(root: Path) -> None:
     add(root, "a")
     add(root, "b")

@@ -96,7 +96,7 @@ def folder_records(
     }
     if table is not None:
         file = _table(root, table)
-        rows = read_table(file, on_error, column=column, classes=classes)
+        rows = read_table(file, on_error, column=column, classes=classes, numbers=bool(label_names))
         rows = _named(rows, label_names, on_error)
         photographs: Iterable[Photograph] = _existing(
             root, rows, on_error, others=file.lower().endswith(".npy")
@@ -398,7 +398,7 @@ def _named(rows: Iterator[Row], names: Sequence[str] | None, on_error: OnError) 
                 are_numbers, example = are_numbers and label.isdecimal(), label
             yield where, name, labels
             continue
-        wrong = [each for each in labels if not each.isdecimal() or int(each) >= len(names)]
+        wrong = [each for each in labels if not _is_below(each, len(names))]
         if wrong:
             on_error(f"{where}: label '{wrong[0][:40]}' is no number from 0 to {len(names) - 1}")
             continue
@@ -407,6 +407,11 @@ def _named(rows: Iterator[Row], names: Sequence[str] | None, on_error: OnError) 
         console.note(
             "index folder", f"the labels are numbers, such as {example}; --label-names names them"
         )
+
+
+def _is_below(text: str, most: int) -> bool:
+    """Whether a text is a number from 0 to ``most`` - 1; one of thousands of digits is not."""
+    return text.isdecimal() and len(text) <= 20 and int(text) < most
 
 
 def _existing(
@@ -438,6 +443,8 @@ def _existing(
                 entry.merge(name, where, labels)
         except WsssError as error:
             on_error(f"{where}: {error}")
+    if absent and not found:
+        raise ConfigurationError(f"none of the {absent} photographs of the table is in {root}")
     if absent:
         console.note("index folder", f"{absent} photographs of the table are not in {root}")
     return [(entry.name, entry.labels) for entry in found.values() if not entry.contradicted]

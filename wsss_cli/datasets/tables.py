@@ -13,12 +13,13 @@ import csv
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from wsss_cli import console
 from wsss_cli.datasets._paths import open_list
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.pickled import read_dict
@@ -30,6 +31,8 @@ _USUAL = ("labels.csv", "metadata.csv", "metadata.jsonl")  # names, in order of 
 _FILE_COLUMN = ("file", "filename", "file_name", "image", "path")
 _HUGGING_FACE = "file_name"  # its labels may have spaces, which separate nothing
 _LABEL_COLUMN = ("label", "labels", "class", "classes")
+_MISSING = ("None", "nan", "NaN", "null", "NULL", "<NA>")  # of Python, pandas, JSON and SQL
+_MOST_TOLD = 10  # keys in a message
 _YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "-1", "-1.0", "false")
 
 
@@ -44,6 +47,7 @@ def read_table(
     *,
     column: str | None = None,
     classes: Sequence[str] | None = None,
+    numbers: bool = False,
 ) -> Iterator[Row]:
     """Files and labels from a table: JSON lines (.json, .jsonl, .ndjson), .npy, or else CSV.
 
@@ -70,21 +74,36 @@ def read_table(
         on_error: called with the line ``place: problem`` for each line that cannot be read.
         column: name of the column or key with the labels, in place of those above.
         classes: names of the numbers of a .npy, in their order.
+        numbers: whether labels are numbers, so that a list in a cell may hold them: ``[0, 1]``.
 
     Yields:
         The place in the table as ``path:line``, the file, and its labels or None. The files of a
         .npy have no suffix.
 
     Raises:
-        ConfigurationError: the table cannot be read, has no column of labels, no line of JSON has
-            the key ``column``, or it is a .npy without classes.
+        ConfigurationError: the table cannot be read, has no column or key of labels, or is a .npy
+            without classes; it has no lines but a header.
     """
+    wrong = 0
+
+    def tell(problem: str) -> None:
+        nonlocal wrong
+        wrong += 1
+        on_error(problem)
+
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".npy":
-        return _from_npy(path, on_error, classes)
-    if suffix in (".json", ".jsonl", ".ndjson"):
-        return _from_json(path, on_error, column)
-    return _from_csv(path, on_error, column)
+        rows = _from_npy(path, tell, classes)
+    elif suffix in (".json", ".jsonl", ".ndjson"):
+        rows = _from_json(path, tell, column, numbers)
+    else:
+        rows = _from_csv(path, tell, column, numbers)
+    is_empty = True
+    for row in rows:
+        is_empty = False
+        yield row
+    if is_empty and not wrong:
+        raise ConfigurationError(f"{path}: an empty table: it lists no photographs")
 
 
 # ---- CSV -----------------------------------------------------------------------------------------
@@ -99,12 +118,14 @@ class _Columns:
         labels: numbers of the columns of labels; None: all after the first.
         classes: by column, the class whose 0 or 1 it holds; empty if labels are names.
         spaces: whether spaces separate labels.
+        numbers: whether labels are numbers, so that a list may hold them.
     """
 
     file: int = 0
     labels: Sequence[int] | None = None
     classes: tuple[tuple[int, str], ...] = ()
     spaces: bool = True
+    numbers: bool = False
 
     def of(self, row: Sequence[str]) -> tuple[str, list[str] | None]:
         """File and labels in a row; WsssError for a cell that is neither."""
@@ -112,10 +133,12 @@ class _Columns:
         if self.classes:
             return name, [each for at, each in self.classes if _is_shown(row, at, each)]
         cells = row[1:] if self.labels is None else [row[at] for at in self.labels if at < len(row)]
-        return name, _labels(cells, spaces=self.spaces) if cells else None
+        if not cells:
+            return name, None
+        return name, _labels(cells, spaces=self.spaces, numbers=self.numbers)
 
 
-def _from_csv(path: str, on_error: OnError, column: str | None) -> Iterator[Row]:
+def _from_csv(path: str, on_error: OnError, column: str | None, numbers: bool) -> Iterator[Row]:
     with open_list(path) as lines:
         first = next(lines, "")
         separator = next((mark for mark in ",\t;" if mark in first), ",")
@@ -137,10 +160,10 @@ def _from_csv(path: str, on_error: OnError, column: str | None) -> Iterator[Row]
                 on_error(f"{where}: not UTF-8; save the table as UTF-8")
                 continue
             if columns is None:
-                columns = _header(row, path, column)
+                columns = _header(row, path, column, numbers=numbers)
                 if columns is not None:
                     continue
-                columns = _Columns()
+                columns = _Columns(numbers=numbers)
             try:
                 name, labels = columns.of(row)
             except WsssError as error:
@@ -154,7 +177,7 @@ def _from_csv(path: str, on_error: OnError, column: str | None) -> Iterator[Row]
             yield where, name, labels
 
 
-def _header(row: Sequence[str], path: str, column: str | None) -> _Columns | None:
+def _header(row: Sequence[str], path: str, column: str | None, *, numbers: bool) -> _Columns | None:
     """The columns that a row names; None if it is no header."""
     names = [cell.strip() for cell in row]
     files = [at for at, name in enumerate(names) if name.lower() in _FILE_COLUMN]
@@ -167,9 +190,9 @@ def _header(row: Sequence[str], path: str, column: str | None) -> _Columns | Non
     if column is not None:
         if column not in names:
             raise ConfigurationError(f"{path}: no column '{column}': {', '.join(names)}")
-        return _Columns(file, [names.index(column)], spaces=spaces)
+        return _Columns(file, [names.index(column)], spaces=spaces, numbers=numbers)
     if labels := [at for at, name in enumerate(names) if name.lower() in _LABEL_COLUMN]:
-        return _Columns(file, labels, spaces=spaces)
+        return _Columns(file, labels, spaces=spaces, numbers=numbers)
     classes = tuple((at, name) for at, name in enumerate(names) if at != file and name)
     if not classes:
         raise ConfigurationError(f"{path}: the header names no column 'labels', and no classes")
@@ -187,54 +210,54 @@ def _is_shown(row: Sequence[str], at: int, name: str) -> bool:
     return cell.lower() in _YES
 
 
-def _labels(cells: Sequence[str], *, spaces: bool) -> list[str]:
+def _labels(cells: Sequence[str], *, spaces: bool, numbers: bool) -> list[str]:
     """The labels in some cells, each once."""
     labels: list[str] = []
     for cell in cells:
         if (text := cell.strip()).startswith("[") and text.endswith("]"):
-            labels += _listed(text)
+            labels += _listed(text, numbers=numbers)
             continue
         mark = next((mark for mark in ";|," if mark in cell), None if spaces else "\n")
-        labels += [name for part in cell.split(mark) if (name := part.strip())]
-    return list(dict.fromkeys(labels))
+        names = [name.strip() for name in cell.split(mark)]
+        if missing := [name for name in names if name in _MISSING]:
+            raise WsssError(
+                f"'{missing[0]}' is what programs write for no value: leave the cell empty if the "
+                f"photograph shows no class; write ['{missing[0]}'] if a class has this name"
+            )
+        labels += names
+    return _each_once(labels)
 
 
-def _listed(text: str) -> list[str]:
-    """The names in a list as JSON or Python writes it."""
+def _listed(text: str, *, numbers: bool) -> list[str]:
+    """The names, or numbers, in a list as JSON or Python writes it."""
     try:
         names = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise WsssError(f"no list of labels: {text[:60]}") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) or (numbers and type(name) is int) for name in names
+    ):
         raise WsssError(f"no list of labels: {text[:60]}")
-    return [name.strip() for name in names if name.strip()]
+    return [str(name).strip() for name in names]
+
+
+def _each_once(names: Iterable[str]) -> list[str]:
+    """The names but the empty ones; WsssError for one that can be no name."""
+    labels = list(dict.fromkeys(filter(None, names)))
+    if hidden := [name for name in labels if not name.isprintable()]:
+        raise WsssError(f"the label {hidden[0][:40]!a} holds a character that does not show")
+    return labels
 
 
 # ---- JSON lines ----------------------------------------------------------------------------------
 
 
-def _from_json(path: str, on_error: OnError, column: str | None) -> Iterator[Row]:
-    rows = _json_rows(path, on_error, column)
-    if column is None:
-        return rows
-    return _with_labels(rows, f"{path}: --label-column: no line has '{column}'")
-
-
-def _with_labels(rows: Iterator[Row], problem: str) -> Iterator[Row]:
-    """The same rows; ConfigurationError, before the first, if there are any but no labels."""
-    first: list[Row] = []
-    for row in rows:
-        first.append(row)
-        if row[2] is not None:
-            break
-    else:
-        if first:
-            raise ConfigurationError(problem)
-    yield from first
-    yield from rows
-
-
-def _json_rows(path: str, on_error: OnError, column: str | None) -> Iterator[Row]:
+def _from_json(path: str, on_error: OnError, column: str | None, numbers: bool) -> Iterator[Row]:
+    """The rows; ConfigurationError, before the first, if no line has a key of labels."""
+    keys = _LABEL_COLUMN if column is None else (column,)
+    waiting: list[Row] = []  # before the first line with such a key
+    others: dict[str, None] = {}
+    is_known = False
     with open_list(path) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -246,24 +269,43 @@ def _json_rows(path: str, on_error: OnError, column: str | None) -> Iterator[Row
                     raise ValueError("no object")
                 file = next((key for key in _FILE_COLUMN if key in row), None)
                 text = None if file is None else row[file]
-                keys = _LABEL_COLUMN if column is None else (column,)
                 given = next((row[key] for key in keys if row.get(key) is not None), None)
-                labels = _named(given, spaces=file != _HUGGING_FACE)
-                yield where, text if isinstance(text, str) else "", labels
+                labels = _named(given, spaces=file != _HUGGING_FACE, numbers=numbers)
             except (ValueError, RecursionError, WsssError) as error:
+                # One that is no label is of a table that has labels.
+                is_known = is_known or isinstance(error, WsssError)
                 on_error(f"{where}: not a line of JSON with a file and labels: {describe(error)}")
+                continue
+            waiting.append((where, text if isinstance(text, str) else "", labels))
+            if is_known := is_known or any(key in row for key in keys):
+                yield from waiting
+                waiting.clear()
+            elif len(others) < _MOST_TOLD:
+                others.update(dict.fromkeys(itertools.islice(row, _MOST_TOLD)))
+    if waiting and not is_known:
+        has = console.listed([f"'{key[:40]}'" for key in others], _MOST_TOLD)
+        if column is not None:
+            raise ConfigurationError(
+                f"{path}: --label-column: no line has '{column}', but {has}", option="label_column"
+            )
+        raise ConfigurationError(
+            f"{path}: no line has a key 'labels', 'label', 'classes' or 'class', but {has}; "
+            "--label-column names that of the labels, and --unlabelled in place of the table does "
+            "without"
+        )
+    yield from waiting
 
 
-def _named(given: Any, *, spaces: bool) -> list[str] | None:
+def _named(given: Any, *, spaces: bool, numbers: bool) -> list[str] | None:
     """Labels from a value of JSON; a text is a cell."""
     if given is None:
         return None
     if isinstance(given, str):
-        return _labels([given], spaces=spaces)
+        return _labels([given], spaces=spaces, numbers=numbers)
     names = given if isinstance(given, list) else [given]
     if not all(isinstance(name, str) or type(name) is int for name in names):
         raise WsssError(f"labels are {str(given)[:40]}, not names")
-    return list(dict.fromkeys(name for each in names if (name := str(each).strip())))
+    return _each_once(str(each).strip() for each in names)
 
 
 # ---- dicts ---------------------------------------------------------------------------------------

@@ -70,7 +70,8 @@ def voc_records(
         classes: names of the numbers in the masks, counted from 1; for ``masks`` only.
 
     Raises:
-        ConfigurationError: the layout, the list or the saliency folder does not exist.
+        ConfigurationError: the layout, the list or the saliency folder does not exist, or the list
+            is empty.
     """
     root = str(Path(root))
     if not os.path.isdir(f"{root}/JPEGImages"):
@@ -86,8 +87,10 @@ def voc_records(
     activations = below(root, cams, "--cams") if cams is not None else None
     if labels_from == "annotations" and not os.path.isdir(f"{root}/Annotations"):
         labels_from = "none"
-    with open_list(_find_list(root, split)) as lines:
+    with open_list(source := _find_list(root, split)) as lines:
+        is_empty = True
         for line in filter(None, map(str.strip, lines)):
+            is_empty = False
             try:
                 if (entry := _look_up(root, line)) is None:
                     continue
@@ -108,6 +111,8 @@ def voc_records(
             if cam:
                 record["cam"] = cam
             yield record
+    if is_empty:
+        raise ConfigurationError(f"{source}: an empty list: it names no images")
 
 
 # ---- the list ------------------------------------------------------------------------------------

@@ -200,6 +200,14 @@ def test_voc_gives_the_same_label_maps(maps: list[dict[str, Any]], inside: Run, 
     for record, back in zip(maps, again, strict=True):
         assert np.array_equal(files.read_label_map(back["mask"]), truth(record))
         assert Path(back["image"]).read_bytes() == Path(record["image"]).read_bytes()
+    # The line that the reference has, of another folder.
+    args = "voc v --split default --labels-from masks --classes v/labelmap.txt"
+    assert f"wsss index {args.replace('v/', 'cvat/').replace(' v ', ' cvat ')}`" in Path(
+        __file__, "../../../wsss_cli/commands/README.md"
+    ).resolve().read_text("utf-8")
+    for record, back in zip(maps, run("index", *args.split(), check=0).records, strict=True):
+        present = set(np.unique(truth(record)).tolist()) - {0, 255}
+        assert back["labels"] == [CLASSES[number - 1] for number in sorted(present)]
     assert Path("v/labelmap.txt").read_text().splitlines() == [
         "# label:color_rgb:parts:actions",
         "background:0,0,0::",

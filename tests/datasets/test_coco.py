@@ -306,6 +306,36 @@ def test_annotations_of_what_is_not_listed_are_told(data: dict[str, Any]) -> Non
         read(data)
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_number_as_text_in_some_annotations_is_told(data: dict[str, Any], padded: bool) -> None:
+    text = "0020" if padded else "20"
+    data["annotations"].append({**annotation(20, 3), "image_id": text})
+    assert read(data)[1] == [
+        f"annotations of images that are not listed: {text}; there is an image 20: its id is a "
+        "number, here it is a text"
+    ]
+    data["annotations"].pop()
+    for image in data["images"]:
+        image["id"] = str(image["id"])
+    with pytest.raises(
+        ConfigurationError, match='there is an image "20": its id is a text, here it is a number'
+    ):
+        read(data)
+
+
+def test_an_image_that_is_left_out_is_told_once(data: dict[str, Any]) -> None:
+    (image,) = (each for each in data["images"] if each["id"] == 20)
+    image["width"] = 10**9
+    records, problems = read(data)
+    assert records
+    assert problems == [
+        f"{image['file_name']}: no size of a picture: 1000000000 x {image['height']}"
+    ]
+    data["images"].append({**image, "width": 5})
+    with pytest.raises(ConfigurationError, match="two images have the id 20"):
+        read(data)
+
+
 def test_crowds_alone_are_doubted_and_may_be_objects(
     data: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

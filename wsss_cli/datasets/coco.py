@@ -73,6 +73,7 @@ class Coco:
         self.images: dict[int | str, tuple[str, int, int]] = {}
         self.shown: dict[int | str, set[int]] = {}
         self.is_labelled = False
+        self._refused: set[int | str] = set()  # ids of images that are listed, but left out
         self._names: dict[int, str] = {}
         self._places: dict[int | str, array[int]] = {}
         self._outlines = outlines
@@ -128,11 +129,27 @@ class Coco:
 
     def _check_images(self, on_error: OnError) -> None:
         """Report annotations of images that are not listed; raise ValueError if all are."""
-        strays = [str(image) for image in self.shown if image not in self.images]
-        if strays and len(strays) == len(self.shown):
-            raise ValueError(f"no annotation is of a listed image, but of {strays[0]:.40}")
-        if strays:
-            on_error(f"annotations of images that are not listed: {console.listed(strays, 5)}")
+        # An image that is left out has been reported.
+        strays = [
+            each for each in self.shown if each not in self.images and each not in self._refused
+        ]
+        if not strays:
+            return
+        if len(strays) == len(self.shown):
+            hint = self._other_type(strays[0])
+            raise ValueError(f"no annotation is of a listed image, but of {strays[0]!s:.40}{hint}")
+        told = console.listed([f"{image!s:.40}" for image in strays], 5)
+        hint = next(filter(None, map(self._other_type, strays)), "")
+        on_error(f"annotations of images that are not listed: {told}{hint}")
+
+    def _other_type(self, image: int | str) -> str:
+        """That its number is a text elsewhere or the other way round, as the end of a message."""
+        if isinstance(image, int):
+            if str(image) in self.images:
+                return f'; there is an image "{image}": its id is a text, here it is a number'
+        elif re.fullmatch(r"\d{1,18}", image) and int(image) in self.images:
+            return f"; there is an image {int(image)}: its id is a number, here it is a text"
+        return ""
 
     def _add_image(self, image: Mapping[str, Any], on_error: OnError) -> None:
         number, name = image.get("id"), image.get("file_name")
@@ -141,12 +158,14 @@ class Coco:
         assert isinstance(number, int | str)
         if not isinstance(name, str) or not name:
             on_error(f"image {number}: no file_name")
+            self._refused.add(number)
             return
-        if number in self.images:
+        if number in self.images or number in self._refused:
             raise ValueError(f"two images have the id {number}")
         width, height = (image.get(key) or 0 for key in ("width", "height"))
         if not all(type(side) is int and 0 <= side < _MOST_SIDE for side in (width, height)):
             on_error(f"{name}: no size of a picture: {width!r:.20} x {height!r:.20}")
+            self._refused.add(number)
             return
         self.images[number] = (name, width, height)
 

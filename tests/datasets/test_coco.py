@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wsss_cli import files
 from wsss_cli.datasets.coco import category_names, coco_records, decoded
 from wsss_cli.datasets.part import Part
 from wsss_cli.errors import ConfigurationError, WsssError
@@ -497,6 +499,19 @@ def test_the_remedy_for_file_names_of_other_places_works(prefix: str, data: dict
         if records := list(coco_records(source, problems.append, images="photos")):
             break
     assert [record["id"] for record in records] == ["a"]
+
+
+def test_a_full_disk_stops_the_masks(data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Any, *args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(files, "write_label_map", refuse)
+    with pytest.raises(WsssError) as caught:
+        read(data, masks="masks")
+    assert str(caught.value) == (
+        "cannot write: masks/a.png: No space left on device; what was printed so far is safe"
+    )
+    assert caught.value.exit_code == 1
 
 
 def test_no_name_of_a_file_becomes_a_command(data: dict[str, Any]) -> None:

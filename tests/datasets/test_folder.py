@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -739,6 +740,36 @@ def test_labels_that_are_numbers_get_names(root: Path, capsys: pytest.CaptureFix
     records, errors = read(root, table="t.csv", label_names=names)
     assert records == []
     assert [error.split(": ")[0] for error in errors] == [f"photos/t.csv:{n}" for n in range(1, 5)]
+
+
+@pytest.mark.parametrize("at_root", [False, True])
+def test_splits_beside_a_table_are_no_classes(root: Path, at_root: bool) -> None:
+    """As Hugging Face's imagefolder has them."""
+    add(root, "train/a.jpg", "test/b.jpg")
+    (root / "metadata.csv" if at_root else root / "train/metadata.jsonl").write_text("")
+    with pytest.raises(ConfigurationError) as caught:
+        read(root)
+    assert str(caught.value) == (
+        "photos: test, train are splits, no classes, and a table has the labels: 'wsss index "
+        f"folder photos{' --csv metadata.csv' if at_root else '/train --csv metadata.jsonl'}'"
+    )
+    assert len(read(root, unlabelled=True)[0]) == 2
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t d.jsonl", "labels"])
+def test_windows_names_are_refused_with_a_command_that_mends_them(root: Path, name: str) -> None:
+    add(root, "sub/a b.jpg")
+    file = "sub\\a b.jpg"
+    row = json.dumps({"file": file, "label": "cat"}) if "json" in name else f"{file},cat\n"
+    (root / name).write_text(row)
+    records, (problem,) = read(root, table=name)
+    assert records == []
+    assert problem.startswith(f"photos/{name}:1: folders are named as on Windows: sed 's#")
+    subprocess.run(["bash", "-ec", problem[problem.index("sed ") :]], check=True)
+    stem, suffix = os.path.splitext(name)
+    records, errors = read(root, table=f"{stem}-named{suffix}")
+    assert errors == []
+    assert [(record["id"], record["labels"]) for record in records] == [("sub/a b", ["cat"])]
 
 
 def test_a_table_in_a_sub_folder_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

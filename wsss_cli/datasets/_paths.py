@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -106,6 +107,25 @@ def _each(stream: TextIO, path: str) -> Iterator[str]:
         yield from lines(stream)
     except ValueError as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from error
+
+
+def check_separators(name: str, source: str, *, escaped: bool) -> None:
+    r"""Raise WsssError, with the command that mends them, for folders divided as on Windows.
+
+    Args:
+        name: of a file, as ``source`` has it.
+        source: path of the list or table.
+        escaped: whether ``\`` stands there twice, as in JSON.
+    """
+    if "\\" in name:
+        command = r"s#\\\\#/#g" if escaped else r"s#\\#/#g"
+        raise WsssError(f"folders are named as on Windows: {mended_by(command, source)}")
+
+
+def mended_by(command: str, source: str) -> str:
+    """The line for a shell that makes another list or table of ``source`` by a command of sed."""
+    stem, suffix = os.path.splitext(source)
+    return f"sed '{command}' {shlex.quote(source)} > {shlex.quote(f'{stem}-named{suffix}')}"
 
 
 def below(root: str, given: str | Path, option: str, *, folder: bool = True) -> str:

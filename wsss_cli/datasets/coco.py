@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-import shlex
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -26,7 +25,13 @@ import numpy.typing as npt
 
 from wsss_cli import console, files
 from wsss_cli.classes import BACKGROUND, IGNORE, check_classes, check_labels
-from wsss_cli.datasets._paths import below, find_maps, same_but_for_case
+from wsss_cli.datasets._paths import (
+    below,
+    check_separators,
+    find_maps,
+    mended_by,
+    same_but_for_case,
+)
 from wsss_cli.datasets.json_arrays import elements
 from wsss_cli.datasets.part import Part, tell_left_out
 from wsss_cli.errors import STOPS_EVERYTHING, ConfigurationError, WsssError, describe
@@ -302,7 +307,8 @@ def coco_records(
                 record["mask"] = painter.write(record, number, (height, width))
         except (WsssError, OSError) as error:
             if isinstance(error, OSError) and error.errno in STOPS_EVERYTHING:
-                raise
+                text = f"cannot write: {describe(error)}; what was printed so far is safe"
+                raise WsssError(text) from error
             on_error(f"{name}: {describe(error)}")
             continue
         if maps and os.path.isfile(path := f"{maps}/{record_id}.png"):
@@ -325,18 +331,15 @@ def _check_name(name: str, annotations: str) -> None:
     Label Studio writes ``../../media/upload/1/a.jpg`` or a URL, on Windows also ``images\\a.jpg``.
     """
     folder = name[: name.rfind("/") + 1]
-    if "\\" in name:
-        why, command = "folders are named as on Windows", r"s#\\\\#/#g"
-    elif "://" in name:
+    check_separators(name, annotations, escaped=True)
+    if "://" in name:
         why, command = "a URL; download the photographs, and take it out", _without(folder)
     elif ".." in folder.split("/") or name.startswith("/") or re.match("[A-Za-z]:/", name):
         why, command = "no path below --images; take the folder out", _without(folder)
     else:
         check_id(os.path.splitext(name)[0])
         return
-    made = f"{os.path.splitext(annotations)[0]}-named.json"
-    example = f": sed '{command}' {shlex.quote(annotations)} > {shlex.quote(made)}"
-    raise WsssError(f"{why}{example if command else ''}")
+    raise WsssError(f"{why}: {mended_by(command, annotations)}" if command else why)
 
 
 def _without(folder: str) -> str:

@@ -14,11 +14,12 @@ from wsss_cli.datasets._paths import (
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
     below,
+    check_separators,
     find_image,
     find_maps,
     same_but_for_case,
 )
-from wsss_cli.datasets.tables import Row, read_table, usual_table
+from wsss_cli.datasets.tables import JSON_SUFFIXES, Row, read_table, usual_table
 from wsss_cli.datasets.voc import labels_in_mask
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.inputs import digest
@@ -98,9 +99,7 @@ def folder_records(
         file = _table(root, table)
         rows = read_table(file, on_error, column=column, classes=classes, numbers=bool(label_names))
         rows = _named(rows, label_names, on_error)
-        photographs: Iterable[Photograph] = _existing(
-            root, rows, on_error, others=file.lower().endswith(".npy")
-        )
+        photographs: Iterable[Photograph] = _existing(root, rows, on_error, table=file)
         if keep_unlabelled:
             photographs = _and_others(root, list(photographs), set(folders.values()), on_error)
     else:
@@ -236,7 +235,14 @@ def _check_labels(root: str, folders: Sequence[str]) -> None:
     """Raise ConfigurationError if no sub-folders are there to be labels; say what speaks against
     them."""
     table = usual_table(root)
+    splits = [name for name in folders if name.lower() in _SPLITS]
     inner = [(name, each) for name in folders if (each := usual_table(os.path.join(root, name)))]
+    if folders and splits == folders and (inner or table):
+        name, each = inner[0] if inner and not table else ("", table)
+        raise ConfigurationError(
+            f"{root}: {', '.join(folders)} are splits, no classes, and a table has the labels: "
+            f"'wsss index folder {os.path.join(root, name) if name else root} --csv {each}'"
+        )
     if inner and not table:
         name, each = inner[0]
         console.warn(
@@ -250,7 +256,7 @@ def _check_labels(root: str, folders: Sequence[str]) -> None:
             f"{root}: no sub-folders that could be labels: make one for each class, or name "
             f"{named} ('wsss index folder --unlabelled' does without labels)"
         )
-    if splits := [name for name in folders if name.lower() in _SPLITS]:
+    if splits:
         console.warn(
             "index folder",
             f"the sub-folders {', '.join(splits)} are taken for labels; if they are splits, give "
@@ -415,13 +421,15 @@ def _is_below(text: str, most: int) -> bool:
 
 
 def _existing(
-    root: str, rows: Iterator[Row], on_error: OnError, *, others: bool
+    root: str, rows: Iterator[Row], on_error: OnError, *, table: str
 ) -> list[tuple[str, list[str] | None]]:
     """Path below ``root`` and labels of the photographs of a table, in order of their first row.
 
     The rows of one photograph are merged, wherever they stand. It has the labels of all of them.
-    With ``others`` the table is known to list more photographs than there are, which is no error.
+    A .npy is known to list more photographs than there are, which is no error.
     """
+    suffix = os.path.splitext(table)[1].lower()
+    others = suffix == ".npy"
     absent = 0
     found: dict[str, _Entry] = {}
     for where, given, labels in rows:
@@ -429,6 +437,8 @@ def _existing(
         try:
             if not given:
                 raise WsssError("no file name")
+            if not others:
+                check_separators(given, table, escaped=suffix in JSON_SUFFIXES)
             check_id(name)
             path = os.path.join(root, name)
             image = same_but_for_case(path) or find_image(path)

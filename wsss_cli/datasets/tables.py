@@ -27,6 +27,7 @@ from wsss_cli.pickled import read_dict
 OnError = Callable[[str], None]
 Row = tuple[str, str, list[str] | None]  # place, file, labels
 
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 _USUAL = ("labels.csv", "metadata.csv", "metadata.jsonl")  # names, in order of preference
 _FILE_COLUMN = ("file", "filename", "file_name", "image", "path")
 _HUGGING_FACE = "file_name"  # its labels may have spaces, which separate nothing
@@ -94,7 +95,7 @@ def read_table(
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".npy":
         rows = _from_npy(path, tell, classes)
-    elif suffix in (".json", ".jsonl", ".ndjson"):
+    elif suffix in JSON_SUFFIXES:
         rows = _from_json(path, tell, column, numbers)
     else:
         rows = _from_csv(path, tell, column, numbers)

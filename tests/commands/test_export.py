@@ -133,6 +133,15 @@ def test_what_polygons_lose_is_counted(maps: list[dict[str, Any]], inside: Run) 
         labelled += int(((true > 0) & (true != 255)).sum())
     assert 1 < (percent := 100 * changed / labelled) < 10
     assert f"{percent:.2g} % of the labelled pixels changed" in result.err
+    claimed = ignored = 0
+    for record, labels in zip(maps, read_coco("x.json").values(), strict=True):
+        ignored += int((truth(record) == 255).sum())
+        claimed += int(((labels > 0) & (truth(record) == 255)).sum())
+    assert claimed > 9
+    told = f" and {100 * claimed / ignored:.2g} % of those of 255 changed, by filling"
+    assert told in result.err
+    args = ("export", "coco", "--polygons", "--crowd", "-o", "crowd.json")
+    assert told in inside(*args, input=maps, check=0).err
     for annotation in json.loads(Path("x.json").read_text())["annotations"]:
         assert annotation["area"] > 0
         assert all(len(ring) >= 6 for ring in annotation["segmentation"])
@@ -189,6 +198,23 @@ def test_labelme_gives_the_same_label_maps(maps: list[dict[str, Any]], inside: R
             # The number of a label is its place in the list, from -1.
             labels[np.array(picture)] = (listed.index(shape["label"]) - 1) % 256
         assert np.array_equal(labels, truth(record))
+
+
+def test_what_labelme_loses_of_255_is_counted(maps: list[dict[str, Any]], inside: Run) -> None:
+    result = inside("export", "labelme", "--tolerance", "2", "-o", "l", input=maps, check=0)
+    listed = Path("l/labels.txt").read_text().splitlines()
+    lost = ignored = 0
+    for record in maps:
+        true = truth(record)
+        picture = Image.new("L", true.shape[::-1])
+        for shape in json.loads(Path(f"l/{record['id']}.json").read_text())["shapes"]:
+            corners = [tuple(point) for point in shape["points"]]
+            number = (listed.index(shape["label"]) - 1) % 256
+            ImageDraw.Draw(picture).polygon(corners, fill=number, outline=number)
+        ignored += int((true == 255).sum())
+        lost += int(((np.array(picture) != 255) & (true == 255)).sum())
+    assert lost > 9
+    assert f" and {100 * lost / ignored:.2g} % of those of 255 changed, by filling" in result.err
 
 
 def test_voc_gives_the_same_label_maps(maps: list[dict[str, Any]], inside: Run, run: Run) -> None:

@@ -61,7 +61,7 @@ class Exporter(RecordTool):
         self.key, self.given = key, class_list
         self.names: tuple[str, ...] | None = None
         self.count = self.unknown = 0
-        self._pixels = self._labelled = self._changed = 0
+        self._pixels = self._labelled = self._changed = self._claimed = 0
         self._numbering: Numbering | None = None
         self._done, self._met = Seen(), Seen()  # ids of what is written, and of what was tried
         if class_list is not None:
@@ -86,8 +86,8 @@ class Exporter(RecordTool):
         """Write a label map, uint8 (H, W).
 
         Returns:
-            The label map as it comes back, whose pixels of 255 are not looked at; None if it is
-            the same.
+            The label map as it comes back, where 255 may be 0 if the format has none of it; None if
+            it is the same.
         """
         raise NotImplementedError
 
@@ -131,6 +131,8 @@ class Exporter(RecordTool):
         self._labelled += int(((labels > 0) & ~unknown).sum())
         if back is not None:
             self._changed += int(((back != labels) & ~unknown).sum())
+            lost = unknown & (back != IGNORE)
+            self._claimed += int((lost & (back > 0) if self.ignored else lost).sum())
         if self._numbering is None:
             self._numbering = Numbering(names)
         if foreign:
@@ -178,11 +180,16 @@ class Exporter(RecordTool):
             raise WsssError(doubt)
         self.close()
         if not self.exact:
-            share = _percent(self._changed, self._labelled)
-            said = (
-                f"{share} of the labelled pixels changed" if self._changed else "no pixel changed"
-            )
-            console.note(self.name, f"{said}, by filling the polygons again")
+            said = [
+                f"{_percent(count, of)} of {what} changed"
+                for count, of, what in (
+                    (self._changed, self._labelled, "the labelled pixels"),
+                    (self._claimed, self.unknown, f"those of {IGNORE}"),
+                )
+                if count
+            ]
+            text = " and ".join(said) or "no pixel changed"
+            console.note(self.name, f"{text}, by filling the polygons again")
         if self.unknown and self.ignored:
             share = _percent(self.unknown, self._pixels)
             console.note(self.name, f"{share} of the pixels are {IGNORE}: {self.ignored}")

@@ -84,6 +84,8 @@ class CocoExporter(Exporter):
             found, back = self._polygons(known, self.tolerance)
         if self.crowd:
             found += _crowds(labels)
+            if back is not None:
+                back[(labels == IGNORE) & (back == 0)] = IGNORE
         record = job.record
         image = {
             "id": self.count + 1,

@@ -77,6 +77,8 @@ def test_photographs_without_labels(tmp_path: Path) -> None:
         ({7: np.where(CAT > 0.5, np.nan, CAT)}, "NaN or values outside 0 to 1"),
         ({7: CAT * 20}, "divide each by its maximum first"),
         ({7: CAT - 0.5}, "NaN or values outside 0 to 1"),
+        ({7: CAT - 0.5}, "set those below 0 to 0 and divide each by its maximum first"),
+        ({7: np.where(CAT > 0.5, np.nan, CAT)}, "a map of zeros divided by its maximum"),
         ({7: CAT[None]}, "the map of 7 is float32 (1, 12, 16), not floating point (H, W)"),
         ({7: (CAT * 255).astype(np.uint8)}, "the map of 7 is uint8 (12, 16)"),
         ({7: 0.5}, "the map of 7 is no array"),

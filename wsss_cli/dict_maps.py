@@ -69,9 +69,16 @@ def dict_maps(data: Mapping[Any, Any]) -> DictMaps:
     if not numbers:
         height, width = maps.shape[1:]
         return DictMaps(maps, (), (height, width) if height and width else None)
-    # False for NaN too.
+    if np.isnan(maps).any():
+        raise ValueError(
+            "maps hold NaN or values outside 0 to 1: here NaN, as of a map of zeros divided by its "
+            "maximum, or of a training that diverged; put 0 in its place, or make the maps again"
+        )
     if not (maps.min() >= -_SLACK and maps.max() <= 1 + _SLACK):
-        raise ValueError("maps hold NaN or values outside 0 to 1; divide each by its maximum first")
+        below = "set those below 0 to 0 and " if maps.min() < -_SLACK else ""
+        raise ValueError(
+            f"maps hold NaN or values outside 0 to 1; {below}divide each by its maximum first"
+        )
     return DictMaps(np.clip(maps, 0, 1), numbers, (maps.shape[1], maps.shape[2]))
 
 

@@ -507,7 +507,7 @@ def test_label_maps_of_other_classes_are_refused(crf: Run, squares: Records) -> 
     Path("other.txt").write_text("dog\ncat\n")
     Path("more.txt").write_text("cat\ndog\ncow\n")
     done = crf("--key", "pred", input=squares, check=1)
-    assert "s2: pred s2.png: holds class number 9, but there are 2" in done.err
+    assert "s2: pred s2.png: holds class number 9, but there are 2 in the class list" in done.err
     assert [record["id"] for record in done.records] == ["s0", "s1"]
     done = crf("--key", "pred", "--classes", "other.txt", "-o", "b", input=squares, check=1)
     assert done.records == []

@@ -96,7 +96,11 @@ def test_numbers_are_no_colours() -> None:
         ("1 road\n* a\n* b", None, "map.txt:3: a second line for all others"),
         ("1 road\n* =", None, "'* =' is for numbers, and --classes names them"),
         ("1 road", ("car",), "'road' is not in the class list"),
+        ("1 road\n* =", None, "names them: give --classes"),
+        ("1,2,3 road\n* =", ("road",), "names them: these lines are colours"),
         ("", None, "the class list is empty"),
+        ("", None, "map.txt: no line names a class"),
+        ("# 1 road\n", ("road",), "map.txt: no line says what a value means"),
         ("0 ignore", None, "the class list is empty"),
     ],
 )

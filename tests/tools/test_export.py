@@ -79,7 +79,7 @@ def test_the_users_class_list_must_be_that_of_the_files(job: Any) -> None:
     plain.work(job("a", [[0, 1]]))
     with pytest.raises(WsssError, match="class number 1 is 'dog' in this file, but 'cat'"):
         plain.work(job("b", [[0, 1]], ["dog", "cat"]))
-    with pytest.raises(WsssError, match="holds class number 3, but there are 2"):
+    with pytest.raises(WsssError, match="holds class number 3, but there are 2 in the class list"):
         plain.work(job("c", [[0, 3]]))
     with pytest.raises(WsssError, match="label 'cow' is not in the class list"):
         plain.work(job("d", [[0, 1]], labels=["cow"]))

@@ -189,7 +189,17 @@ def _made(
         named.append(other)
     own = [name for name in dict.fromkeys(named) if name.casefold() not in _IGNORED | _NOTHING]
     if other == _SAME and (classes is None or colours):
-        raise ConfigurationError(f"--values {spec}: '* =' is for numbers, and --classes names them")
+        raise ConfigurationError(
+            f"--values {spec}: '* =' is for numbers, and --classes names them: "
+            + ("these lines are colours" if colours else "give --classes")
+        )
+    if classes is None and not own:
+        raise ConfigurationError(
+            f"--values {spec}: no line names a class, so the class list is empty; write one line a "
+            "value, 'NUMBER NAME' or 'R,G,B NAME'"
+        )
+    if not values and other is None:
+        raise ConfigurationError(f"--values {spec}: no line says what a value means")
     listed = check_classes(own if classes is None else classes, f"--values {spec}")
     if lacking := [name for name in own if name not in listed]:
         raise ConfigurationError(f"--values {spec}: '{lacking[0]}' is not in the class list")

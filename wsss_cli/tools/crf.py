@@ -107,7 +107,10 @@ class Source:
             inputs.check_numbers(source, meta, listed, "--classes")
             most = int(np.where(stored == IGNORE, 0, stored).max())
             if most > len(listed):
-                raise WsssError(f"{source}: holds class number {most}, but there are {len(listed)}")
+                raise WsssError(
+                    f"{source}: holds class number {most}, but there are {len(listed)} in the "
+                    "class list"
+                )
         labels = label_maps.resize_labels(stored, image.shape[:2])
         if (labels == IGNORE).all():
             raise WsssError(f"{source}: no pixel of it is known, all are {IGNORE}")

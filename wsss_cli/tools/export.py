@@ -119,7 +119,9 @@ class Exporter(RecordTool):
         names = self._names(path, meta)
         unknown = labels == IGNORE
         if (most := int(np.where(unknown, 0, labels).max(initial=0))) > len(names):
-            raise WsssError(f"{path}: holds class number {most}, but there are {len(names)}")
+            raise WsssError(
+                f"{path}: holds class number {most}, but there are {len(names)} in the class list"
+            )
         if foreign := not inputs.class_list(meta or {}):
             numbers(records.labels(job.record) or (), names)  # or it is the list of other masks
         back = self.write(job, labels)

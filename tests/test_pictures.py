@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -731,6 +733,33 @@ def test_no_flipped_bit_of_a_png_gives_other_pixels(name: str, tmp_path: Path) -
         else:
             np.testing.assert_array_equal(got, wanted)
     assert refused > 100
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "bmp"])
+def test_a_picture_that_is_cut_is_called_so_in_one_line(suffix: str, tmp_path: Path) -> None:
+    whole = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    # The tags of a compressed TIFF stand behind its pixels.
+    more = {"compression": "tiff_lzw"} if suffix == "tif" else {}
+    Image.fromarray(noise).save(whole, **more)
+    content = whole.read_bytes()
+    names = [f"{length}.{suffix}" for length in (12, 40, len(content) // 2, len(content) - 30)]
+    for name in names:
+        (tmp_path / name).write_bytes(content[: int(name.partition(".")[0])])
+    script = (
+        "from wsss_cli.files import WsssError, read_image\n"
+        f"for name in {names}:\n"
+        "    try: read_image(name)\n"
+        "    except WsssError as error: print(error)\n"
+    )
+    # Not in this process, whose warnings pytest takes.
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stderr == ""
+    for name, line in zip(names, done.stdout.splitlines(), strict=True):
+        assert line.startswith(f"cannot read image: {name}: ")
+        assert "truncated" in line
 
 
 @pytest.mark.parametrize("name", ["read_label_map", "read_grey", "read_image"])

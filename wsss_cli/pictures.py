@@ -39,6 +39,17 @@ _DARK_PHOTOGRAPH, _DARK_MAP = 1 << 14, 1 << 12
 _DARK = 16.0  # in floating point, the highest of 255
 _STATED = (341, 281)  # TIFF tags: the largest value
 _MAY_TURN = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # parts of a PNG
+_DAMAGED = "begins as a {}, but is truncated, damaged or of an unknown kind"
+_STARTS = tuple(
+    (name, re.compile(start, re.DOTALL))
+    for name, start in (
+        ("JPEG", rb"\xff\xd8\xff"),
+        ("PNG", rb"\x89PNG\r\n\x1a\n"),
+        ("TIFF", rb"II[*+]\0|MM\0[*+]"),
+        ("WebP", rb"RIFF....WEBP"),
+        ("BMP", rb"BM....\0\0\0\0"),
+    )
+)
 _RUN = ("EPS", "WMF")  # formats that Pillow hands to another program
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")  # formats
 _INVERTED = re.compile(r";\d*(I|R|IR)$")  # Pillow's names for white that is 0, bits from the right
@@ -49,6 +60,8 @@ _BINARY = (
 )
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice that size is refused
+# Of what it skips in a damaged file. If it lacks pixels, there is an error too, which we tell.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 # ---- opening -------------------------------------------------------------------------------------
@@ -76,13 +89,27 @@ def _reason(error: Exception, path: str | Path) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture in a known format" if os.stat(path).st_size else "empty file"
+        return _unidentified(path)
     if isinstance(error, MemoryError | Image.DecompressionBombError):
         return "too large; make it smaller first"
     why = describe(error)
     if "Decompressed data too large" in why or "memory used in text chunks" in why:
         return "its texts are too large; save the picture without them"
-    return "truncated file" if "is truncated" in why or "broken data stream" in why else why
+    if why == "Truncated File Read" or "is truncated" in why or "broken data stream" in why:
+        return "truncated file"
+    return _DAMAGED.format("WebP") if why == "could not create decoder object" else why
+
+
+def _unidentified(path: str | Path) -> str:
+    """Why a file is not known for a picture, by how it begins."""
+    with open_regular(path) as stream:
+        head = stream.read(12)
+    if not head:
+        return "empty file"
+    for name, start in _STARTS:
+        if start.match(head):
+            return _DAMAGED.format(name)
+    return "not a picture in a known format"
 
 
 @contextmanager

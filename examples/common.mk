@@ -40,7 +40,7 @@ IF_CHANGED = trap 'rm -f $(NEW)' ERR; $(1) > $(NEW); if cmp -s $(NEW) $@; then r
 # SEEDS="0 1 2" runs the recipe once for each in RUN/seed0, RUN/seed1 …, and prints one table of all:
 # mean ± standard deviation. One seed alone is that of all trainings in RUN itself; without any they
 # have their own. All that a recipe makes depends on the seed but for the lists of records.
-TRAINERS := TRAIN_CAM EPS_TRAIN SIPE_TRAIN TRAIN_AFF TRAIN_SEG
+TRAINERS := TRAIN_CAM EPS_TRAIN SIPE_TRAIN TRAIN_AFF IRN_TRAIN TRAIN_SEG
 
 ifneq ($(words $(SEEDS)),$(words $(sort $(SEEDS))))
 $(error SEEDS names a seed twice: $(SEEDS))
@@ -58,6 +58,7 @@ ifneq ($(filter-out seeds,$(MAKECMDGOALS)),)
 $(error give one seed to make $(MAKECMDGOALS), not $(SEEDS))
 endif
 .DEFAULT_GOAL := seeds
+unexport TIMES  # each run writes its own
 RECIPE := $(firstword $(MAKEFILE_LIST))
 
 .PHONY: seeds $(SEEDS:%=seed-%)

@@ -391,7 +391,9 @@ def small_voc(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_examples_of_the_tools_and_of_python_run_one_after_another(
     small_voc: Path, shell: Callable[..., Any]
 ) -> None:
-    for name, form in {"res50_cam.pth": "irn", "vgg16_aff.pth": "psa-vgg-affinity"}.items():
+    forms = {"res50_cam.pth": "irn", "vgg16_aff.pth": "psa-vgg-affinity"}
+    forms["res50_irn.pth"] = "irn-relations"
+    for name, form in forms.items():
         shapes = names_and_shapes(form)
         torch.save({key: weight(key, shape) for key, shape in shapes.items()}, name)
     script = "".join("".join(blocks("sh", of_tool(name))) for name in COMMANDS).replace(

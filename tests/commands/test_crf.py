@@ -94,6 +94,23 @@ def test_saliency_is_read_only_when_asked_for(crf: Run, squares: Records) -> Non
     assert "saliency" in meta["inputs"]
 
 
+def test_what_is_salient_begins_where_it_is_said(crf: Run, squares: Records) -> None:
+    grey = np.zeros((HEIGHT, WIDTH), np.uint8)
+    grey[:4], grey[4:8] = 255, 90  # 0.35
+    Image.fromarray(grey).save("grey.png")
+    record = {**squares[0], "saliency": "grey.png"}
+    for given, rows in (([], 4), (["--salient-above", "0.3"], 8)):
+        done = crf("--by-saliency", "--crf-steps", "0", *given, input=[record], check=0)
+        labels = label_maps(done.records)[0]
+        assert (labels[:rows].any(1)).all()
+        assert not labels[rows:].any()
+        meta = files.read_meta(done.records[0]["pseudo"])
+        assert meta is not None
+        assert meta["params"]["salient_above"] == (0.3 if given else 0.5)
+    refused = crf("--salient-above", "0.3", input=[record], check=2)
+    assert "--salient-above is only for --by-saliency" in refused.err
+
+
 def test_settings_reach_the_crf(crf: Run, squares: Records) -> None:
     # Blind to colours, or without a step, nothing follows the photograph.
     for settings in (["--bilateral", "80,500,10"], ["--crf-steps", "0"]):

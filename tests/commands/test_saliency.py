@@ -327,10 +327,34 @@ def test_without_onnxruntime_it_says_what_to_install(
         assert not Path("out").exists()
 
 
+def test_the_mirrored_photograph_is_seen_too(run: Run, squares: Records, onnx: Any) -> None:
+    """One network sees only the place of a pixel, the other only its colour."""
+    Image.new("RGB", (8, 8)).save("small.png")
+    squares[0]["image"] = "small.png"
+    onnx([[1, 3, 8, 8]], "np.linspace(0, 1, 64).reshape(1, 1, 8, 8)")
+    done = run("saliency", "--model", "m.onnx", "--flip", input=squares[:1], check=0)
+    ramp = np.linspace(0, 1, 64).reshape(8, 8)
+    found = files.read_grey(done.records[0]["saliency"])
+    assert np.abs(found - (ramp + ramp[:, ::-1]) / 2).max() < 1 / 255
+    meta = files.read_meta(done.records[0]["saliency"])
+    assert meta is not None
+    assert meta["params"] == {"input_size": [8, 8], "flip": True}
+
+    onnx([[1, 3, 32, 48]], "red")
+    args = ("saliency", "--model", "m.onnx", "--skip-existing")
+    plain = run(*args, input=squares[1:2], check=0).records[0]
+    before = files.read_grey(plain["saliency"])
+    done = run(*args, "--flip", input=squares[1:2], check=0)
+    assert "reused" not in done.err
+    after = files.read_grey(done.records[0]["saliency"])
+    assert np.abs(before - after).max() < 2 / 255
+
+
 def test_wrong_usage(inside: Run, squares: Records) -> None:
     Path("m.onnx").write_text(as_lines(squares))
     for args, said in (
         (("--input-size", "64"), "--input-size is only for --model"),
+        (("--flip",), "--flip is only for --model"),
         (("--invert", "--model", "m.onnx"), "--model makes maps and --invert rewrites some"),
     ):
         assert said in inside("saliency", *args, input=squares, check=2).err

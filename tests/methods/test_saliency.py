@@ -173,6 +173,25 @@ def test_salient_scores_pixel_by_pixel() -> None:
     assert ((scores.argmax(0) > 0) == (saliency > 0.5)).all()
 
 
+@pytest.mark.parametrize("above", [0.1, 0.3, 0.8])
+def test_saliency_is_stretched_so_that_the_cut_is_at_a_half(above: float) -> None:
+    saliency = np.linspace(0, 1, 101, dtype=np.float32)[None]
+    background, only = salient_scores(np.ones((1, 1, 101), np.float32), saliency, above)
+    np.testing.assert_allclose(only, 1 - background, atol=1e-6)
+    known = [0, above / 2, above, (1 + above) / 2, 1]
+    np.testing.assert_allclose(
+        np.interp(known, saliency[0], only[0]), [0, 0.25, 0.5, 0.75, 1], atol=1e-2
+    )
+    assert (np.diff(only[0]) > 0).all()
+    assert ((only > background) == (saliency > np.float32(above))).all()
+
+
+@pytest.mark.parametrize("above", [0.0, 1.0, float("nan")])
+def test_a_cut_of_saliency_is_between_0_and_1(above: float) -> None:
+    with pytest.raises(ValueError, match="above must be between 0 and 1"):
+        salient_scores(np.ones((1, 2, 2)), np.zeros((2, 2)), above)
+
+
 @pytest.mark.parametrize(
     ("cam", "saliency"),
     [

@@ -28,6 +28,14 @@ from wsss_cli.commands import _frame, _options
     "salient. Overrides --alpha and --threshold.",
 )
 @click.option(
+    "--salient-above",
+    default=0.5,
+    show_default=True,
+    metavar="S",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="With --by-saliency, the saliency above which a pixel is an object's.",
+)
+@click.option(
     "--certainty",
     default=0.7,
     show_default=True,
@@ -84,6 +92,7 @@ def command(
     kernels = ("crf_steps", "gaussian", "bilateral")
     _options.only_with("--method densecrf", dense, "certainty", *kernels)
     _options.only_with("--method pamr", not dense, "iterations", "dilations", "device")
+    _options.only_with("--by-saliency", by_saliency, "salient_above")
     from wsss_cli.stage import Stage, Tool
     from wsss_cli.tools.crf import CrfRefiner, Source
 

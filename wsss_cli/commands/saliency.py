@@ -28,6 +28,12 @@ from wsss_cli.commands import _frame, _options
     help="Height and width of the network's input, for a --model that takes any size.",
 )
 @click.option(
+    "--flip/--no-flip",
+    default=False,
+    show_default=True,
+    help="Take the mean with the map of the mirrored photograph; for a --model.",
+)
+@click.option(
     "--invert",
     is_flag=True,
     help="Make no new maps: invert the records' own, in which salient pixels are dark.",
@@ -38,6 +44,7 @@ def command(
     records: tuple[str, ...],
     model: str | None,
     input_size: int | None,
+    flip: bool,
     invert: bool,
     workers: int,
     stage: dict[str, Any],
@@ -60,11 +67,11 @@ def command(
     from wsss_cli.stage import Stage, Tool
     from wsss_cli.tools.saliency import Estimator, Inverter, SaliencyNetwork
 
-    _options.only_with("--model", model is not None, "input_size")
+    _options.only_with("--model", model is not None, "input_size", "flip")
     if invert and model:
         raise click.UsageError("--model makes maps and --invert rewrites some: choose one")
     if model:
-        tool: Tool = SaliencyNetwork(model, input_size, at_once=workers)
+        tool: Tool = SaliencyNetwork(model, input_size, flip=flip, at_once=workers)
     else:
         tool = Inverter() if invert else Estimator()
     Stage(tool, **stage).run(records, workers=workers)

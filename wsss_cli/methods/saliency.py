@@ -262,27 +262,37 @@ def otsu(values: Floats) -> float:
     return float(centres[int(variance.argmax())])
 
 
-def salient_scores(cam: npt.NDArray[Any], saliency: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def salient_scores(
+    cam: npt.NDArray[Any], saliency: npt.NDArray[Any], above: float = 0.5
+) -> npt.NDArray[np.float32]:
     """Scores in which saliency tells objects from background, and the maps which object it is.
 
-    Background has the score 1 - s, a class s M_c / max_k M_k, where s is the saliency of the pixel:
-    the strongest class there has the whole of it, so that it beats the background where s > 1/2.
-    Where no class is active, all have s.
+    Background has the score 1 - s, a class s M_c / max_k M_k, where s is the saliency of the pixel,
+    stretched on either side of ``above`` so that this becomes 1/2: the strongest class there has
+    the whole of it, so that it beats the background where the saliency is larger. Where no class is
+    active, all have s.
 
     Args:
         cam: activation maps M, at least 0, (K, h, w) with K >= 1.
-        saliency: s in [0, 1], (h, w).
+        saliency: in [0, 1], (h, w).
+        above: saliency from which a pixel is an object's, above 0 and below 1.
 
     Returns:
         float32 (1 + K, h, w) in [0, 1], background first.
 
     Raises:
-        ValueError: shapes that do not fit, or values that are negative, NaN or saliency above 1.
+        ValueError: shapes that do not fit, values that are negative, NaN or saliency above 1, or
+            ``above`` out of its range.
     """
     if cam.ndim != 3 or not len(cam) or saliency.shape != cam.shape[1:]:
         raise ValueError(f"saliency of shape {saliency.shape} for maps of {cam.shape}")
     if not (cam >= 0).all() or not ((saliency >= 0) & (saliency <= 1)).all():
         raise ValueError("maps or saliency outside their range, or NaN")
+    if not 0 < above < 1:
+        raise ValueError(f"above must be between 0 and 1, not {above}")
+    saliency = np.where(
+        saliency < above, saliency / (2 * above), 1 - (1 - saliency) / (2 * (1 - above))
+    )
     top = cam.max(0)
     share = np.divide(cam, top, out=np.ones(cam.shape, np.float32), where=top > 0)
     scores: npt.NDArray[np.float32] = np.concatenate([(1 - saliency)[None], share * saliency])

@@ -53,6 +53,7 @@ class Source:
         alpha: exponent of the background score of maps that have no background.
         threshold: constant background instead, or None.
         saliency: whether the record's saliency tells objects from background instead.
+        salient_above: the saliency from which a pixel is an object's.
         certainty: probability given to the label of each pixel of a label map.
         max_side: photographs with a longer side are refined at this size; 0 is no limit.
         class_list: class list given by the user, or None for that of the maps.
@@ -62,6 +63,7 @@ class Source:
     alpha: float = 16.0
     threshold: float | None = None
     saliency: bool = False
+    salient_above: float = 0.5
     certainty: float = 0.7
     max_side: int = 1024
     class_list: Sequence[str] | None = None
@@ -74,7 +76,9 @@ class Source:
     @property
     def params(self) -> dict[str, Any]:
         """The settings that change the result."""
-        by_saliency = {"saliency": True} if self.saliency else {}
+        by_saliency: dict[str, Any] = {}
+        if self.saliency:
+            by_saliency = {"saliency": True, "salient_above": self.salient_above}
         return {
             "key": self.key,
             "alpha": self.alpha,
@@ -145,9 +149,8 @@ class Source:
         assert given.maps is not None
         classes, own = label_maps.split_background(given.maps)
         if given.saliency is not None:
-            return salient_scores(
-                label_maps.resize(classes.cam, size), given.saliency
-            ), given.numbers
+            cam = label_maps.resize(classes.cam, size)
+            return salient_scores(cam, given.saliency, self.salient_above), given.numbers
         scores = label_maps.with_background(
             label_maps.resize(classes.cam, size),
             None if own is None else label_maps.resize(own[None], size)[0],

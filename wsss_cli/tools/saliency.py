@@ -73,6 +73,7 @@ class SaliencyNetwork(BatchTool):
     Args:
         model: the file, or ``u2netp`` for that of :mod:`wsss_cli.models.u2netp`.
         side: height and width of its input, for a network that takes any.
+        flip: whether the map is the mean with that of the mirrored photograph.
         at_once: photographs that go through it side by side, on all cores together; at most 8.
 
     Attributes:
@@ -86,7 +87,9 @@ class SaliencyNetwork(BatchTool):
     name = "saliency"
     outputs: ClassVar = {"saliency": ".png"}
 
-    def __init__(self, model: str, side: int | None = None, *, at_once: int = 1) -> None:
+    def __init__(
+        self, model: str, side: int | None = None, *, flip: bool = False, at_once: int = 1
+    ) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -94,6 +97,7 @@ class SaliencyNetwork(BatchTool):
                 "--model needs onnxruntime: pip install onnxruntime (for a GPU: onnxruntime-gpu)"
             ) from error
         path = str(U2NETP.file()) if model == "u2netp" else model
+        self._flip = flip
         self._at_once = min(max(at_once, 1), _MOST_AT_ONCE)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max((os.cpu_count() or 1) // self._at_once, 1)
@@ -128,7 +132,7 @@ class SaliencyNetwork(BatchTool):
 
     @property
     def params(self) -> dict[str, Any]:
-        return {"input_size": self.size}
+        return {"input_size": self.size, **({"flip": True} if self._flip else {})}
 
     @property
     def batch_size(self) -> int:
@@ -146,11 +150,20 @@ class SaliencyNetwork(BatchTool):
     def compute(
         self, items: Sequence[tuple[npt.NDArray[np.float32], tuple[int, int]]]
     ) -> list[tuple[Map, tuple[int, int]]]:
-        maps = in_threads(self, [pixels for pixels, _ in items], threads=self._at_once)
+        maps = in_threads(self._mean, [pixels for pixels, _ in items], threads=self._at_once)
         return [(found, size) for found, (_, size) in zip(maps, items, strict=True)]
 
     def save(self, job: Job, result: tuple[Map, tuple[int, int]]) -> None:
         _write(job, *result)
+
+    def _mean(self, pixels: npt.NDArray[np.float32]) -> Map:
+        """The map of a loaded photograph; with ``flip``, the mean with its mirror image's."""
+        plain = self(pixels)
+        if not self._flip:
+            return plain
+        mirrored = self(np.ascontiguousarray(pixels[:, :, ::-1]))[:, ::-1]
+        mean: Map = np.mean([plain, mirrored], axis=0, dtype=np.float32)
+        return mean
 
     def __call__(self, pixels: npt.NDArray[np.float32]) -> Map:
         """The map of a loaded photograph, float32 (h', w') in [0, 1].

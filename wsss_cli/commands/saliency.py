@@ -31,7 +31,7 @@ from wsss_cli.commands import _frame, _options
     "--flip/--no-flip",
     default=False,
     show_default=True,
-    help="Take the mean with the map of the mirrored photograph; for a --model.",
+    help="Average with the mirrored image.",
 )
 @click.option(
     "--invert",
@@ -56,9 +56,10 @@ def command(
     region is salient if its colour differs from the regions that touch the border; regions near the
     centre count more. It misses objects that touch the border, scattered objects, and objects of
     the background's colour; a trained network is far better. With --model, it is the network's
-    first output, taken as logits if not in [0, 1] and stretched to reach from 0 to 1. u2netp
-    (U2-Net-P, Qin et al. 2020; Apache-2.0) learned from photographs with pixel-wise masks of
-    salient objects: more supervision than image-level labels. With --invert, reads `saliency` too.
+    first output, taken as logits if not in [0, 1] and stretched to reach from 0 to 1; --flip is for
+    such networks. u2netp (U2-Net-P, Qin et al. 2020; Apache-2.0) learned from photographs with
+    pixel-wise masks of salient objects: more supervision than image-level labels. With --invert,
+    reads `saliency` too.
 
     \b
     Example:

@@ -15,7 +15,7 @@ from wsss_cli.commands import _options
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.models.batchnorm import freeze_batchnorm
 from wsss_cli.models.deeplab import HEADS
-from wsss_cli.models.networks import CLASSIFIERS, KINDS, build_network, restored
+from wsss_cli.models.networks import CLASSIFIERS, KINDS, LINKING, build_network, restored
 
 BUILT = [
     ("cam", None),
@@ -27,6 +27,7 @@ BUILT = [
 
 def test_the_kinds_that_options_name_without_torch_are_those_of_the_table() -> None:
     assert _options.CLASSIFIERS == CLASSIFIERS
+    assert _options.LINKING == LINKING
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -580,6 +580,13 @@ threshold_option = click.option(
     metavar="T",
     help="Background score of maps is the constant T.",
 )
+certainty_option = click.option(
+    "--certainty",
+    default=0.7,
+    show_default=True,
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    help="Probability given to the label of each pixel of a label map.",
+)
 
 
 def radius_option(default: int = 5) -> Callable[[F], F]:

@@ -35,13 +35,7 @@ from wsss_cli.commands import _frame, _options
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="With --by-saliency, the saliency above which a pixel is an object's.",
 )
-@click.option(
-    "--certainty",
-    default=0.7,
-    show_default=True,
-    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
-    help="Probability given to the label of each pixel of a label map.",
-)
+@_options.certainty_option
 @_options.crf_options(when=lambda params: params["method"] == "densecrf")
 @click.option(
     "--iterations",

@@ -33,9 +33,8 @@ def command(
     """Make a checkpoint from one that a public repository published.
 
     Reads checkpoints of psa (CAM classifier, AffinityNet), irn (CAM classifier, IRNet), EPS and
-    SIPE; kind
-    and backbone are found from the keys. Writes the checkpoint OUT; prints no records. Weights of a
-    backbone alone need no import: give them to a trainer as --weights.
+    SIPE; kind and backbone are found from the keys. Writes the checkpoint OUT; prints no records.
+    Weights of a backbone alone need no import: give them to a trainer as --weights.
 
     \b
     Example:

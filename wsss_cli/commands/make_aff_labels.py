@@ -46,13 +46,7 @@ def _cut(
     help="The regions of IRNet instead: CAMs are cut at either value, and the CRF runs over "
     "the labels, of --certainty; 0.3,0.05 in its code.",
 )
-@click.option(
-    "--certainty",
-    default=0.7,
-    show_default=True,
-    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
-    help="Probability given to the label of each pixel of a label map.",
-)
+@_options.certainty_option
 @click.option(
     "--window",
     default=1,

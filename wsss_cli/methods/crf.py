@@ -236,20 +236,29 @@ def label_probabilities(
     Raises:
         ValueError: certainty is not between 0.5 and 1, or no pixel has a label.
     """
-    if not 0.5 < certainty < 1:
-        raise ValueError(f"certainty must lie between 0.5 and 1, not {certainty}")
+    _check_certainty(certainty)
     known = set(np.unique(labels).tolist()) - {ignore}
     if not known:
         raise ValueError("no pixel of the label map is known")
     present = sorted({0, *known})
     if len(present) == 1:
         return np.ones((1, *labels.shape), np.float32), present
-    rest = (1 - certainty) / (len(present) - 1)
-    own = labels[None] == np.array(present, np.uint8)[:, None, None]
-    probabilities = np.where(own, np.float32(certainty), np.float32(rest))
+    probabilities = _shares(labels, np.array(present, np.uint8), certainty)
     even = np.array([number in known for number in present], np.float32) / len(known)
     probabilities[:, labels == ignore] = even[:, None]
     return probabilities, present
+
+
+def _check_certainty(certainty: float) -> None:
+    if not 0.5 < certainty < 1:
+        raise ValueError(f"certainty must lie between 0.5 and 1, not {certainty}")
+
+
+def _shares(labels: npt.NDArray[Any], numbers: npt.NDArray[Any], certainty: float) -> Scores:
+    """Probabilities of class numbers (C,) with C >= 2, float32 (C, H, W), of labels (H, W)."""
+    rest = (1 - certainty) / (len(numbers) - 1)
+    own = labels[None] == numbers[:, None, None]
+    return np.where(own, np.float32(certainty), np.float32(rest))
 
 
 def background_score(cam: npt.NDArray[Any], alpha: float) -> Scores:
@@ -333,10 +342,7 @@ def confident_regions(
             score = background_score(cam, alpha)
         else:
             score = background ** np.float32(alpha / middle)
-        scores = np.concatenate([score[None], cam])
-        posterior = window_mean(field.posterior(scores, steps), window)
-        labels: npt.NDArray[np.uint8] = posterior.argmax(0).astype(np.uint8)
-        return labels
+        return _winners(field, np.concatenate([score[None], cam]), steps, window)
 
     regions = winner(low_alpha)
     regions[regions == 0] = IGNORE
@@ -382,8 +388,7 @@ def confident_labels(
     """
     if not 0 <= background < foreground <= 1:
         raise ValueError(f"thresholds must rise within 0 and 1: {background}, {foreground}")
-    if not 0.5 < certainty < 1:
-        raise ValueError(f"certainty must lie between 0.5 and 1, not {certainty}")
+    _check_certainty(certainty)
     checked = Kernels(**kernels)
     _check_image(image)
     if cam.ndim == 3 and not len(cam):
@@ -394,17 +399,21 @@ def confident_labels(
     def winner(threshold: float) -> npt.NDArray[np.uint8]:
         least = np.full((1, *image.shape[:2]), threshold, cam.dtype)
         labels = np.concatenate([least, cam]).argmax(0)
-        own = labels[None] == np.arange(len(cam) + 1)[:, None, None]
-        shares = np.where(own, np.float32(certainty), np.float32((1 - certainty) / len(cam)))
-        posterior = window_mean(field.posterior(shares, steps), window)
-        winners: npt.NDArray[np.uint8] = posterior.argmax(0).astype(np.uint8)
-        return winners
+        shares = _shares(labels, np.arange(len(cam) + 1), certainty)
+        return _winners(field, shares, steps, window)
 
     regions = winner(foreground)
     nowhere = (regions == 0) & (winner(background) == 0)
     regions[regions == 0] = IGNORE
     regions[nowhere] = 0
     return regions
+
+
+def _winners(field: _Field, scores: Scores, steps: int, window: int) -> npt.NDArray[np.uint8]:
+    """The most probable of C scores after the CRF and :func:`window_mean`, uint8 (H, W)."""
+    winners: npt.NDArray[np.uint8]
+    winners = window_mean(field.posterior(scores, steps), window).argmax(0).astype(np.uint8)
+    return winners
 
 
 def window_mean(maps: Scores, window: int) -> Scores:

@@ -31,7 +31,7 @@ class WeightAverage:
         if not 0 <= decay < 1:
             raise ValueError(f"decay is from 0 to below 1, not {decay}")
         self.network, self.decay = network, decay
-        self._average = {key: value.clone() for key, value in network.state_dict().items()}
+        self._average = _copy(network)
 
     def update(self, step: int) -> None:
         """Take in the weights after ``step`` steps, counted from 1."""
@@ -55,18 +55,20 @@ class WeightAverage:
         """
         if state.keys() != self._average.keys():
             raise KeyError("average")
-        own = self.network.state_dict()
-        kept = {key: value.clone() for key, value in own.items()}
-        fill(self.network, state)  # checks shapes, types and numbers
-        self._average = {key: value.clone() for key, value in self.network.state_dict().items()}
-        self.network.load_state_dict(kept)
+        with self.in_force():
+            fill(self.network, state)  # checks shapes, types and numbers
+            self._average = _copy(self.network)
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
         """The network has the average in place of its weights."""
-        kept = {key: value.clone() for key, value in self.network.state_dict().items()}
+        kept = _copy(self.network)
         self.network.load_state_dict(self._average)
         try:
             yield
         finally:
             self.network.load_state_dict(kept)
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in network.state_dict().items()}

@@ -25,7 +25,7 @@ ROWS_ae-psl := 'cam:train:CAM, best threshold' 'pseudo:train:mined in 3 steps, m
 ROWS_eps    := 'pseudo=69.4:train:maps, cut' 'seg=70.9:val:network, DeepLab v2'
 ROWS_eps++  := 'pseudo:train:maps, cut' 'seg=71.7:val:network'
 ROWS_irn    := 'cam=48.3:train:CAM, best threshold' 'pseudo=66.5:train:random walk' 'seg=63.5:val:network'
-ROWS_sipe   := 'cam=58.65:train:image-specific CAM' 'pseudo:train:random walk (the paper has IRNet)' \
+ROWS_sipe   := 'cam=58.65:train:image-specific CAM' 'pseudo:train:IRNet, random walk' \
 	'seg=68.8:val:network'
 
 TABLE_ROWS = $(ROWS_$(PAPER))
@@ -66,7 +66,7 @@ $(RUN)/start.jsonl: ALWAYS
 
 CLASSIFIER := $(or $(and $(filter eps%,$(PAPER)),eps-train),$(and $(filter sipe,$(PAPER)),sipe-train),train-cam)
 WALKING    := $(filter psa irn sipe,$(PAPER))
-RELATIONS  := $(if $(filter irn,$(PAPER)),irn-train,train-aff)
+RELATIONS  := $(if $(filter psa,$(PAPER)),train-aff,irn-train)
 
 # Options of later commands are looked at before the first training.
 REFINERS := $(or $(and $(WALKING),make-aff-labels $(RELATIONS) random-walk),$(and $(filter eps%,$(PAPER)),crf),erase)

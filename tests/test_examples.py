@@ -232,6 +232,37 @@ def test_the_recipe_of_sipe_is_all_valid() -> None:
     assert networks == ["runs/voc6/sipe/weak.pt", "runs/voc6/full.pt"]
 
 
+@pytest.mark.parametrize(
+    ("maps", "folder", "regions"),
+    [
+        ("cam", "", "runs/voc6/cam.jsonl"),
+        ("eps", "eps/plain/", "runs/voc6/eps/eps.maps.jsonl"),
+        ("sipe", "sipe/", "runs/voc6/sipe/is-cam.maps.jsonl"),
+    ],
+)
+@pytest.mark.usefixtures("workdir")
+def test_the_recipe_of_irnet_is_all_valid(maps: str, folder: str, regions: str) -> None:
+    calls = recipe_calls("irn.mk", "irn", f"MAPS={maps}")
+    (learns,) = [call for call in calls if call[0] == "irn-train"]
+    assert learns[1] == f"runs/voc6/{folder}irn/aff_label.jsonl"
+    (of_irnet,) = [call for call in calls if call[0] == "make-aff-labels" and "irn" in call[-1]]
+    assert of_irnet[1] == regions
+    assert ("--cut-own" in of_irnet) == (maps != "cam")
+    walks = [call[-1] for call in calls if call[0] == "random-walk"]
+    assert walks == [f"runs/voc6/{folder}{name}pseudo" for name in ("", "irn/")]
+    networks = [call[-1] for call in calls if call[0] == "train-seg"]
+    assert sorted(networks) == sorted(
+        ["runs/voc6/full.pt", f"runs/voc6/{folder}irn/weak.pt", f"runs/voc6/{folder}weak.pt"]
+    )
+
+
+def test_irnet_on_other_maps_is_refused() -> None:
+    command = ["make", "-n", "-f", str(EXAMPLES / "irn.mk"), "DATA=d", "MAPS=ae"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "MAPS is cam, eps or sipe, not 'ae'" in done.stderr
+
+
 @pytest.mark.usefixtures("workdir")
 def test_the_recipe_of_the_sweep_is_all_valid() -> None:
     calls = recipe_calls("sweep.mk", "sweep", "BETAS=2 8", "STEPS=", "ALPHAS=4")
@@ -275,7 +306,7 @@ def test_a_sweep_becomes_a_table_and_a_plot(workdir: Path) -> None:
 
 # ---- the targets of the Makefile ----
 
-NAMES = ["ae", "eps", "sipe", "all"]
+NAMES = ["ae", "eps", "irn", "sipe", "all"]
 PAPERS = {
     "psa": "psa",
     "ae": "ae-psl",
@@ -790,7 +821,7 @@ def test_one_seed_stays_in_the_folder_of_the_run(seeds: str | None) -> None:
         assert {"train-seg 3"} < {*Path("calls").read_text().splitlines()}
 
 
-@pytest.mark.parametrize("recipe", ["ae.mk", "eps.mk", "sipe.mk", "all.mk", "papers.mk"])
+@pytest.mark.parametrize("recipe", ["ae.mk", "eps.mk", "irn.mk", "sipe.mk", "all.mk", "papers.mk"])
 @pytest.mark.usefixtures("workdir")
 def test_every_recipe_takes_seeds(recipe: str) -> None:
     plan = with_seeds("0 3", recipe, "-n")

@@ -25,7 +25,7 @@ CHAINS = {
     "eps": "eps-train make-cam crf train-seg predict",
     "eps++": "eps-train make-cam crf train-seg predict",
     "irn": "train-cam make-cam make-aff-labels irn-train random-walk train-seg predict",
-    "sipe": "sipe-train make-cam make-aff-labels train-aff random-walk train-seg predict",
+    "sipe": "sipe-train make-cam make-aff-labels irn-train random-walk train-seg predict",
 }
 
 
@@ -113,7 +113,7 @@ def network(small: Any, paper: str, backbone: str, learnt: list[dict[str, Any]])
     [
         ("psa", "train-cam", "train-aff", "resnet38", "resnet38"),
         ("irn", "train-cam", "irn-train", "resnet50-undilated", "resnet50"),
-        ("sipe", "sipe-train", "train-aff", "resnet50-undilated", "resnet101"),
+        ("sipe", "sipe-train", "irn-train", "resnet50-undilated", "resnet101"),
     ],
 )
 def test_maps_walk_to_masks(

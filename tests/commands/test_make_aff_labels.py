@@ -233,9 +233,53 @@ def test_thresholds_take_the_place_of_a_background_of_the_maps(
     assert numbers(done.records[0]) == [2, 2, 255, 0]
 
 
+def test_regions_by_a_background_of_the_maps(regions: Run, areas: Records) -> None:
+    """Where the class is above the background; background where it is below half of it."""
+    background = np.array([[0.1, 0.6, 0.4, 0.8]], np.float16)[:, AREAS[::4, ::4]]
+    cam = np.array([[0.9, 0.7, 0.3, 0.3]], np.float16)[:, AREAS[::4, ::4]]
+    own = np.concatenate([background, cam])
+    files.write_maps("one.npz", own, ("background", "cow"), AREAS.shape, PROVENANCE)
+    done = regions("--cut-own", "1,0.5", input=areas[1:2], check=0)
+    assert numbers(done.records[0]) == [2, 2, 255, 0]
+    meta = files.read_meta(done.records[0]["aff_label"])
+    assert meta is not None
+    params = meta["params"]
+    assert (params["own_background"], params["certainty"]) == ([1, 0.5], 0.7)
+    assert not params.keys() & {"low_alpha", "thresholds"}
+    assert params["crf"]["bilateral_sxy"] == 50
+    strict = regions("--cut-own", "1.5,0.5", input=areas[1:2], check=0)
+    assert numbers(strict.records[0]) == [2, 255, 255, 0]
+
+
+def test_maps_without_a_background_of_their_own(regions: Run, areas: Records) -> None:
+    done = regions("--cut-own", "1,0.5", input=areas[1:2], check=1)
+    assert "one: its maps have no background of their own (one.npz): take --cut" in done.err
+    assert done.out == ""
+
+
+def test_the_command_line_chooses_between_a_cut_and_a_background(
+    inside: Run, areas: Records
+) -> None:
+    Path("wsss.toml").write_text('[make-aff-labels]\ncut_own = "1,0.5"\n')
+    call = ("--config", "wsss.toml", "make-aff-labels", "--workers", "0")
+    assert inside(*call, input=areas[1:2], check=1).out == ""
+    done = inside(*call, "--cut", "0.5,0.1", "--certainty", "0.8", input=areas[1:2], check=0)
+    assert numbers(done.records[0]) == [2, 2, 255, 0]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (("--cut-own", "0.5,1"), "0.5,1: the first must be larger, and both at least 0"),
+        (("--cut-own", "1,-1"), "1,-1: the first must be larger, and both at least 0"),
+        (
+            ("--cut-own", "1,0.5", "--cut", "0.3,0.05"),
+            "--cut and --cut-own exclude each other",
+        ),
+        (
+            ("--cut-own", "1,0.5", "--high-alpha", "20"),
+            "--high-alpha is only for regions without --cut-own",
+        ),
         (("--cut", "0.1,0.3"), "0.1,0.3: the first must be larger, and both from 0 to 1"),
         (("--cut", "1.5,0.3"), "1.5,0.3: the first must be larger, and both from 0 to 1"),
         (("--cut", "0.3"), "2 numbers are needed, '0.3' has 1"),
@@ -243,7 +287,7 @@ def test_thresholds_take_the_place_of_a_background_of_the_maps(
             ("--cut", "0.3,0.1", "--low-alpha", "2"),
             "--low-alpha is only for regions without",
         ),
-        (("--certainty", "0.8"), "--certainty is only for --cut"),
+        (("--certainty", "0.8"), "--certainty is only for --cut and --cut-own"),
     ],
 )
 def test_thresholds_that_cannot_be(

@@ -1,10 +1,10 @@
-"""Make irn.json by running the public code of IRNet.
+"""Make irn.json by running the public code of IRNet, and of SIPE, which refines with it.
 
-    python -m tests.methods.make_irn_references IRN
+    python -m tests.methods.make_irn_references IRN SIPE
 
-with the folder of a clone of jiwoon-ahn/irn. Nothing of theirs is kept but the numbers that their
-functions give for the maps, masks and photographs of formula.py. ``cuda()`` does nothing here, and
-pydensecrf has to be installed.
+with the folders of clones of jiwoon-ahn/irn and chenqi1126/SIPE. Nothing of theirs is kept but the
+numbers that their functions give for the maps, masks and photographs of formula.py. ``cuda()`` does
+nothing here, and pydensecrf has to be installed.
 """
 
 from __future__ import annotations
@@ -63,10 +63,19 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
     return formula.photograph(40, 56), np.stack(maps).astype(np.float32)
 
 
-def main(irn: str) -> None:
-    command = ["git", "-C", irn, "rev-parse", "--short=12", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    found: dict[str, Any] = {"source": f"jiwoon-ahn/irn@{commit}"}
+def own_background() -> np.ndarray:
+    """A background map of the scene, float32 (40, 56): the class wins in the middle of its area."""
+    return (0.6 - 0.5 * scene()[1].max(0)).astype(np.float32)
+
+
+def commit(clone: str) -> str:
+    command = ["git", "-C", clone, "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def main(irn: str, sipe: str) -> None:
+    sources = f"jiwoon-ahn/irn@{commit(irn)}, chenqi1126/SIPE@{commit(sipe)}"
+    found: dict[str, Any] = {"source": sources}
     nothing = mock.patch.object(Tensor, "cuda", lambda tensor, *_, **__: tensor)
     with nothing, mock.patch.object(torch, "cuda", mock.MagicMock()):
         indexing = public(irn, "misc.indexing")
@@ -87,6 +96,7 @@ def main(irn: str) -> None:
     imutils = public(irn, "misc.imutils")
     photo, cam = scene()
     found["regions"] = confident(imutils, photo, cam).flatten()[::9].tolist()
+    found["regions_sipe"] = confident_sipe(sipe, photo, cam).flatten()[::9].tolist()
     text = json.dumps(found, indent=1, default=str)
     FILE.write_text(re.sub(r"\n\s+(?=[-\d\]])", " ", text) + "\n")
 
@@ -147,6 +157,22 @@ def confident(imutils: Any, photo: np.ndarray, cam: np.ndarray) -> np.ndarray:
     both[foreground == 0] = 255
     both[background + foreground == 0] = 0
     return both
+
+
+def confident_sipe(sipe: str, photo: np.ndarray, cam: np.ndarray) -> Any:
+    """What cam2ir.py writes."""
+    maps = {"keys": np.arange(3), "IS_CAM": np.concatenate([own_background()[None], cam])}
+    stored = mock.patch.object(np, "load", return_value=mock.Mock(item=lambda: maps))
+    names = ("imageio", "torchvision", "cv2")
+    unused = {name: mock.MagicMock() for name in names}
+    with mock.patch.dict(sys.modules, unused):
+        with mock.patch.object(np, "load", return_value=mock.MagicMock()):
+            module = public(sipe, "cam2ir")
+        picture = {"name": "a", "img": photo}
+        args = mock.Mock(session_name="", num_workers=9)
+        with stored:
+            module._work(0, [[picture]], args)
+        return module.imageio.imwrite.call_args.args[1]
 
 
 if __name__ == "__main__":

@@ -442,6 +442,17 @@ def test_confident_labels_are_those_of_the_public_code() -> None:
     assert (other != found).any()
 
 
+def test_confident_labels_of_maps_with_a_background_are_those_of_the_public_code() -> None:
+    """Of SIPE; see make_irn_references.py."""
+    theirs = json.loads(Path(__file__).with_name("irn.json").read_text())["regions_sipe"]
+    (photo, cam), own = make_irn_references.scene(), make_irn_references.own_background()
+    found = confident_labels(photo, cam, own, own / 2, bilateral_sxy=50, bilateral_srgb=5)
+    assert found.flatten()[::9].tolist() == theirs
+    assert set(theirs) == {0, 1, 2, 255}
+    constant = confident_labels(photo, cam, np.full_like(own, 0.3), np.full_like(own, 0.05))
+    np.testing.assert_array_equal(constant, confident_labels(photo, cam))
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("thresholds", [(0.6, 0.2), (0.3, 0.05)])
 def test_confident_labels_are_those_of_a_loop(seed: int, thresholds: tuple[float, float]) -> None:
@@ -479,6 +490,9 @@ def test_without_steps_the_labels_of_the_thresholds_stay() -> None:
         ({"background": -0.1}, "thresholds must rise within 0 and 1"),
         ({"certainty": 0.5}, "certainty must lie between 0.5 and 1"),
         ({"window": 0}, "window must be at least 1"),
+        ({"foreground": np.full((4, 6), 0.2), "background": 0.3}, "must not be higher in the sec"),
+        ({"foreground": np.full((4, 5), 0.2)}, r"background scores are \(4, 5\)"),
+        ({"foreground": np.full((4, 6), np.nan)}, "background scores hold NaN"),
     ],
 )
 def test_what_confident_labels_refuse(settings: dict[str, Any], said: str) -> None:

@@ -78,6 +78,13 @@ def test_background_walks_along_unless_it_is_a_threshold() -> None:
     np.testing.assert_allclose(scores[1:], 1, atol=1e-3)  # each divided by its maximum
 
 
+def test_all_maps_are_raised_to_the_power_before_they_walk() -> None:
+    cam, own, size = np.full((1, 12, 16), 0.25), np.full((12, 16), 0.4), (48, 64)
+    scores = walked(make(power=1.5), cam, size, own)
+    np.testing.assert_allclose(scores[:, 20, 20], [0.4**1.5, 0.25**1.5], atol=1e-3)
+    assert make(power=1.5).params["power"] == 1.5
+
+
 def test_without_a_class_there_is_background_only() -> None:
     scores = walked(make(), np.zeros((0, 12, 16)), (48, 64))
     assert scores.shape == (1, 48, 64)

@@ -480,7 +480,7 @@ def crf_options(
     switch: str | None = None,
     *,
     when: Callable[[dict[str, Any]], bool] = lambda params: True,
-    other: tuple[str, tuple[float, float, float]] | None = None,
+    other: tuple[tuple[str, ...], tuple[float, float, float]] | None = None,
 ) -> Callable[[F], F]:
     """Settings of the dense CRF, handed over as ``crf``.
 
@@ -490,19 +490,21 @@ def crf_options(
     Args:
         switch: the scores that ``--crf`` refines, for tools where it is optional.
         when: whether the parameters of a call ask for the CRF.
-        other: a parameter with which the appearance kernel has another default, and that.
+        other: parameters with any of which the appearance kernel has another default, and that.
     """
     usual = ",".join(f"{value:g}" for value in _BILATERAL)
     shown = usual
     if other:
-        shown += "; {} with --{}".format(",".join(f"{value:g}" for value in other[1]), other[0])
+        names = " or ".join(f"--{name.replace('_', '-')}" for name in other[0])
+        shown += f"; {','.join(f'{value:g}' for value in other[1])} with {names}"
 
     def as_value(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def call(*args: Any, **params: Any) -> Any:
             given = [params.pop(name) for name in ("crf_steps", "gaussian", "bilateral")]
             if given[-1] is None:
-                given[-1] = other[1] if other and params[other[0]] is not None else _BILATERAL
+                chosen = other and any(params[name] is not None for name in other[0])
+                given[-1] = other[1] if other and chosen else _BILATERAL
             wanted = params.pop("crf") if switch else when(params)
             return function(*args, **params, crf=_crf(*given) if wanted else None)
 

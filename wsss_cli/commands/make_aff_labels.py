@@ -19,6 +19,16 @@ def _cut(
     return value
 
 
+def _factors(
+    context: click.Context, parameter: click.Parameter, value: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    if value is not None and not 0 <= value[1] < value[0]:
+        raise click.BadParameter(
+            f"{value[0]:g},{value[1]:g}: the first must be larger, and both at least 0"
+        )
+    return value
+
+
 @_frame.command()
 @_options.records_argument
 @click.option(
@@ -46,6 +56,15 @@ def _cut(
     help="The regions of IRNet instead: CAMs are cut at either value, and the CRF runs over "
     "the labels, of --certainty; 0.3,0.05 in its code.",
 )
+@click.option(
+    "--cut-own",
+    default=None,
+    type=_options.Numbers(count=2),
+    callback=_factors,
+    metavar="CLASS,BACKGROUND",
+    help="Likewise for maps with a background of their own, as SIPE's: instead of a cut, that "
+    "background times either value; 1,0.5 in its code.",
+)
 @_options.certainty_option
 @click.option(
     "--window",
@@ -56,7 +75,7 @@ def _cut(
     help="Side of the square around a pixel over which the CRF's result is averaged before its "
     "label is chosen; 8 in psa, the size of a cell of the affinity grid.",
 )
-@_options.crf_options(other=("cut", (50, 5, 10)))
+@_options.crf_options(other=(("cut", "cut_own"), (50, 5, 10)))
 @_options.classes_option()
 @_options.max_side_option
 @_options.processes_option
@@ -66,6 +85,7 @@ def command(
     low_alpha: float,
     high_alpha: float,
     cut: tuple[float, float] | None,
+    cut_own: tuple[float, float] | None,
     crf: dict[str, float],
     classes: tuple[str, ...] | None,
     workers: int,
@@ -82,25 +102,29 @@ def command(
     Example:
       wsss make-aff-labels cam.jsonl -o out/aff_label | wsss train-aff -c cam.pt -o aff.pt
       wsss make-aff-labels cam.jsonl --cut 0.3,0.05 | wsss irn-train -o irn.pt
+      wsss make-aff-labels sipe.jsonl --cut-own 1,0.5 | wsss irn-train -o irn.pt
     """
     from wsss_cli.stage import Stage
     from wsss_cli.tools.make_aff_labels import RegionFinder
 
-    by_threshold = cut is not None
-    _options.only_with("--cut", by_threshold, "certainty")
+    by_labels = {"cut": cut, "cut_own": cut_own}
+    _options.either("cut", "cut_own", by_labels)
+    chosen = next((name for name, value in by_labels.items() if value is not None), None)
+    _options.only_with("--cut and --cut-own", chosen is not None, "certainty")
     _options.only_with(
-        "regions without --cut",
-        not by_threshold,
+        "regions without " + ("--cut-own" if chosen == "cut_own" else "--cut"),
+        chosen is None,
         "low_alpha",
         "high_alpha",
-        choice="cut",
+        choice=chosen,
     )
     if low_alpha >= high_alpha:
         raise click.BadParameter("must be larger than --low-alpha", param_hint="--high-alpha")
     finder = RegionFinder(
         low_alpha=low_alpha,
         high_alpha=high_alpha,
-        thresholds=cut,
+        thresholds=by_labels["cut"],
+        own_background=by_labels["cut_own"],
         crf=crf,
         class_list=classes,
         **settings,

@@ -22,6 +22,14 @@ from wsss_cli.commands import _frame, _options
 @click.option(
     "--steps", default=256, show_default=True, type=click.IntRange(min=0), help="Steps of the walk."
 )
+@click.option(
+    "--power",
+    default=1.0,
+    show_default=True,
+    type=_options.positive,
+    metavar="P",
+    help="Exponent of the maps, background included, before they walk; 1.5 in SIPE's code.",
+)
 @_options.radius_option()
 @_options.alpha_option(None, show_default="16; with irn --threshold 0.25 instead")
 @_options.threshold_option

@@ -354,8 +354,8 @@ def confident_regions(
 def confident_labels(
     image: Image,
     cam: npt.NDArray[Any],
-    foreground: float = 0.3,
-    background: float = 0.05,
+    foreground: float | Scores = 0.3,
+    background: float | Scores = 0.05,
     *,
     certainty: float = 0.7,
     window: int = 1,
@@ -370,11 +370,15 @@ def confident_labels(
     background. All other pixels are neutral. The kernels of the authors' code are ``bilateral_sxy``
     50 and ``bilateral_srgb`` 5, the others those of :class:`Kernels`.
 
+    SIPE's code does the same for maps with a background of their own: that takes the place of the
+    high threshold, and half of it that of the low one.
+
     Args:
         image: RGB, uint8 (H, W, 3).
         cam: activations in [0, 1], (C, H, W); C may be 0, then all is background.
-        foreground: the high threshold, up to 1.
-        background: the low threshold, at least 0.
+        foreground: the high threshold, up to 1; or a score of the background, (H, W).
+        background: the low threshold, at least 0; or a score of the background, (H, W), nowhere
+            higher than the other.
         certainty: probability of the label that a pixel begins with, above 0.5 and below 1; the
             others share the rest evenly.
         window, steps, kernels: as of :func:`confident_regions`.
@@ -386,18 +390,24 @@ def confident_labels(
         ValueError: as :func:`dense_crf`, or thresholds or certainty out of range.
         ConfigurationError: pydensecrf is not installed.
     """
-    if not 0 <= background < foreground <= 1:
-        raise ValueError(f"thresholds must rise within 0 and 1: {background}, {foreground}")
+    if isinstance(foreground, (int, float)) and isinstance(background, (int, float)):
+        if not 0 <= background < foreground <= 1:
+            raise ValueError(f"thresholds must rise within 0 and 1: {background}, {foreground}")
+    elif np.any(np.less(foreground, background)):
+        raise ValueError("the background must not be higher in the second run")
     _check_certainty(certainty)
     checked = Kernels(**kernels)
     _check_image(image)
     if cam.ndim == 3 and not len(cam):
         return np.zeros(image.shape[:2], np.uint8)
     _check_maps(image, cam, "activations")
+    for score in (foreground, background):
+        if isinstance(score, np.ndarray):
+            _check_maps(image, score[None], "background scores")
     field = _Field(image, len(cam) + 1, checked)
 
-    def winner(threshold: float) -> npt.NDArray[np.uint8]:
-        least = np.full((1, *image.shape[:2]), threshold, cam.dtype)
+    def winner(score: float | Scores) -> npt.NDArray[np.uint8]:
+        least = np.broadcast_to(np.asarray(score, cam.dtype), (1, *image.shape[:2]))
         labels = np.concatenate([least, cam]).argmax(0)
         shares = _shares(labels, np.arange(len(cam) + 1), certainty)
         return _winners(field, shares, steps, window)

@@ -10,6 +10,7 @@ import numpy as np
 
 from wsss_cli import console, files
 from wsss_cli.classes import IGNORE
+from wsss_cli.errors import WsssError
 from wsss_cli.methods.crf import confident_labels, confident_regions
 from wsss_cli.stage import Job, RecordTool
 from wsss_cli.tools import label_maps
@@ -23,7 +24,8 @@ class RegionFinder(RecordTool):
         low_alpha, high_alpha: exponents of the strong and the weak background score.
         thresholds: those of the classes and of the background, in place of scores and of a
             background of the maps; or None.
-        certainty: with thresholds, the probability of the label that a pixel begins with.
+        own_background: in place of thresholds, factors of the maps' own background; or None.
+        certainty: with either, the probability of the label that a pixel begins with.
         crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`.
         window: side of the square that the posterior of the CRF is averaged over, in pixels.
         max_side: photographs with a longer side are processed at this size; 0 is no limit.
@@ -35,6 +37,7 @@ class RegionFinder(RecordTool):
     crf: Mapping[str, Any]
     max_side: int
     thresholds: tuple[float, float] | None = None
+    own_background: tuple[float, float] | None = None
     certainty: float = 0.7
     class_list: Sequence[str] | None = None
     window: int = 1
@@ -48,6 +51,8 @@ class RegionFinder(RecordTool):
         scores: dict[str, Any] = {"low_alpha": self.low_alpha, "high_alpha": self.high_alpha}
         if self.thresholds is not None:
             scores = {"thresholds": list(self.thresholds), "certainty": self.certainty}
+        elif self.own_background is not None:
+            scores = {"own_background": list(self.own_background), "certainty": self.certainty}
         return {
             **scores,
             "crf": dict(self.crf),
@@ -66,12 +71,19 @@ class RegionFinder(RecordTool):
         size = image.shape[:2]
         cam = label_maps.resize(classes.cam, size)
         common = {"window": self.window, **self.crf}
+        background = None if own is None else label_maps.resize(own[None], size)[0]
         if self.thresholds is not None:
             regions = confident_labels(
                 image, cam, *self.thresholds, certainty=self.certainty, **common
             )
+        elif self.own_background is not None:
+            if background is None:
+                raise WsssError(
+                    f"its maps have no background of their own ({job.record['cam']}): take --cut"
+                )
+            high, low = (background * np.float32(factor) for factor in self.own_background)
+            regions = confident_labels(image, cam, high, low, certainty=self.certainty, **common)
         else:
-            background = None if own is None else label_maps.resize(own[None], size)[0]
             regions = confident_regions(
                 image, cam, self.low_alpha, self.high_alpha, background=background, **common
             )

@@ -67,6 +67,7 @@ class Walker(BatchTool):
         kind: how its output links the cells.
         beta: exponent of the affinities.
         steps: steps of the walk.
+        power: exponent of the maps, background included, on the grid before the walk.
         radius: radius of the affinities on the feature grid, as in training.
         alpha: exponent of the background score, which walks along with the classes; None for the
             threshold of the links, where the maps have no background of their own.
@@ -82,6 +83,7 @@ class Walker(BatchTool):
     kind: type[Links] = FeatureLinks
     beta: float = 8
     steps: int = 256
+    power: float = 1
     radius: int = 5
     alpha: float | None = 16
     threshold: float | None = None
@@ -143,6 +145,8 @@ class Walker(BatchTool):
             **self.runner.bounds,
             "crf": dict(self.crf) if self.crf is not None else None,
             "classes": self.class_list,
+            # Not named where it changes nothing, as in files of earlier versions.
+            **({"power": self.power} if self.power != 1 else {}),
         }
 
     def load(self, job: Job) -> Walk:
@@ -219,7 +223,7 @@ class Walker(BatchTool):
                 cam.cpu().numpy(), own, alpha=self.alpha or 1, threshold=None
             )
             cam = torch.from_numpy(joined).to(affinity.device)
-        start = self.on_grid(cam, grid, size)
+        start = self.on_grid(cam, grid, size) ** self.power
         walked = random_walk(
             start if ties.passing is None else start * ties.passing,
             affinity,

@@ -1,0 +1,73 @@
+# IRNet (Ahn, Cho & Kwak 2019) on the activation maps of another recipe, beside AffinityNet on the same
+# maps, with the settings and measurements of voc.mk.
+#
+#   make voc6-irn DATA=voc6              on the CAMs of voc.mk
+#   make voc6-irn DATA=voc6 MAPS=eps     on the EPS maps of eps.mk; MAPS=sipe: on the maps of sipe.mk
+#
+# What the other recipe has made already is used as it is.
+
+MAPS ?= cam
+# Of each: the recipe, its maps, the folder of the stages after them, and whether the maps have a
+# background of their own.
+OF_MAPS_cam  := voc  cam              . no
+OF_MAPS_eps  := eps  eps/eps.maps     eps/plain yes
+OF_MAPS_sipe := sipe sipe/is-cam.maps sipe yes
+OF_MAPS      := $(OF_MAPS_$(MAPS))
+ifeq ($(OF_MAPS),)
+$(error MAPS is cam, eps or sipe, not '$(MAPS)')
+endif
+
+.PHONY: irn
+irn: irn-table
+
+include $(dir $(lastword $(MAKEFILE_LIST)))$(word 1,$(OF_MAPS)).mk
+
+IRN_MAPS := $(word 2,$(OF_MAPS))
+BESIDE   := $(patsubst ./%,%,$(word 3,$(OF_MAPS))/)
+IRN      := $(RUN)/$(BESIDE)irn
+
+# cpu-irn.toml has the regions of the CAM; a background of the maps takes the place of its cut.
+COMMA     := ,
+IRN_LABEL ?= $(if $(filter yes,$(OF_MAPS)),--cut-own 1$(COMMA)0.5)
+SET_IRN   := $(WSSS) --config $(RECIPES)cpu-irn.toml
+OF_IRN_LABEL := make-aff-labels
+OF_TRAIN_IRN := irn-train
+OF_IRN_WALK  := random-walk
+SET_IRN_LABEL := $(SET_IRN)
+SET_TRAIN_IRN := $(SET_IRN)
+SET_IRN_WALK  := $(SET_IRN)
+
+IRN_ROWS := '$(IRN_MAPS):train:maps' \
+	'$(BESIDE)walk:train:maps + AffinityNet, random walk' \
+	'$(BESIDE)irn/walk:train:maps + IRNet, random walk' \
+	'$(BESIDE)weak:val:network trained on the masks of AffinityNet' \
+	'$(BESIDE)irn/weak:val:network trained on the masks of IRNet' \
+	'full:val:network trained on the true masks (ceiling)' \
+	'$(BESIDE)irn/weak%full:val:weak / full supervision'
+TABLE_ROWS = $(IRN_ROWS)
+
+# Options are looked at before the first training.
+$(RUN)/cam.pt $(RUN)/eps/eps.pt $(RUN)/sipe/sipe.pt: | $(call SETTINGS_OF,IRN_LABEL TRAIN_IRN IRN_WALK)
+
+.PHONY: irn-table
+irn-table: $(RUN)/$(IRN_MAPS).json $(RUN)/$(BESIDE)walk.json $(IRN)/walk.json \
+		$(RUN)/$(BESIDE)weak.json $(IRN)/weak.json $(RUN)/full.json
+	$(call TABLE,$(IRN_ROWS))
+
+# ---- maps -> regions -> boundaries -> pseudo-masks -> network ----
+
+$(IRN)/aff_label.jsonl: $(RUN)/$(IRN_MAPS).jsonl $(call SETTINGS_OF,IRN_LABEL)
+	@mkdir -p $(IRN)
+	$(SET_IRN) make-aff-labels $< $(IRN_LABEL) --skip-existing -o $(IRN)/aff_label > $@
+
+$(IRN)/irn.pt: $(IRN)/aff_label.jsonl $(call SETTINGS_OF,TRAIN_IRN)
+	$(SET_IRN) irn-train $< $(BACKBONE_OPTIONS) $(TRAIN_IRN) $(RESUME)
+
+$(IRN)/pseudo.jsonl: $(IRN)/irn.pt $(call SETTINGS_OF,IRN_WALK)
+	$(SET_IRN) random-walk $(IRN)/aff_label.jsonl -c $< $(IRN_WALK) --skip-existing -o $(IRN)/pseudo > $@
+
+$(IRN)/walk.json: $(IRN)/pseudo.jsonl $(RUN)/train.jsonl
+	$(PICK) | $(EVAL) --key pseudo > $@
+
+$(IRN)/weak.pt: $(IRN)/pseudo.jsonl $(NETWORK_SETTINGS)
+	$(call TRAIN_NETWORK,$<,pseudo)

@@ -19,6 +19,7 @@ from wsss_cli.datasets.augment import (
     take_grey,
     take_image,
     take_labels,
+    take_maps,
     whole_view,
 )
 
@@ -65,6 +66,31 @@ def test_half_of_the_views_are_mirrored() -> None:
     mirrored = [random_view((9, 9), chance, crop=9).mirrored for _ in range(400)]
     assert 150 < sum(mirrored) < 250
     assert not any(random_view((9, 9), chance, crop=9, mirror=False).mirrored for _ in range(50))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_maps_at_a_quarter_show_what_the_image_does(seed: int) -> None:
+    """Ramps down and to the right, as colours of a photograph and as its maps."""
+    height, width = 90, 122  # no multiples of four
+    down, right = np.mgrid[:height, :width] * 2.0
+    image = Image.fromarray(np.stack([down, right, 0 * down], 2).astype(np.uint8))
+    quarter = (-(-width // 4), -(-height // 4))
+    ramps = [Image.fromarray(ramp.astype(np.float32)) for ramp in (down, right)]
+    maps = np.stack([np.asarray(ramp.resize(quarter, Image.Resampling.BILINEAR)) for ramp in ramps])
+    view = random_view((height, width), rng(seed), crop=64, long_side=(60, 200))
+    pixels = take_image(image, view, fill=FILL)
+    crops = take_maps(maps, view)
+    assert crops.shape == (2, 64, 64)
+    top, left, bottom, right_end = view.area
+    outside = np.ones((64, 64), bool)
+    outside[top:bottom, left:right_end] = False
+    assert not crops[:, outside].any()
+    # Within three pixels of an edge of the photograph a map of cells of four repeats its last one.
+    inner = ~outside & (pixels[..., 0] > 8) & (pixels[..., 0] < 2 * height - 10)
+    inner &= (pixels[..., 1] > 8) & (pixels[..., 1] < 2 * width - 10)
+    assert inner.sum() > 500
+    for crop, channel in zip(crops, (0, 1), strict=True):
+        assert np.abs(crop - pixels[..., channel])[inner].max() < 1.5  # less than a pixel
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -109,6 +109,60 @@ def test_maps_that_a_record_does_not_have_are_not_known(records: list[dict[str, 
     assert np.isnan(sample.grey).all()
 
 
+@pytest.fixture
+def scored(records: list[dict[str, Any]], tmp_path: Path) -> list[dict[str, Any]]:
+    """Their masks as pseudo-masks, with scores that are largest for the label, at its pixels."""
+    for record in records[:4]:
+        record["pseudo"] = record.pop("mask")
+        labels = files.read_label_map(record["pseudo"])
+        record["scores"] = str(tmp_path / f"{record['id']}.npz")
+        shares = np.where(labels == np.arange(4)[:, None, None], 0.7, 0.1)
+        files.write_maps(record["scores"], shares, ("background", *CLASSES), labels.shape, {})
+        del record["labels"]
+    return records
+
+
+KEYS = {"label_map_keys": ("mask", "pseudo"), "soft_classes": CLASSES}
+
+
+def test_scores_come_along_in_the_view_of_the_label_map(scored: list[dict[str, Any]]) -> None:
+    """At the size of the photograph no pixel is a mixture."""
+    view = partial(random_view, crop=24, scale=(1.0, 1.0))
+    samples = make(scored, view=view, classes=None, **KEYS)
+    seen = set()
+    for draw in (Draw(epoch, place) for epoch in range(4) for place in range(5)):
+        sample = samples[draw]
+        assert sample.label_map is not None
+        assert sample.soft is not None
+        numbers, shares = sample.soft
+        for number, plane in zip(numbers, shares, strict=True):
+            known = sample.label_map != 255
+            least, most = (0.1, 0.7) if draw.place < 4 else (0, 1)  # a true mask is certain
+            expected = np.where(sample.label_map == number, most, least) * known
+            np.testing.assert_allclose(plane, expected, atol=1e-3)
+        seen.add(tuple(numbers.tolist()))
+        assert sample.teaches
+    assert (0, 1, 2, 3) in seen
+    assert make(scored, **{**KEYS, "soft_classes": None})[Draw(0, 0)].soft is None
+
+
+def test_scores_that_do_not_fit_have_an_error(scored: list[dict[str, Any]]) -> None:
+    scored[0]["scores"] = scored[1]["scores"]
+    sample = make(scored, classes=None, **KEYS)[Draw(0, 0)]
+    assert "maps of an image of 30x21, but this one is 30x20" in sample.error
+    assert sample.soft is not None
+    assert not sample.soft.probabilities.any()
+    assert not sample.teaches
+
+
+def test_scores_of_nothing_teach_nothing(scored: list[dict[str, Any]]) -> None:
+    names = ("background", *CLASSES)
+    files.write_maps(scored[0]["scores"], np.zeros((4, 20, 30)), names, (20, 30), {})
+    samples = make(scored, classes=None, **KEYS)
+    assert not samples[Draw(0, 0)].error
+    assert [samples[Draw(0, place)].teaches for place in range(2)] == [False, True]
+
+
 @pytest.mark.parametrize(("length", "batch"), [(10, 3), (3, 8), (1, 2), (16, 4)])
 def test_every_epoch_shows_every_record_once(length: int, batch: int) -> None:
     draws = [draw for step in shuffled([range(length)], batch=batch, steps=12) for draw in step]

@@ -85,6 +85,25 @@ from wsss_cli.commands import _frame, _options, _training
     help="Measure and save the exponential moving average of the weights in place of the last: "
     "each step keeps the share DECAY of it, such as 0.99, at first less.",
 )
+@click.option(
+    "--confidence",
+    default=None,
+    show_default="off",
+    type=click.Choice(["weights", "soft-targets"]),
+    help="Learn less where a pseudo-mask is uncertain, by the `scores` of its record, divided by "
+    "their sum over background and the labels: weights gives a pixel the probability of its label "
+    "for a weight, soft-targets learns the probabilities in place of the label.",
+)
+@click.option(
+    "--absent-weight",
+    default=None,
+    show_default="off",
+    type=_options.positive,
+    metavar="W",
+    help="Weight of a loss that keeps classes without a label out of the image, also where its "
+    "mask is unknown or wrong: the mean over these of -log(1 - p), p the largest probability "
+    "anywhere.",
+)
 @_training.training_options(epochs=12, batch_size=16, crop=320, lr=0.001)
 def command(
     records: tuple[str, ...],
@@ -93,12 +112,15 @@ def command(
     psl: bool,
     psl_weights: str,
     msc: tuple[float, ...] | None,
+    confidence: str | None,
+    absent_weight: float | None,
     **options: Any,
 ) -> None:
     """Train a DeepLab segmentation network.
 
     Reads records with `image` and a label map: `pseudo`, `mask`, or either (--target); pixels of
-    255 do not count; with --psl (Wei et al. 2017, sec. 3.2) `labels` too. Writes the checkpoint
+    255 do not count; with --psl (Wei et al. 2017, sec. 3.2) or --absent-weight `labels` too, with
+    --confidence `scores` (random-walk or predict, --scores). Writes the checkpoint
     OUT, its metrics OUT.log.jsonl and their plot OUT.png; prints no records. Runs under torchrun as
     it is. With --val, mIoU against `mask` is measured.
 
@@ -110,6 +132,7 @@ def command(
     Example:
       wsss random-walk -c aff.pt -o out/pseudo cam.jsonl | wsss train-seg -o seg.pt
       wsss train-seg s3.jsonl --psl -o psl.pt
+      wsss train-seg walked.jsonl --confidence weights --absent-weight 0.1 -o seg.pt
       wsss train-seg some.jsonl --target mask,pseudo --strong-weight 2 --classes voc -o semi.pt
     """
     from wsss_cli.training.deeplab import train_segmentation
@@ -120,11 +143,17 @@ def command(
     _options.only_with("--psl", psl, "psl_weights")
     if psl and msc:
         raise click.UsageError("--msc is not for --psl")
+    pseudo = keys != ["mask"]
+    _options.only_with("a --target with pseudo-masks", pseudo, "confidence", choice="target")
+    alone = "training without --psl"
+    _options.only_with(alone, not psl, "confidence", "absent_weight", choice="psl")
     train_segmentation(
         records,
         keys=keys,
         strong_weight=strong_weight if mixed else None,
         msc=msc or (),
         psl_weights=psl_weights if psl else None,
+        confidence=confidence if pseudo and not psl else None,
+        absent_weight=None if psl else absent_weight,
         **options,
     )

@@ -1,10 +1,10 @@
 """Random augmentation of a training photograph: scale, crop, mirror, colours.
 
 A `View` holds the part of a photograph that is cut out, its place in the crop, and whether it is
-mirrored. It is drawn once per sample and applied to the image, its label map and its saliency map
-alike, so that they stay aligned. Its coordinates are fractions of the photograph, so they also fit
-an image decoded at a reduced size. Scaling and cropping are a single resampling of the part, not of
-the whole image.
+mirrored. It is drawn once per sample and applied to the image, its label map, saliency map and
+class scores alike, so that they stay aligned. Its coordinates are fractions of the photograph, so
+they also fit an image decoded at a reduced size, and maps stored at one. Scaling and cropping are a
+single resampling of the part, not of the whole image.
 """
 
 from __future__ import annotations
@@ -207,6 +207,17 @@ def take_grey(grey: NDArray[np.float32], view: View) -> NDArray[np.float32]:
     """The crop of a saliency map: float32 (H, W) to (h, w); the padding is NaN."""
     patch = _resample(Image.fromarray(grey), view, Image.Resampling.BILINEAR)
     return _place(np.full(view.crop, np.nan, dtype=np.float32), patch, view)
+
+
+def take_maps(maps: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+    """The crop of maps of a photograph, stored at any size: float32 (K, H', W') to (K, h, w).
+
+    They cover the whole photograph; the padding is 0.
+    """
+    crops: NDArray[np.float32] = np.zeros((len(maps), *view.crop), dtype=np.float32)
+    for crop, plane in zip(crops, maps, strict=True):
+        _place(crop, _resample(Image.fromarray(plane), view, Image.Resampling.BILINEAR), view)
+    return crops
 
 
 def _resample(image: Image.Image, view: View, filter: Image.Resampling) -> Image.Image:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from wsss_cli import files
 from wsss_cli.classes import IGNORE, numbers
 from wsss_cli.datasets.augment import Jitter, View, take_grey, take_image, take_labels
+from wsss_cli.datasets.soft import SoftLabels, of_labels, of_scores
 from wsss_cli.errors import WsssError, describe
 from wsss_cli.records import Record, RecordError
 
@@ -52,9 +53,10 @@ class Sample:
         grey: float32 [h, w] in [0, 1], NaN in the padding and where the record has none; None where
             none was asked for.
         error: why the record could not be read, or empty. The image is then one colour, the label
-            map 255 and the grey map NaN all over, and the sample must not count.
+            map 255, the grey map NaN and the soft labels 0 all over, and the sample must not count.
         weight: its weight in the loss.
         remark: a change made to its files that a user may want to know of, or empty.
+        soft: a distribution over the classes at each pixel; None where none was asked for.
     """
 
     record: Record
@@ -66,16 +68,23 @@ class Sample:
     error: str = ""
     weight: float = 1.0
     remark: str = ""
+    soft: SoftLabels | None = None
 
     @property
     def teaches(self) -> bool:
-        """Whether there is anything in it to learn from: a known label, pixel of a label map, or
-        saliency."""
+        """Whether there is anything in it to learn from: a known label, pixel of a label map (with
+        soft labels, one that they know), or saliency."""
         return not self.error and (
             (self.labels is not None and not bool(np.isnan(self.labels).all()))
-            or (self.label_map is not None and int(self.label_map.min()) != IGNORE)
+            or (self.label_map is not None and self._has_known_pixel(self.label_map))
             or (self.grey is not None and not bool(np.isnan(self.grey).all()))
         )
+
+    def _has_known_pixel(self, label_map: NDArray[np.uint8]) -> bool:
+        known = label_map != IGNORE
+        if self.soft is not None:
+            known &= self.soft.probabilities.any(0)
+        return bool(known.any())
 
 
 class Samples:
@@ -90,6 +99,8 @@ class Samples:
             carry a label map.
         highest_label: label maps with a number above this (other than 255) are refused.
         grey_key: key of a saliency map; given, samples carry it.
+        soft_classes: class names; given, samples carry soft labels: of their record's `scores`, or,
+            where the label map is its true `mask`, of that.
         jitter: range of the random change of colours; None leaves them.
         fill: red, green and blue of the padding, 0 to 255.
         groups: places of records in groups that are drawn equally often, see :func:`shuffled`; by
@@ -108,6 +119,7 @@ class Samples:
         label_map_keys: Sequence[str] = (),
         highest_label: int = IGNORE,
         grey_key: str | None = None,
+        soft_classes: Sequence[str] | None = None,
         jitter: Jitter | None = None,
         fill: Sequence[int] = (124, 116, 104),
         groups: Sequence[Sequence[int]] | None = None,
@@ -121,6 +133,7 @@ class Samples:
         self._label_map_keys = label_map_keys
         self._highest_label = highest_label
         self._grey_key = grey_key
+        self._soft_classes = soft_classes
         self._jitter = jitter
         self._fill = fill
         self.groups = groups or [range(len(records))]
@@ -147,10 +160,16 @@ class Samples:
         path = record[self._image_key]
         size = files.image_size(path)
         view = self._view(size, rng)
-        label_map = grey = None
+        label_map = grey = soft = None
         remark = ""
         if self._label_map_keys:
-            label_map = take_labels(self._read_label_map(record, size), view)
+            labels = self._read_label_map(record, size)
+            label_map = take_labels(labels, view)
+            if self._soft_classes is not None:
+                if self._label_map_key(record) in (None, "mask"):
+                    soft = of_labels(label_map)
+                else:
+                    soft = of_scores(record, size, view, self._soft_classes, labels)
         if self._grey_key:
             whole: NDArray[np.float32] = np.full(size, np.nan, np.float32)
             if saliency := record.get(self._grey_key):
@@ -172,6 +191,7 @@ class Samples:
             grey,
             weight=weight,
             remark=remark,
+            soft=soft,
         )
 
     def _blank(self, record: Record, rng: np.random.Generator, error: str) -> Sample:
@@ -184,12 +204,17 @@ class Samples:
             np.full(view.crop, IGNORE, np.uint8) if self._label_map_keys else None,
             np.full(view.crop, np.nan, np.float32) if self._grey_key else None,
             error,
+            soft=of_labels(np.full(view.crop, IGNORE, np.uint8)) if self._soft_classes else None,
         )
 
+    def _label_map_key(self, record: Record) -> str | None:
+        return next((key for key in self._label_map_keys if record.get(key)), None)
+
     def _read_label_map(self, record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
-        path = next((record[key] for key in self._label_map_keys if record.get(key)), None)
-        if path is None:
+        key = self._label_map_key(record)
+        if key is None:
             return np.full(size, IGNORE, np.uint8)
+        path = record[key]
         labels = files.read_label_map(path, size)
         highest = max((int(n) for n in np.unique(labels) if n != IGNORE), default=0)
         if highest > self._highest_label:

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wsss_cli.datasets import soft
 from wsss_cli.datasets.samples import Sample
 from wsss_cli.models.base import Backbone
+
+
+class SoftLabels(NamedTuple):
+    """Distributions over some of the classes at each pixel of N samples.
+
+    Attributes:
+        numbers: int64 [N, K], class numbers, 0 for background. A sample of fewer than K classes has
+            further ones of probability 0.
+        probabilities: float32 [N, K, h, w]. They add up to 1 over K, or are 0 where
+            nothing is known.
+    """
+
+    numbers: Tensor
+    probabilities: Tensor
+
+    def of(self, labels: Tensor) -> Tensor:
+        """The probability of each label, int64 [N, h, w] to float32 [N, h, w]; 0 for others."""
+        own = self.numbers[:, :, None, None] == labels[:, None]
+        return (self.probabilities * own).sum(1)
 
 
 @dataclass(frozen=True)
@@ -25,6 +46,7 @@ class Batch:
         labels: float32 [N, C] of 0 and 1, or NaN where not known, if the samples have them.
         label_maps: int64 [N, h, w], 255 ignored, if the samples have them.
         grey: float32 [N, 1, h, w] in [0, 1] or NaN, if the samples have them.
+        soft: soft labels, if the samples have them.
         progress: share of the training that is done, in [0, 1).
     """
 
@@ -34,6 +56,7 @@ class Batch:
     labels: Tensor | None = None
     label_maps: Tensor | None = None
     grey: Tensor | None = None
+    soft: SoftLabels | None = None
     progress: float = 0.0
 
     def inside(self, rows: Tensor, columns: Tensor) -> Tensor:
@@ -76,6 +99,8 @@ def collate(samples: Sequence[Sample], *, backbone: Backbone, device: torch.devi
     assert pixels is not None
     label_maps = stack([sample.label_map for sample in samples])
     grey = stack([sample.grey for sample in samples])
+    padded = _padded([sample.soft for sample in samples if sample.soft is not None])
+    numbers, probabilities = (stack([each[place] for each in padded]) for place in (0, 1))
     # Bytes travel to the device and are normalised there; [N, h, w, 3] is channels-last already.
     centre = torch.tensor(backbone.mean, device=device) * 255
     scale = 1 / (torch.tensor(backbone.std, device=device) * 255)
@@ -86,4 +111,18 @@ def collate(samples: Sequence[Sample], *, backbone: Backbone, device: torch.devi
         stack([sample.labels for sample in samples]),
         None if label_maps is None else label_maps.long(),
         None if grey is None else grey.unsqueeze(1),
+        None if numbers is None or probabilities is None else SoftLabels(numbers, probabilities),
     )
+
+
+def _padded(given: Sequence[soft.SoftLabels]) -> list[soft.SoftLabels]:
+    """Soft labels of as many classes each: those that are lacking have probability 0."""
+    most = max((len(each.numbers) for each in given), default=0)
+    lacking = [most - len(each.numbers) for each in given]
+    return [
+        soft.SoftLabels(
+            np.pad(each.numbers, (0, more)),
+            np.pad(each.probabilities, ((0, more), (0, 0), (0, 0))),
+        )
+        for each, more in zip(given, lacking, strict=True)
+    ]

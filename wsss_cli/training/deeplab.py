@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,39 +23,66 @@ from wsss_cli.metrics import Confusion
 from wsss_cli.models.deeplab import SegmentationNetwork
 from wsss_cli.models.device import Compute
 from wsss_cli.models.psl import Judged
-from wsss_cli.records import Record, need
-from wsss_cli.training.batch import Batch, collate
+from wsss_cli.records import KEYS, Record, need, paths
+from wsss_cli.training.batch import Batch, SoftLabels, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Loss, Validate
-from wsss_cli.training.losses import pixel_loss
+from wsss_cli.training.losses import absent_loss, pixel_loss, soft_pixel_loss
 from wsss_cli.training.psl import prohibitive_loss
 from wsss_cli.training.session import pretrained, session
 
 
-def segmentation_loss(stride: int, every: int) -> Loss:
+def segmentation_loss(
+    stride: int,
+    every: int,
+    *,
+    confidence: str | None = None,
+    absent_weight: float | None = None,
+) -> Loss:
     """The loss of a batch with label maps, see :func:`pixel_loss`.
 
     With multi-scale inputs it is the sum of the losses of each scale and of their maximum (the
     public code of DeepLab-v2, Chen et al. 2018). That code compares the logits of each scale with
     the label map reduced to their size; here all are compared with the same pixels.
+
+    Args:
+        stride: of the logits on the labels.
+        every: compare every n-th row and column.
+        confidence: how the soft labels p of the batch count: ``weights`` gives each pixel u, in
+            :func:`pixel_loss`, the weight p_u(y_u), the probability of its label; ``soft-targets``
+            learns all of p (:func:`soft_pixel_loss`). None if the batch has none.
+        absent_weight: weight of :func:`absent_loss` beside the loss of the pixels, for batches with
+            labels; None or 0 leaves it out.
     """
 
-    def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        labels, weights = batch.label_maps, batch.weights
+    def loss(forward: Callable[[Tensor], Tensor], batch: Batch) -> Tensor | dict[str, Tensor]:
+        labels, weights, soft = batch.label_maps, batch.weights, batch.soft
         assert labels is not None
         logits = forward(batch.images)
-        if logits.ndim == 4:
-            return pixel_loss(logits, labels, stride, weights=weights, every=every)
-        scales = logits.shape[1]
         # Each image has the same labels in all its scales, so the mean over all is that of each.
-        mean = pixel_loss(
-            logits.flatten(0, 1),
-            labels.repeat_interleave(scales, 0),
-            stride,
-            weights=weights.repeat_interleave(scales, 0),
-            every=every,
+        scales = logits.shape[1] if logits.ndim == 5 else 1
+
+        def of_each(values: Tensor) -> Tensor:
+            return values if logits.ndim == 4 else values.repeat_interleave(scales, 0)
+
+        flat = logits if logits.ndim == 4 else logits.flatten(0, 1)
+        compared: dict[str, Any] = {"weights": of_each(weights), "every": every}
+        if confidence == "soft-targets":
+            assert soft is not None
+            soft = SoftLabels(*map(of_each, soft))
+            pixels = soft_pixel_loss(flat, of_each(labels), soft, stride, **compared)
+        else:
+            if confidence is not None:
+                assert soft is not None
+                compared["confidence"] = of_each(soft.of(labels))
+            pixels = pixel_loss(flat, of_each(labels), stride, **compared)
+        if not absent_weight:
+            return scales * pixels
+        assert batch.labels is not None
+        absent = absent_loss(
+            flat, of_each(batch.labels), of_each(batch.cells(stride)), weights=of_each(weights)
         )
-        return scales * mean
+        return {"pixels": scales * pixels, "absent": scales * absent_weight * absent}
 
     return loss
 
@@ -74,6 +102,8 @@ def train_segmentation(
     msc: Sequence[float],
     psl_weights: str | None,
     ema: float | None,
+    confidence: str | None = None,
+    absent_weight: float | None = None,
     training: Mapping[str, Any],
 ) -> None:
     """Train a DeepLab network and write its checkpoint.
@@ -94,6 +124,9 @@ def train_segmentation(
         psl_weights: weights of :func:`prohibitive_loss`; None trains without prohibitive
             segmentation learning.
         ema: decay of the average of the weights that is saved; None saves the last.
+        confidence: what the records' `scores` are for (:func:`segmentation_loss`), but of those
+            that learn their true mask, which is certain; None reads none.
+        absent_weight: weight of the loss of classes without a label; None trains without.
         training: the options that all trainers share (:class:`wsss_cli.training.session.Options`).
 
     Raises:
@@ -103,7 +136,10 @@ def train_segmentation(
     settings: dict[str, Any] = {"scale": scale, "loss_stride": loss_stride}
     groups = image_weights = None
     with session("train-seg", out=out, **training) as here:
-        given = here.read(records, either=keys, check=partial(need, keys=["labels"] if psl else []))
+        of_pseudo = (["scores"] if confidence else []) + (["labels"] if absent_weight else [])
+        always = ["labels"] if psl else []
+        needed = partial(check_needed, keys=keys, always=always, of_pseudo=of_pseudo)
+        given = here.read(records, either=keys, check=needed)
         held_out = here.read_held_out(either=["mask"])
         names = class_list(classes, given, keys)
         for key in keys:
@@ -124,13 +160,17 @@ def train_segmentation(
                 f"{marked} records are marked strong: --target mask,{','.join(keys)} learns their "
                 "masks",
             )
-        if psl:
+        if psl or absent_weight or confidence:
             here.group.on_main(lambda: check_labels(given, names))
         more: dict[str, Any] = {"psl": True} if psl else {}
         if msc:
             more["msc"] = list(msc)
         network, config = pretrained("segmentation", classes=names, head=head, **more, **start)
-        loss = segmentation_loss(network.stride, loss_stride)
+        chosen = {"confidence": confidence, "absent_weight": absent_weight}
+        settings |= {name: value for name, value in chosen.items() if value is not None}
+        loss = segmentation_loss(
+            network.stride, loss_stride, confidence=confidence, absent_weight=absent_weight
+        )
         if psl_weights is not None:
             settings["psl_weights"] = psl_weights
             loss = prohibitive_loss(network.stride, loss_stride, weights=psl_weights)
@@ -160,14 +200,19 @@ def train_segmentation(
                 given,
                 network.backbone,
                 view=partial(random_view, crop=here.options.crop, scale=scale),
-                classes=names if psl else None,
+                classes=names if psl or absent_weight else None,
                 label_map_keys=keys,
                 highest_label=len(names),
+                soft_classes=names if confidence else None,
                 augmented=True,
                 groups=groups,
                 weights=image_weights,
             ),
-            keys=[*keys, "labels"] if psl else keys,
+            keys=[
+                *keys,
+                *(["scores"] if confidence else []),
+                *(["labels"] if psl or absent_weight or confidence else []),
+            ],
             loss=loss,
             settings=settings,
             weights=start["weights"],
@@ -227,11 +272,29 @@ def segmentation_scores(
 # ---- records -------------------------------------------------------------------------------------
 
 
+def check_needed(
+    record: Record, *, keys: Sequence[str], always: Sequence[str], of_pseudo: Sequence[str]
+) -> None:
+    """Raise RecordError or OSError if a record lacks what training needs beside its label map.
+
+    Args:
+        record: the record.
+        keys: keys of the label map, the first that it has is the one used.
+        always: further keys that it needs.
+        of_pseudo: further keys that it needs unless it learns its true ``mask``.
+    """
+    is_true = next((key for key in keys if record.get(key)), None) == "mask"
+    needed = [*always, *(() if is_true else of_pseudo)]
+    need(record, needed)
+    for path in paths(record, [key for key in needed if KEYS[key].path]):
+        os.stat(path)
+
+
 def check_labels(given: Sequence[Record], classes: Sequence[str]) -> None:
     """Raise WsssError naming the first record with a label that is not in the class list."""
     for record in given:
         try:
-            numbers(record["labels"], classes)
+            numbers(record.get("labels") or (), classes)
         except WsssError as error:
             raise WsssError(f"{record['id']}: {error}; nothing was trained") from error
 

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from wsss_cli.classes import IGNORE
 from wsss_cli.methods.grids import sample
+from wsss_cli.training.batch import SoftLabels
 
 
 def multilabel_loss(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -56,8 +57,12 @@ def pixel_loss(
     weights: Tensor | None = None,
     every: int = 1,
     ignore: int = IGNORE,
+    confidence: Tensor | None = None,
 ) -> Tensor:
     """Cross entropy, the weighted mean over the pixels that have a label.
+
+    - sum_u w_u log f_u(y_u) / sum_u w_u, with f the softmax of the logits, y the labels, and w_u
+    the weight of the image times the confidence of the pixel.
 
     Args:
         logits: shape (N, C, h, w); cell (y, x) looks at pixel (stride y, stride x), and between the
@@ -68,6 +73,7 @@ def pixel_loss(
         every: compare every n-th row and column, beginning at random ones: the same on average,
             at a fraction of the cost.
         ignore: the label of pixels that do not count.
+        confidence: of each pixel, shape (N, H, W), at least 0; by default 1.
 
     Returns:
         The mean; 0 if no pixel has a label.
@@ -76,10 +82,98 @@ def pixel_loss(
     logits = sample(logits.float(), rows / stride, columns / stride)
     labels = labels[:, rows[:, None], columns]
     each = functional.cross_entropy(logits, labels, ignore_index=ignore, reduction="none")
+    counts = labels != ignore
+    if confidence is not None:
+        confidence = confidence[:, rows[:, None], columns]
+        each, counts = each * confidence, counts * confidence
     if weights is None:
         weights = each.new_ones(len(each))
     total = weights @ each.sum((1, 2))
-    return total / (weights @ (labels != ignore).sum((1, 2)).float()).clamp(min=1e-6)
+    return total / (weights @ counts.sum((1, 2)).float()).clamp(min=1e-6)
+
+
+def soft_pixel_loss(
+    logits: Tensor,
+    labels: Tensor,
+    soft: SoftLabels,
+    stride: int,
+    *,
+    weights: Tensor | None = None,
+    every: int = 1,
+    ignore: int = IGNORE,
+) -> Tensor:
+    """Cross entropy against soft labels, the weighted mean over the pixels that have them.
+
+    - sum_u sum_c w p_uc log f_uc / sum_u sum_c w p_uc, with f the softmax of the logits, p the soft
+    labels and w the weight of the image. Its gradient is that of the Kullback-Leibler divergence of
+    f from p, as in the constrain-to-boundary loss of SEC (Kolesnikov & Lampert 2016), where p is
+    the posterior of a CRF; soft targets are those of Hinton et al. 2015. At f = p it is the entropy
+    of p, not 0.
+
+    Args:
+        logits: as in :func:`pixel_loss`.
+        labels: int64 (N, H, W): pixels of `ignore` do not count.
+        soft: of the pixels of ``labels``.
+        stride: as in :func:`pixel_loss`.
+        weights: likewise.
+        every: likewise.
+        ignore: the label of pixels that do not count.
+
+    Returns:
+        The mean; 0 if no pixel has soft labels.
+    """
+    rows, columns = random_grid(labels, every)
+    logs = sample(logits.float(), rows / stride, columns / stride).log_softmax(1)
+    counts = labels[:, rows[:, None], columns] != ignore
+    wanted = soft.probabilities[:, :, rows[:, None], columns] * counts[:, None]
+    places = soft.numbers[:, :, None, None].expand_as(wanted)
+    each = -(wanted * logs.gather(1, places)).sum((1, 2, 3))
+    if weights is None:
+        weights = each.new_ones(len(each))
+    return weights @ each / (weights @ wanted.sum((1, 2, 3))).clamp(min=1e-6)
+
+
+def absent_loss(
+    logits: Tensor, labels: Tensor, inside: Tensor, *, weights: Tensor | None = None
+) -> Tensor:
+    """Keeps the classes that an image does not show out of its map: the weighted mean over images.
+
+    - 1 / |A| sum_{c in A} log(1 - max_u f_uc), with f the softmax of the logits and A the classes
+    without a label: the term of the absent classes in the image-level losses of Bearman et al. 2016
+    ("What's the point", sec. 3) and of SEC (Kolesnikov & Lampert 2016, the expansion loss with
+    d_- = 0). Labels say for sure what is absent, also where a pseudo-mask is unknown or wrong, and
+    in every crop; what is present may be outside a crop, so there is no term for it.
+
+    A softmax over the labelled classes alone would say the same of the mask but teach nothing: no
+    gradient would reach the logits of absent classes.
+
+    Args:
+        logits: shape (N, 1 + C, h, w), background first.
+        labels: 0 or 1, shape (N, C); NaN where they are not known. An image with such a label, or
+            with all of them 1, does not count.
+        inside: bool (N, 1, h, w): the cells that count; an image has none if it cannot be read.
+        weights: weight of each image, shape (N,), at least 0; by default 1.
+
+    Returns:
+        The mean; 0 if no image counts.
+    """
+    # log(1 - f) from the logits at the best cell of each class: exact where f is close to 1.
+    logits = logits.float().flatten(2)
+    inside = inside.flatten(1)
+    with torch.no_grad():
+        likely = logits.log_softmax(1)[:, 1:].masked_fill(~inside[:, None], -torch.inf)
+        best = likely.argmax(2)  # (N, C)
+    at_best = logits.gather(2, best[:, None].expand(-1, logits.shape[1], -1))  # (N, 1 + C, C)
+    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)[:, 1:]
+    others = at_best.masked_fill(own, -torch.inf)
+    each = at_best.logsumexp(1) - others.logsumexp(1)
+    absent = labels == 0
+    counts = inside.any(1) & ~labels.isnan().any(1) & absent.any(1)
+    if weights is None:
+        weights = each.new_ones(len(each))
+    weights = weights * counts
+    losses = (each * absent).sum(1) / absent.sum(1).clamp(min=1)
+    return weights @ losses / weights.sum().clamp(min=1e-6)
 
 
 def random_grid(labels: Tensor, every: int) -> tuple[Tensor, Tensor]:

@@ -279,6 +279,159 @@ def test_the_average_of_the_weights_is_another_network_of_the_same_run(
     assert "'--ema'" in refused.err or "--ema: 1.0 is not in the range 0<=x<1" in refused.err
 
 
+# ---- uncertain pixels, and classes without a label ----
+
+BOTH = ("--confidence", "weights", "--absent-weight", "0.5")
+
+
+def write_scores(record: dict[str, Any], scores: Any, meta: Any = None) -> None:
+    size = files.image_size(record["image"])
+    names = ("background", "cat", "dog")
+    files.write_maps(record["scores"], scores, names, size, meta or {})
+
+
+@pytest.fixture
+def scored(masked: Records) -> Records:
+    """With scores of all classes at a quarter of the size, largest for background on the left."""
+    for number, record in enumerate(masked):
+        record["scores"] = f"scores {number}.npz"
+        height, width = files.image_size(record["image"])
+        scores = np.full((3, -(-height // 4), -(-width // 4)), 0.1)
+        scores[0, :, : width // 8], scores[1, :, width // 8 :] = 0.9, 0.4
+        write_scores(record, scores)
+    return masked
+
+
+def weights_of(path: str) -> dict[str, Any]:
+    return files.load_checkpoint(path).state_dict
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--confidence", "weights"),
+        ("--confidence", "soft-targets"),
+        ("--absent-weight", "1"),
+        ("--confidence", "soft-targets", "--absent-weight", "1", "--msc", "0.5"),
+    ],
+    ids=" ".join,
+)
+def test_each_is_another_training(inside: Run, scored: Records, option: tuple[str, ...]) -> None:
+    inside("train-seg", *SMALL, "-o", "plain.pt", input=scored, check=0)
+    inside("train-seg", *SMALL, *option, "-o", "other.pt", input=scored, check=0)
+    plain, other = weights_of("plain.pt"), weights_of("other.pt")
+    assert any((plain[key] != other[key]).any() for key in plain)
+    training = files.load_checkpoint("other.pt").config["training"]
+    chosen = dict(zip(option[::2], option[1::2], strict=True))
+    assert training.get("confidence") == chosen.get("--confidence")
+    assert training.get("absent_weight") == (1 if "--absent-weight" in option else None)
+    lines = [json.loads(line) for line in Path("other.log.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    assert all(("loss_absent" in line) == ("--absent-weight" in option) for line in lines)
+    earlier = files.load_checkpoint("plain.pt").config["training"]
+    assert not {"confidence", "absent_weight"} & set(earlier)  # it is resumed as before
+
+
+@pytest.mark.parametrize("confidence", ["weights", "soft-targets"])
+def test_certain_scores_change_nothing(inside: Run, scored: Records, confidence: str) -> None:
+    for record in scored:
+        record["labels"] = ["cat"]
+        labels = files.read_label_map(record["pseudo"])
+        write_scores(record, np.stack([labels != 1, labels == 1, labels == 9]) * 1.0)
+    settings = (*SMALL, "--scale", "1,1", "--loss-stride", "1", "--precision", "fp32")
+    inside("train-seg", *settings, "-o", "plain.pt", input=scored, check=0)
+    inside(
+        "train-seg", *settings, "--confidence", confidence, "-o", "same.pt", input=scored, check=0
+    )
+    plain, same = weights_of("plain.pt"), weights_of("same.pt")
+    assert max(float((plain[key] - same[key]).abs().max()) for key in plain) < 1e-5
+
+
+def test_confident_runs_resumed_are_as_left_alone(
+    inside: Run, scored: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*SMALL, *BOTH, "--save-every", "1")
+    cut_short(inside, monkeypatch, settings, scored, at=2)
+    for other, said in (
+        ("--confidence=soft-targets", 'confidence "weights", now "soft-targets"'),
+        ("--absent-weight=1", "absent_weight 0.5, now 1.0"),
+    ):
+        done = inside("train-seg", *settings, other, "-o", "cut.pt", "--resume", input=scored)
+        assert (done.code, said in done.err) == (2, True)
+    before = Path(scored[0]["scores"]).read_bytes()
+    write_scores(scored[0], np.full((3, 12, 16), 0.5))
+    done = inside("train-seg", *settings, "-o", "cut.pt", "--resume", input=scored, check=2)
+    assert "cut.resume.pt was trained on other scores" in done.err
+    Path(scored[0]["scores"]).write_bytes(before)
+    assert "resumed at step 2 of 4" in resumed(inside, settings, scored)
+
+
+def test_true_masks_need_no_scores(inside: Run, scored: Records) -> None:
+    for record in scored[:2]:
+        del record["scores"], record["labels"]
+    inside("train-seg", *SMALL, *MIXED, *BOTH, input=scored, check=0)
+    del scored[3]["scores"], scored[2]["labels"]
+    done = inside("train-seg", *SMALL, *MIXED, *BOTH, input=scored, check=1)
+    assert done.err == (
+        "wsss train-seg: photo 2 é: record has no 'labels' (made by index)\n"
+        "wsss train-seg: photo 3 é: record has no 'scores' "
+        "(made by random-walk or predict, --scores)\n"
+        "wsss train-seg: 2 records cannot be used; nothing was trained\n"
+    )
+
+
+def test_scores_that_cannot_be_used_are_told_before_training(inside: Run, scored: Records) -> None:
+    there = scored[1]["scores"]
+    for wrong, said in ((3, "'scores' is not a path but 3"), ("nix.npz", "no such file: nix.npz")):
+        scored[1]["scores"] = wrong
+        done = inside("train-seg", *SMALL, *BOTH, input=scored, check=1)
+        assert done.err.splitlines()[0] == f"wsss train-seg: photo 1 é: {said}"
+    scored[1]["scores"] = there
+    meta = files.provenance("predict", {}) | {"inputs": {"labels": ["cat"]}}
+    write_scores(scored[1], np.full((3, 12, 16), 0.5), meta)
+    done = inside("train-seg", *SMALL, *BOTH, input=scored, check=1)
+    assert "made for the labels cat, but the record's are dog; make it again" in done.err
+    scored[1]["labels"] = ["bog"]
+    done = inside("train-seg", *SMALL, "--absent-weight", "1", input=scored, check=1)
+    assert "photo 1 é: label 'bog' is not in the class list; did you mean dog?" in done.err
+    assert not Path("seg.pt").exists()
+
+
+def test_scores_that_turn_out_wrong_are_left_out(inside: Run, scored: Records) -> None:
+    broken = dict(cam=np.full((3, 12, 16), np.nan, np.float16), meta=np.array("{}"))
+    names = dict(classes=np.array(["background", "cat", "dog"]), size=np.array([48, 64]))
+    np.savez(scored[0]["scores"], **broken, **names)
+    scored[2]["scores"] = scored[3]["scores"]
+    files.write_maps(scored[1]["scores"], np.ones((2, 4, 4)), ("background", "cow"), (48, 64), {})
+    done = inside("train-seg", *SMALL, *BOTH, input=scored, check=1)
+    for said in (
+        "photo 0 é: scores 0.npz: maps hold NaN or values outside 0 to 1; make them again\n",
+        "photo 1 é: scores 1.npz: label 'cow' is not in the class list",
+        "photo 2 é: scores 3.npz: maps of an image of 64x48, but this one is 48x64\n",
+        "left out 3 records that cannot be read\n",
+    ):
+        assert said in done.err
+    assert files.load_checkpoint("seg.pt").config["left_out"]
+
+
+def test_where_they_have_no_meaning_they_are_refused(inside: Run, scored: Records) -> None:
+    for wrong, said in (
+        (("--target", "mask", "--confidence", "weights"), "only for a --target with pseudo-masks"),
+        (("--psl", "--confidence", "weights"), "--confidence is only for training without --psl"),
+        (("--psl", "--absent-weight", "1"), "--absent-weight is only for training without --psl"),
+        (("--absent-weight", "0"), "0.0 is not in the range x>0"),
+        (("--confidence", "scores"), "'scores' is not one of 'weights', 'soft-targets'"),
+    ):
+        assert said in inside("train-seg", *SMALL, *wrong, input=scored, check=2).err
+    # What the command line says makes settings of a file idle, as for the other options.
+    Path("wsss.toml").write_text('[train-seg]\nconfidence = "weights"\nabsent_weight = 0.5\n')
+    inside("train-seg", *SMALL, "--psl", "-o", "psl.pt", input=scored, check=0)
+    inside("train-seg", *SMALL, "-o", "file.pt", input=scored, check=0)
+    psl, file = (files.load_checkpoint(f"{n}.pt").config["training"] for n in ("psl", "file"))
+    assert not {"confidence", "absent_weight"} & set(psl)
+    assert (file["confidence"], file["absent_weight"]) == ("weights", 0.5)
+
+
 # ---- prohibitive segmentation learning ----
 
 
@@ -303,12 +456,21 @@ def test_psl_learns_masks_and_labels(inside: Run, masked: Records, weights: str 
     assert len(result.records) == 4
 
 
-@pytest.mark.parametrize("option", [("--psl",), ("--ema", "0.5")], ids=" ".join)
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--psl",),
+        ("--ema", "0.5"),
+        ("--confidence", "weights"),
+        ("--confidence", "soft-targets", "--absent-weight", "1"),
+    ],
+    ids=" ".join,
+)
 def test_under_torchrun_it_learns_what_one_process_does(
-    inside: Run, masked: Records, option: tuple[str, ...]
+    inside: Run, scored: Records, option: tuple[str, ...]
 ) -> None:
     settings = (*SMALL, *option, "--precision", "fp32", "--val", "val.jsonl")
-    Path("val.jsonl").write_text(as_lines(masked[:2]))
+    Path("val.jsonl").write_text(as_lines(scored[:2]))
     done = subprocess.run(
         [
             sys.executable,
@@ -325,14 +487,14 @@ def test_under_torchrun_it_learns_what_one_process_does(
             "-o",
             "two.pt",
         ],
-        input=as_lines(masked),
+        input=as_lines(scored),
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert done.stderr.count("wsss train-seg: epoch 2/2") == 1
-    inside("train-seg", *settings, "-o", "one.pt", input=masked, check=0)
+    inside("train-seg", *settings, "-o", "one.pt", input=scored, check=0)
     one, two = (files.load_checkpoint(name) for name in ("one.pt", "two.pt"))
     assert two.config["training"]["processes"] == 2
     for key, value in one.state_dict.items():

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from wsss_cli.datasets.samples import Sample
+from wsss_cli.datasets.soft import SoftLabels
 from wsss_cli.models.backbones import build_backbone
 from wsss_cli.training.batch import collate
 
@@ -40,4 +41,29 @@ def test_a_batch_is_what_the_backbone_expects() -> None:
 def test_what_samples_lack_the_batch_lacks() -> None:
     sample = Sample({"id": "a"}, np.zeros((4, 4, 3), np.uint8), (0, 0, 4, 4))
     batch = collate([sample], backbone=build_backbone("vgg16"), device=torch.device("cpu"))
-    assert (batch.labels, batch.label_maps, batch.grey) == (None, None, None)
+    assert (batch.labels, batch.label_maps, batch.grey, batch.soft) == (None, None, None, None)
+
+
+def test_soft_labels_of_fewer_classes_are_filled_up() -> None:
+    """Every pixel of the batch has the probabilities that its sample has, and no more."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for numbers in ([3, 0, 1], [0], [2, 0]):
+        shares = rng.random((len(numbers), 4, 5)).astype(np.float32)
+        soft = SoftLabels(np.array(numbers), shares / shares.sum(0))
+        pixels = np.zeros((4, 5, 3), np.uint8)
+        samples.append(Sample({"id": "a"}, pixels, (0, 0, 4, 5), soft=soft))
+    batch = collate(samples, backbone=build_backbone("vgg16"), device=torch.device("cpu"))
+    assert batch.soft is not None
+    assert batch.soft.numbers.shape == (3, 3)
+    assert batch.soft.numbers.dtype == torch.int64
+    for label in (0, 1, 2, 3, 255):
+        found = batch.soft.of(torch.full((3, 4, 5), label))
+        for sample, of_sample in zip(samples, found, strict=True):
+            assert sample.soft is not None
+            where = sample.soft.numbers.tolist()
+            if label in where:
+                expected = sample.soft.probabilities[where.index(label)]
+                np.testing.assert_array_equal(of_sample, expected)
+            else:
+                assert not of_sample.any()

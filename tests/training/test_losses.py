@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from wsss_cli.training.losses import multilabel_loss, pixel_loss, squared_label_loss
+from wsss_cli.training.batch import SoftLabels
+from wsss_cli.training.losses import (
+    absent_loss,
+    multilabel_loss,
+    pixel_loss,
+    soft_pixel_loss,
+    squared_label_loss,
+)
 
 
 def test_multilabel_soft_margin() -> None:
@@ -102,3 +109,133 @@ def test_no_labelled_pixel_is_no_loss() -> None:
     assert loss == 0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+def same_gradient(first: torch.Tensor, second: torch.Tensor, of: torch.Tensor) -> None:
+    for mine, theirs in zip(
+        torch.autograd.grad(first, of), torch.autograd.grad(second, of), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_a_pixel_of_confidence_a_half_counts_as_half() -> None:
+    """Pixel by pixel from the log of the softmax; the images have weights too."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 5, 6).requires_grad_(), torch.randint(0, 4, (2, 5, 6))
+    labels[torch.rand(labels.shape) < 0.3] = 255
+    confidence, weights = torch.rand(2, 5, 6), torch.tensor([3.0, 0.5])
+    confidence[0, 2] = 0
+    total = count = torch.zeros(())
+    for n in range(2):
+        for y in range(5):
+            for x in range(6):
+                if labels[n, y, x] != 255:
+                    f = logits[n, :, y, x].exp() / logits[n, :, y, x].exp().sum()
+                    counts = weights[n] * confidence[n, y, x]
+                    total = total - counts * f[labels[n, y, x]].log()
+                    count = count + counts
+    result = pixel_loss(logits, labels, 1, weights=weights, confidence=confidence)
+    torch.testing.assert_close(result, total / count)
+    same_gradient(result, total / count, logits)
+    even = pixel_loss(logits, labels, 1, confidence=torch.full((2, 5, 6), 0.25))
+    torch.testing.assert_close(even, pixel_loss(logits, labels, 1))
+    assert pixel_loss(logits, labels, 1, confidence=torch.zeros(2, 5, 6)) == 0
+
+
+def soft_labels(size: tuple[int, int]) -> SoftLabels:
+    """Of two images: background and classes 3 and 1; background alone, filled up."""
+    shares = torch.rand(2, 3, *size)
+    shares[1, 1:] = 0
+    shares = shares / shares.sum(1, keepdim=True)
+    shares[0, :, 1] = 0  # a row of which nothing is known
+    return SoftLabels(torch.tensor([[3, 0, 1], [0, 0, 0]]), shares)
+
+
+def test_soft_labels_are_learnt_at_the_pixels_that_count() -> None:
+    """Pixel by pixel and class by class."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 5, 6).requires_grad_(), torch.randint(0, 4, (2, 5, 6))
+    labels[torch.rand(labels.shape) < 0.3] = 255
+    soft, weights = soft_labels((5, 6)), torch.tensor([3.0, 0.5])
+    total = count = torch.zeros(())
+    for n in range(2):
+        for y in range(5):
+            for x in range(6):
+                f = logits[n, :, y, x].exp() / logits[n, :, y, x].exp().sum()
+                for number, p in zip(soft.numbers[n], soft.probabilities[n, :, y, x], strict=True):
+                    if labels[n, y, x] != 255:
+                        total = total - weights[n] * p * f[number].log()
+                        count = count + weights[n] * p
+    result = soft_pixel_loss(logits, labels, soft, 1, weights=weights)
+    torch.testing.assert_close(result, total / count)
+    same_gradient(result, total / count, logits)
+    unknown = torch.full((2, 5, 6), 255)
+    assert soft_pixel_loss(logits, unknown, soft, 1) == 0
+
+
+def test_certain_soft_labels_are_labels() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 3, 3), torch.randint(0, 4, (2, 12, 12))
+    labels[:, :4] = 255
+    held = torch.arange(4)
+    soft = SoftLabels(
+        held.expand(2, 4), (labels[:, None] == held[:, None, None]).float().contiguous()
+    )
+    torch.manual_seed(1)
+    result = soft_pixel_loss(logits, labels, soft, 4, every=3)
+    torch.manual_seed(1)
+    torch.testing.assert_close(result, pixel_loss(logits, labels, 4, every=3))
+
+
+def test_the_least_loss_of_soft_labels_is_at_their_probabilities() -> None:
+    torch.manual_seed(0)
+    soft, labels = soft_labels((5, 6)), torch.zeros(2, 5, 6, dtype=torch.long)
+    labels[:, 1] = 255
+    numbers, shares = soft.numbers[0, :, None, None].expand(3, 5, 6), soft.probabilities[0]
+    whole = torch.zeros(4, 5, 6).scatter_add_(0, numbers, shares)
+    logits = (whole + 1e-12).log()[None].requires_grad_()
+    first = SoftLabels(soft.numbers[:1], soft.probabilities[:1])
+    loss = soft_pixel_loss(logits, labels[:1], first, 1)
+    (slope,) = torch.autograd.grad(loss, logits)
+    assert slope.abs().max() < 1e-6
+    entropy = -(shares * (shares + 1e-12).log()).sum() / 24
+    assert loss.item() == pytest.approx(entropy.item(), abs=1e-5)
+
+
+def test_absent_classes_cost_what_their_likeliest_cell_says() -> None:
+    """Image by image, class by class and cell by cell."""
+    torch.manual_seed(0)
+    logits = torch.randn(5, 4, 3, 4).requires_grad_()
+    labels = torch.tensor([[1.0, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, math.nan, 0]])
+    inside = torch.rand(5, 1, 3, 4) < 0.7
+    inside[3] = False  # one that could not be read
+    weights = torch.tensor([2.0, 0.5, 1.0, 1.0, 1.0])
+    total = torch.zeros(())
+    for n in range(2):  # all labelled, unreadable and unknown ones do not count
+        absent = [c for c in range(3) if labels[n, c] == 0]
+        for c in absent:
+            f = []
+            for y in range(3):
+                for x in range(4):
+                    powers = logits[n, :, y, x].exp()
+                    if inside[n, 0, y, x]:
+                        f.append(powers[1 + c] / powers.sum())
+            total = total - weights[n] * (1 - torch.stack(f).max()).log() / len(absent)
+    result = absent_loss(logits, labels, inside, weights=weights)
+    torch.testing.assert_close(result, total / 2.5)
+    same_gradient(result, total / 2.5, logits)
+    (slope,) = torch.autograd.grad(absent_loss(logits, labels, inside), logits)
+    assert slope[0].any()
+    assert not slope[2:].any()
+    assert absent_loss(logits, labels, inside, weights=torch.zeros(5)) == 0
+
+
+def test_a_class_that_is_surely_wrong_has_a_finite_loss_and_slope() -> None:
+    logits = torch.zeros(1, 3, 2, 2)
+    logits[0, 1, 0, 1] = 200.0  # a probability that a float cannot tell from 1
+    logits.requires_grad_()
+    loss = absent_loss(logits, torch.tensor([[0.0, 1.0]]), torch.ones(1, 1, 2, 2).bool())
+    assert loss.item() == pytest.approx(200 - math.log(2), rel=1e-6)
+    (slope,) = torch.autograd.grad(loss, logits)
+    assert slope[0, 1, 0, 1] == pytest.approx(1)
+    assert slope[0, :, 1].abs().max() == 0

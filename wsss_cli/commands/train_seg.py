@@ -120,9 +120,9 @@ def command(
 
     Reads records with `image` and a label map: `pseudo`, `mask`, or either (--target); pixels of
     255 do not count; with --psl (Wei et al. 2017, sec. 3.2) or --absent-weight `labels` too, with
-    --confidence `scores` (random-walk or predict, --scores). Writes the checkpoint
-    OUT, its metrics OUT.log.jsonl and their plot OUT.png; prints no records. Runs under torchrun as
-    it is. With --val, mIoU against `mask` is measured.
+    --confidence `scores` (random-walk or predict, --scores). Writes the checkpoint OUT, its metrics
+    OUT.log.jsonl and their plot OUT.png; prints no records. Runs under torchrun as it is. With
+    --val, mIoU against `mask` is measured.
 
     With --target mask,pseudo records that have a `mask` learn it, the others `pseudo`, and both
     kinds are drawn evenly; of records marked by index --strong only those with "strong": true learn
@@ -132,7 +132,7 @@ def command(
     Example:
       wsss random-walk -c aff.pt -o out/pseudo cam.jsonl | wsss train-seg -o seg.pt
       wsss train-seg s3.jsonl --psl -o psl.pt
-      wsss train-seg walked.jsonl --confidence weights --absent-weight 0.1 -o seg.pt
+      wsss train-seg walked.jsonl --confidence weights --absent-weight 1 -o seg.pt
       wsss train-seg some.jsonl --target mask,pseudo --strong-weight 2 --classes voc -o semi.pt
     """
     from wsss_cli.training.deeplab import train_segmentation

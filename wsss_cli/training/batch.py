@@ -21,8 +21,8 @@ class SoftLabels(NamedTuple):
     Attributes:
         numbers: int64 [N, K], class numbers, 0 for background. A sample of fewer than K classes has
             further ones of probability 0.
-        probabilities: float32 [N, K, h, w]. They add up to 1 over K, or are 0 where
-            nothing is known.
+        probabilities: float32 [N, K, h, w]. They add up to 1 over K, or are 0 where nothing
+            is known.
     """
 
     numbers: Tensor

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 Meta = dict[str, Any]
 
 _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
+_OBJECTS_KEY = "wsss-objects"  # and that of the classes and scores of an instance map
 _TEMPORARY = ".wsss-"
 _LEFTOVER = re.compile(r"\.wsss-[0-9a-f]+(-[0-9]+)?\.tmp")  # of early versions too
 _AWAY = "move it away or change --out"
@@ -352,10 +353,18 @@ def write_image(
         _save(temporary, image, meta, strategy)
 
 
-def _save(to: Path | BinaryIO, image: Image.Image, meta: Meta | None, strategy: int) -> None:
+def _save(
+    to: Path | BinaryIO,
+    image: Image.Image,
+    meta: Meta | None,
+    strategy: int,
+    objects: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
     info = PngImagePlugin.PngInfo()
     if meta is not None:
         info.add_text(_PNG_KEY, json.dumps(meta))
+    if objects is not None:
+        info.add_text(_OBJECTS_KEY, json.dumps(list(objects)))
     image.save(to, format="PNG", pnginfo=info, compress_type=strategy)
 
 
@@ -396,16 +405,87 @@ def write_label_map(
         temporary.write_bytes(content)
 
 
-def label_map_png(labels: npt.NDArray[np.uint8], meta: Meta | None = None) -> bytes:
-    """What :func:`write_label_map` writes."""
+def label_map_png(
+    labels: npt.NDArray[np.uint8],
+    meta: Meta | None = None,
+    objects: Sequence[Mapping[str, Any]] | None = None,
+) -> bytes:
+    """What :func:`write_label_map` or, with objects, :func:`write_instance_map` writes."""
     if labels.dtype != np.uint8 or labels.ndim != 2:
         raise ValueError(f"label map must be uint8 (H, W), not {labels.dtype} {labels.shape}")
     image = Image.fromarray(labels)
     image.putpalette(palette().tobytes())
     content = BytesIO()
     # Regions are runs: as small as with Pillow's choice, in a third of the time.
-    _save(content, image, meta, zlib.Z_RLE)
+    _save(content, image, meta, zlib.Z_RLE, objects)
     return content.getvalue()
+
+
+def write_instance_map(
+    path: str | Path,
+    ids: npt.NDArray[np.uint8],
+    objects: Sequence[Mapping[str, Any]],
+    meta: Meta | None = None,
+) -> None:
+    """Write an instance map as VOC's SegmentationObject, a palette PNG, with provenance.
+
+    Args:
+        path: the file.
+        ids: uint8 (H, W): 0 background, ids from 1, 255 of no instance.
+        objects: of each id in order its ``id``, ``class`` (a name) and ``score``.
+        meta: provenance.
+    """
+    content = label_map_png(ids, meta, objects)
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_instance_map(
+    path: str | Path, size: tuple[int, int] | None = None
+) -> tuple[npt.NDArray[np.uint8], list[dict[str, Any]] | None]:
+    """An instance map, uint8 (H, W), and what :func:`write_instance_map` was told of each id.
+
+    Args:
+        path: a palette or grey PNG, as :func:`read_label_map` takes them.
+        size: (H, W) that it must have, if given.
+
+    Returns:
+        The map; and the objects, or None where it tells of none, as VOC's own.
+
+    Raises:
+        WsssError: as :func:`read_label_map`, or an id of which it does not tell the class.
+    """
+    ids, texts = read_label_map_and_texts(path, size)
+    objects = _objects(texts.get(_OBJECTS_KEY))
+    most = int(np.where(ids == IGNORE, 0, ids).max(initial=0))
+    if objects is not None and most > len(objects):
+        raise WsssError(f"{path}: does not tell the class of instance {most}; make it again")
+    return ids, objects
+
+
+def read_objects(path: str | Path) -> list[dict[str, Any]]:
+    """The objects of an instance map alone; empty where it tells of none."""
+    try:
+        with open_regular(path) as stream, Image.open(stream) as image:
+            return _objects(image.info.get(_OBJECTS_KEY)) or []
+    except Exception:  # damage shows anywhere in the libraries
+        return []
+
+
+def _objects(text: Any) -> list[dict[str, Any]] | None:
+    """The objects that a text in an instance map tells of, if it is one of ours."""
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    is_list = isinstance(found, list) and all(
+        isinstance(each, dict)
+        and each.get("id") == place
+        and isinstance(each.get("class"), str)
+        and isinstance(each.get("score"), float | int)
+        for place, each in enumerate(found, start=1)
+    )
+    return found if is_list else None
 
 
 # ---- activation maps -----------------------------------------------------------------------------

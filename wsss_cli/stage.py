@@ -108,6 +108,10 @@ class Tool:
     def classes(self) -> Sequence[str] | None:
         return self.class_list
 
+    def reused(self, job: Job) -> Mapping[str, Any]:
+        """Keys to add to a record whose files are reused, as if they had been made now."""
+        return {}
+
     def finish(self) -> None:
         """Called after the last record, unless something stopped the stream."""
 
@@ -470,12 +474,13 @@ class _Pipeline:
             made = self.stage.skip_existing and self.stage.is_made(job)
             if not made:
                 self.stage.check_free(job)
+            extra = self.stage.tool.reused(job) if made else {}
         except Exception as error:  # whatever is wrong with one record
             self._fail(slot, error)
             return
         if made:
             self.stage.reused += 1
-            self._finish(slot, job)
+            self._finish(slot, job, extra)
         else:
             slot.job = job
             self._submit(slot, self.first, job)

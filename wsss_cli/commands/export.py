@@ -37,8 +37,8 @@ def command() -> None:
     """Write label maps and networks as files of other tools.
 
     All but onnx read records with `image` and a label map, `pseudo` or that of --key, and print
-    them as they are, so that the next tool of a pipe can read them too. Files that other tools made
-    or changed stay.
+    them as they are, so that the next tool of a pipe can read them too. Where they have `instances`
+    of their `pseudo`, objects are told apart. Files that other tools made or changed stay.
 
     \b
     Example:
@@ -52,10 +52,11 @@ def command() -> None:
 @classes_option
 @click.option(
     "--per",
-    default="region",
-    show_default=True,
-    type=click.Choice(["region", "class"]),
-    help="What an annotation is: the pixels of a class that touch at their sides, or all of them.",
+    default=None,
+    show_default="instance where a record has `instances`, else region",
+    type=click.Choice(["instance", "region", "class"]),
+    help="What an annotation is: an instance of `instances`, the pixels of a class that touch at "
+    "their sides, or all of them.",
 )
 @click.option(
     "--polygons",
@@ -79,7 +80,7 @@ def coco(
     records: tuple[str, ...],
     key: str,
     classes: tuple[str, ...] | None,
-    per: str,
+    per: str | None,
     polygons: bool,
     tolerance: float,
     crowd: bool,
@@ -196,8 +197,9 @@ def voc(
     """Write label maps as a folder in VOC's layout, as CVAT imports it.
 
     Reads records with `image` and a label map; prints them as they are. Writes
-    OUT/SegmentationClass/ID.png, links to the photographs in OUT/JPEGImages, their list
-    OUT/ImageSets/Segmentation/default.txt, and OUT/labelmap.txt, the colours of the classes.
+    OUT/SegmentationClass/ID.png, of records with `instances` OUT/SegmentationObject/ID.png, links
+    to the photographs in OUT/JPEGImages, their list OUT/ImageSets/Segmentation/default.txt, and
+    OUT/labelmap.txt, the colours of the classes.
 
     \b
     Example:

@@ -42,6 +42,12 @@ from wsss_cli.commands import _frame, _options
     help="Store how strongly each pixel is tied to its neighbours too, as `affinity` (PNG); with "
     "irn, 1 minus the class boundaries.",
 )
+@click.option(
+    "--instances",
+    is_flag=True,
+    help="Tell objects of a class apart by the displacement field of an IRNet; store them too, as "
+    "`instances` (PNG) and `objects`.",
+)
 @_options.classes_option()
 @_options.runner_options
 @_options.stage_options("out/pseudo")
@@ -66,6 +72,11 @@ def command(
     walks too: the maps' own background where they have one, else (1 - max CAM)^alpha. With
     --threshold, the walked maps, each divided by its maximum, are compared with T instead. An image
     without labels is all background.
+
+    With --instances, CAMs are cut apart where the displacement field points to different objects,
+    and each part walks alone. Adds `instances`: OUT/ID.instances.png, 0 background, ids from 1, 255
+    a class but no instance (below 1 % of the image); and `objects`, class and score of each id, the
+    highest score first.
 
     With an IRNet, an affinity is 1 minus the largest value of the class boundaries on the straight
     path between two cells, and maps are multiplied by 1 minus the boundaries before they walk. Maps

@@ -15,7 +15,8 @@ from wsss_cli.commands import _frame, _options
 @click.option(
     "--keys",
     default=None,
-    show_default="image,cam,pseudo,pred,mask; on a page also saliency, aff_label and affinity",
+    show_default="image,cam,pseudo,instances,pred,mask; on a page also saliency, aff_label and "
+    "affinity",
     metavar="KEY,...",
     help="Record keys to show, in order; keys that no record has are left out.",
 )
@@ -97,5 +98,5 @@ def command(
     failures.exit()
 
 
-_ON_SHEET = "image,cam,pseudo,pred,mask"
-_ON_PAGE = "image,saliency,cam,aff_label,affinity,pseudo,pred,mask"
+_ON_SHEET = "image,cam,pseudo,instances,pred,mask"
+_ON_PAGE = "image,saliency,cam,aff_label,affinity,pseudo,instances,pred,mask"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsss_cli.methods.grids import on_finer, sample
+from wsss_cli.methods.instances import centroids, clusters
 from wsss_cli.methods.irn import path_affinity
 from wsss_cli.models.base import Backbone, Groups, Network
 from wsss_cli.models.links import Links, Ties
@@ -181,24 +182,29 @@ class BoundaryLinks(Links):
     beta, alpha, threshold = 10.0, None, 0.25
     flip = True
     share_maximum = True
+    tells_instances = True
 
     def keep(self, output: Relations, part: slice) -> Tensor:
-        return output.boundary.float()
+        boundary = output.boundary.float()
+        return torch.cat([boundary, output.displacement.float()], 1) if self.instances else boundary
 
     def prepare(self, network: Any) -> None:
-        network.displaces = False
+        network.displaces = self.instances
 
     def planes(self, views: Sequence[View], stride: int) -> Tensor:
-        """The boundary map, (1, h, w) in [0, 1]: of the mean logits of an image and its mirror
-        image, turned back."""
+        """The boundary map in [0, 1]: of the mean logits of an image and its mirror image, turned
+        back; with instances, the displacement field of the image after it. (1 or 3, h, w)."""
         plain, mirrored = views[0].output, views[1]
         rows, columns = (torch.arange(cells, device=plain.device) for cells in plain.shape[2:])
         columns = (mirrored.seen[1] - 1) / stride - columns
-        logits = (plain + sample(mirrored.output, rows, columns)) / 2
-        return logits[0].sigmoid()
+        logits = (plain[:, :1] + sample(mirrored.output[:, :1], rows, columns)) / 2
+        return torch.cat([logits[0].sigmoid(), plain[0, 1:]])
 
     def weights(self, cells: Tensor) -> Tensor:
         return cells[None]
 
     def ties(self, planes: Tensor) -> Ties:
-        return Ties(path_affinity(planes[None], self.radius)[0], 1 - planes[0])
+        parts = None
+        if self.instances:
+            parts = clusters(planes[1:], centroids(planes[1:]))
+        return Ties(path_affinity(planes[None, :1], self.radius)[0], 1 - planes[0], parts)

@@ -20,10 +20,12 @@ class Ties(NamedTuple):
         affinity: of each cell to its P neighbours, (P, h, w).
         passing: 1 - the boundary map, (h, w), by which maps are multiplied before they walk; None
             of networks that have no such map.
+        clusters: which cells are one object, int64 (h, w), where that is asked for.
     """
 
     affinity: Tensor
     passing: Tensor | None = None
+    clusters: Tensor | None = None
 
     def shown(self, radius: int) -> Tensor:
         """How strongly each cell is tied to its surroundings, in [0, 1], (h, w)."""
@@ -39,8 +41,10 @@ class Links:
 
     Args:
         radius: neighbours are nearer than this, cells of the grid.
+        instances: ask which cells are one object.
 
     Attributes:
+        tells_instances: whether the network knows that.
         beta: exponent of the affinities.
         alpha: exponent of the background score that walks along; None for no such score.
         threshold: without alpha, the background that walked maps without one of their own are
@@ -55,9 +59,10 @@ class Links:
     threshold: ClassVar[float | None]
     flip: ClassVar[bool] = False
     share_maximum: ClassVar[bool] = False
+    tells_instances: ClassVar[bool] = False
 
-    def __init__(self, radius: int = 5) -> None:
-        self.radius = radius
+    def __init__(self, radius: int = 5, *, instances: bool = False) -> None:
+        self.radius, self.instances = radius, instances
 
     @property
     def reach(self) -> int:

@@ -49,6 +49,8 @@ class Exporter(RecordTool):
         count: records written.
         unknown: their pixels of 255.
         unfinished: what is not written if something stops the stream, in words.
+        ids: the instance map of the label map to be written, or None if there is none.
+        objects: what that tells of each id, or None.
     """
 
     unfinished: str
@@ -56,6 +58,8 @@ class Exporter(RecordTool):
     outputs: ClassVar[Mapping[str, str]] = {}
     exact = True  # whether the label maps come back as they were
     ignored = ""  # what becomes of pixels of 255, in words; empty if they come back too
+    instances: bool | None = None  # needed, or not used; None: used where the record has them
+    fragments = True  # whether pixels of a class but of no instance are written
 
     def __init__(self, key: str, class_list: Sequence[str] | None = None) -> None:
         self.key, self.given = key, class_list
@@ -63,13 +67,20 @@ class Exporter(RecordTool):
         self.count = self.unknown = 0
         self._pixels = self._labelled = self._changed = self._claimed = 0
         self._numbering: Numbering | None = None
+        self.ids: Labels | None = None
+        self.objects: list[dict[str, Any]] | None = None
         self._done, self._met = Seen(), Seen()  # ids of what is written, and of what was tried
         if class_list is not None:
             self._settle(class_list)
 
     @property
     def needs(self) -> Sequence[str]:
-        return ("image", self.key)
+        return ("image", self.key, *(("instances",) if self.instances else ()))
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        used = self.instances is None and self.key == "pseudo"
+        return (*self.needs, *(("instances",) if used else ()))
 
     @property
     def class_list(self) -> Sequence[str] | None:
@@ -124,6 +135,10 @@ class Exporter(RecordTool):
             )
         if foreign := not inputs.class_list(meta or {}):
             numbers(records.labels(job.record) or (), names)  # or it is the list of other masks
+        self._read_instances(job.record, labels, names)
+        if self.ids is not None and not self.fragments:
+            labels = np.where(self.ids == IGNORE, np.uint8(IGNORE), labels)
+            unknown = labels == IGNORE
         back = self.write(job, labels)
         # From here on nothing fails: the counts are of what is written.
         self.count += 1
@@ -139,6 +154,32 @@ class Exporter(RecordTool):
             self._numbering = Numbering(names)
         if foreign:
             self._numbering.look(job.record, labels)
+
+    def _read_instances(self, record: Record, labels: Labels, names: Sequence[str]) -> None:
+        """Read the instance map of a label map, if it has one that is to be used.
+
+        Raises:
+            WsssError: it cannot be read, or is that of another label map.
+        """
+        self.ids = self.objects = None
+        if "instances" not in self.inputs or not record.get("instances"):
+            return
+        path = record["instances"]
+        ids, objects = files.read_instance_map(path, (labels.shape[0], labels.shape[1]))
+        is_one, is_class = (np.isin(part, (0, IGNORE), invert=True) for part in (ids, labels))
+        pairs = np.unique(ids[is_one].astype(np.int64) << 8 | labels[is_one])
+        fits = not (is_one & ~is_class).any() and not (is_class & (ids == 0)).any()
+        fits = fits and len(np.unique(pairs >> 8)) == len(pairs)
+        if fits and objects is not None:
+            told = [objects[pair - 1]["class"] for pair in (pairs >> 8).tolist()]
+            fits = told == [names[number - 1] for number in (pairs & 255).tolist()]
+        if not fits:
+            raise WsssError(
+                f"{path}: not the instances of {record[self.key]}, which was made or refined "
+                "otherwise; make both with random-walk --instances, which has --crf too, or leave "
+                "the key out (jq -c 'del(.instances)')"
+            )
+        self.ids, self.objects = ids, objects
 
     def _names(self, path: str, meta: Mapping[str, Any] | None) -> Sequence[str]:
         """The class list, which is that of all files.
@@ -234,14 +275,18 @@ class Polygon:
         number: its class.
         points: (N, 2), x and y.
         area: pixels of the region.
+        instance: its id, or 0.
     """
 
     number: int
     points: Ring
     area: int
+    instance: int = 0
 
 
-def polygons(labels: Labels, tolerance: float, *, centres: bool = False) -> list[Polygon]:
+def polygons(
+    labels: Labels, tolerance: float, *, centres: bool = False, ids: Labels | None = None
+) -> list[Polygon]:
     """The regions of a label map but the background, the largest first.
 
     A region that simplification would make vanish is not simplified.
@@ -250,16 +295,19 @@ def polygons(labels: Labels, tolerance: float, *, centres: bool = False) -> list
         labels: uint8 (H, W).
         tolerance: of :func:`wsss_cli.methods.outlines.simplified`, in pixels.
         centres: let rings pass through the centres of the outermost pixels, not along their sides.
+        ids: an instance map, whose instances are regions of their own; or None.
     """
-    ids, numbers = regions(labels)
-    areas = np.bincount(ids.ravel(), minlength=len(numbers)).tolist()
+    one = np.zeros_like(labels) if ids is None else np.where(ids == IGNORE, np.uint8(0), ids)
+    parts, marks = regions(one.astype(np.int64) << 8 | labels)
+    areas = np.bincount(parts.ravel(), minlength=len(marks)).tolist()
     found = []
-    for region, rings in outlines(np.where(labels > 0, ids, -1)).items():
+    for region, rings in outlines(np.where(labels > 0, parts, -1)).items():
         exact = [inset(ring) for ring in rings] if centres else rings
         points = joined([simplified(ring, tolerance) for ring in exact])
         if tolerance > 0 and not centres and not filled(points, labels.shape)[2].any():
             points = joined(exact)
-        found.append(Polygon(int(numbers[region]), points, areas[region]))
+        mark = int(marks[region])
+        found.append(Polygon(mark & 255, points, areas[region], mark >> 8))
     return sorted(found, key=lambda polygon: -polygon.area)
 
 

@@ -16,7 +16,7 @@ from wsss_cli import __version__, files
 from wsss_cli.classes import IGNORE
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.methods.outlines import Ring, filled
-from wsss_cli.methods.regions import Runs, encoded, regions, run_lengths
+from wsss_cli.methods.regions import Ints, Runs, encoded, regions, run_lengths
 from wsss_cli.records import Record
 from wsss_cli.stage import Halt, Job
 from wsss_cli.texts import open_regular
@@ -36,12 +36,14 @@ class CocoExporter(Exporter):
 
     Args:
         out: the file.
-        per: ``region`` or ``class``: what an annotation is.
+        per: ``instance``, ``region`` or ``class``: what an annotation is; None: an instance where
+            the record has an instance map, else a region.
         tolerance: polygons that differ by so many pixels, instead of exact run lengths; or None.
         crowd: also write pixels of 255, as crowd regions.
     """
 
     name = "export coco"
+    fragments = False
 
     def __init__(
         self,
@@ -49,12 +51,13 @@ class CocoExporter(Exporter):
         class_list: Sequence[str] | None = None,
         *,
         out: Path,
-        per: str = "region",
+        per: str | None = None,
         tolerance: float | None = None,
         crowd: bool = False,
     ) -> None:
         super().__init__(key, class_list)
         self.out, self.per, self.tolerance, self.crowd = out, per, tolerance, crowd
+        self.instances = None if per is None else per == "instance"
         self.exact = tolerance is None
         self.unfinished = f"{out} is not written"
         self.ignored = "" if crowd else "not in the file; --crowd writes them"
@@ -104,26 +107,30 @@ class CocoExporter(Exporter):
         if self.per == "class":
             found = [runs for runs in run_lengths(known) if runs.number]
         else:
-            ids, numbers = regions(known)
+            parts, numbers = regions(known) if self.ids is None else self._instances(known)
             found = [
                 Runs(int(numbers[runs.number]), runs.counts, runs.area, runs.box)
-                for runs in run_lengths(ids)
+                for runs in run_lengths(parts)
                 if numbers[runs.number]
             ]
         return sorted(found, key=lambda runs: -runs.area)
 
+    def _instances(self, known: Labels) -> tuple[Ints, Ints]:
+        """The instance of each pixel, and the class of each instance, 0 of those of none."""
+        assert self.ids is not None
+        numbers = np.zeros(256, np.int64)
+        numbers[self.ids.ravel()] = known.ravel()
+        return self.ids, numbers
+
     def _polygons(self, known: Labels, tolerance: float) -> tuple[list[Annotation], Labels]:
         """The annotations of a label map as polygons, and the label map that these make."""
-        groups: list[tuple[int, list[Ring]]] = []
-        for polygon in polygons(known, tolerance):
-            ring = polygon.points.round(2)
-            of_class = [rings for number, rings in groups if number == polygon.number]
-            if self.per == "class" and of_class:
-                of_class[0].append(ring)
-            else:
-                groups.append((polygon.number, [ring]))
+        groups: dict[tuple[int, int], list[Ring]] = {}
+        for place, polygon in enumerate(polygons(known, tolerance, ids=self.ids)):
+            # A region that is one of neither a class nor an instance has a mark of its own.
+            mark = 0 if self.per == "class" else polygon.instance or -1 - place
+            groups.setdefault((polygon.number, mark), []).append(polygon.points.round(2))
         found = []
-        for number, rings in groups:
+        for (number, _), rings in groups.items():
             area = sum(int(filled(ring, known.shape)[2].sum()) for ring in rings)
             left, top = np.min([ring.min(0) for ring in rings], 0).tolist()
             right, bottom = np.max([ring.max(0) for ring in rings], 0).tolist()

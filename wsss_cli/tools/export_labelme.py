@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ class LabelmeExporter(Exporter):
         path = self._folder.path(record["id"], "", ".json")
         names = {**dict(enumerate(self.names, start=1)), IGNORE: IGNORED}
         found = [
-            Polygon(polygon.number, polygon.points.round(2), polygon.area)
-            for polygon in polygons(labels, self.tolerance, centres=True)
+            replace(polygon, points=polygon.points.round(2))
+            for polygon in polygons(labels, self.tolerance, centres=True, ids=self.ids)
         ]
         image = os.path.relpath(os.path.abspath(record["image"]), path.parent.resolve())
         data = {
@@ -78,7 +79,7 @@ class LabelmeExporter(Exporter):
                 {
                     "label": names[polygon.number],
                     "points": polygon.points.tolist(),
-                    "group_id": None,
+                    "group_id": polygon.instance or None,  # labelme's number of an object
                     "description": "",
                     "shape_type": "polygon",
                     "flags": {},

@@ -10,6 +10,7 @@ from wsss_cli.classes import BACKGROUND, IGNORE, check_labels, palette
 from wsss_cli.errors import ConfigurationError
 from wsss_cli.stage import Job
 from wsss_cli.tools.export import IGNORED, Exporter, Folder, Labels, tell_strangers
+from wsss_cli.unique import Seen
 
 _HEADER = "# label:color_rgb:parts:actions"
 
@@ -17,7 +18,8 @@ _HEADER = "# label:color_rgb:parts:actions"
 class VocExporter(Exporter):
     """Writes SegmentationClass/ID.png, JPEGImages/ID and its suffix, the list and labelmap.txt.
 
-    No SegmentationObject: a label map knows classes, not which of their pixels are one object.
+    SegmentationObject/ID.png too where the record has an instance map: a label map alone knows
+    classes, not which of their pixels are one object.
 
     Args:
         out: the folder.
@@ -39,6 +41,7 @@ class VocExporter(Exporter):
         self.copy = copy
         self._folder = Folder(out, self.name)
         self._ids = bytearray()
+        self._with_objects = Seen()
 
     def check_names(self, names: Sequence[str]) -> None:
         check_labels(names, self.name)
@@ -54,6 +57,10 @@ class VocExporter(Exporter):
         meta = {**job.meta, "classes": list(self.names)}
         self._folder.photograph(image, record["image"], copy=self.copy)
         self._folder.write(mask, files.label_map_png(labels, meta), record)
+        if self.ids is not None:
+            objects = self._folder.path(record["id"], "SegmentationObject", ".png")
+            self._folder.write(objects, files.label_map_png(self.ids, meta, self.objects), record)
+            self._with_objects.add(record["id"])
         self._ids += f"{record['id']}\n".encode()
 
     def close(self) -> None:
@@ -67,4 +74,8 @@ class VocExporter(Exporter):
         lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in listed]
         text = "".join(f"{line}\n" for line in (_HEADER, *lines))
         self._folder.write(root / "labelmap.txt", text.encode())
-        tell_strangers(self.name, self._folder.strangers("SegmentationClass", ".png", self._met))
+        for folder, ids in (
+            ("SegmentationClass", self._met),
+            ("SegmentationObject", self._with_objects),
+        ):
+            tell_strangers(self.name, self._folder.strangers(folder, ".png", ids))

@@ -29,7 +29,7 @@ class YoloExporter(Exporter):
 
     name = "export yolo"
     unfinished = "data.yaml and train.txt are not written"
-    exact = False
+    exact = fragments = False
     ignored = "background in the labels"
 
     def __init__(
@@ -56,7 +56,7 @@ class YoloExporter(Exporter):
         sides = np.array([labels.shape[1], labels.shape[0]])
         known = np.where(labels == IGNORE, 0, labels).astype(np.uint8)
         lines, shapes = [], []
-        for polygon in polygons(known, self.tolerance):
+        for polygon in polygons(known, self.tolerance, ids=self.ids):
             shares = (polygon.points / sides).clip(0, 1).round(_DIGITS)
             shapes.append((polygon.number, shares * sides))
             points = " ".join(map(_short, shares.ravel().tolist()))

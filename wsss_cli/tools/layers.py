@@ -114,17 +114,26 @@ class Scene:
         if key in ("saliency", "affinity"):  # saliency as erase and eps-train see it
             grey = (files.read_grey(path, self.size) * 255).astype(np.uint8)
             return Layer(kind="grey", values=grey)
+        legend: list[tuple[str, Colour | None]]
+        if key == "instances":
+            ids, objects = files.read_instance_map(path, self.size)
+            numbers = np.flatnonzero(np.bincount(ids.ravel())).tolist()
+            legend = [
+                (_object(objects, number), _colour(number))
+                for number in numbers
+                if number not in (0, IGNORE)
+            ]
+            return Layer(kind="labels", values=ids, names=legend)
         labels, meta = files.read_labels(path, self.size)
         known = self.class_list or inputs.class_list(meta or {}) or self._others()
         numbers = np.flatnonzero(np.bincount(labels.ravel())).tolist()
-        legend: list[tuple[str, Colour | None]] = []
+        legend = []
         if numbers == [IGNORE]:
             legend.append(("nothing but 255, to ignore", None))
         for number in numbers:
             if number not in (0, IGNORE):
                 name = known[number - 1] if number <= len(known) else f"class {number}"
-                red, green, blue = palette()[number].tolist()
-                legend.append((name, (red, green, blue)))
+                legend.append((name, _colour(number)))
         return Layer(kind="labels", values=labels, names=legend)
 
     def _others(self) -> Sequence[str]:
@@ -148,3 +157,15 @@ class Scene:
         if more := planes[most:]:
             planes[most - 1].names.append((f"and {len(more)} more maps", None))
         return planes[:most]
+
+
+def _colour(number: int) -> Colour:
+    red, green, blue = palette()[number].tolist()
+    return red, green, blue
+
+
+def _object(objects: Sequence[dict[str, Any]] | None, number: int) -> str:
+    """What a legend says of an instance."""
+    if objects is None:
+        return f"instance {number}"
+    return f"{objects[number - 1]['class']} {objects[number - 1]['score']:.2f}"

@@ -43,7 +43,7 @@ TRUTH = "mask"
 _TEMPLATE = Path(__file__).with_name("page.html")
 _MARK = '<meta name="generator" content="wsss view">'
 _HERE, _DIGEST = "<!-- DATA -->", "SCRIPT-DIGEST"
-_UNMEASURED = ("image", TRUTH, "saliency", "affinity", "erased", "view")
+_UNMEASURED = ("image", TRUTH, "saliency", "affinity", "erased", "instances", "view")
 _FIRST_MEASURED = ("pred", "pseudo", "cam")  # as eval has it
 _THRESHOLDS = tuple(round(0.01 * n, 9) for n in range(1, 100))  # the default of eval
 _SHOWN_BY_BROWSERS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
@@ -303,7 +303,7 @@ class _Gathered:
                     for layer in found
                 ]
                 made[key] = json.dumps(inputs.settings(meta), sort_keys=True, allow_nan=False)
-                if found[0].kind == "labels":
+                if found[0].kind == "labels" and key != "instances":
                     classes |= {name: None for name, colour in found[0].names if colour}
         parts, problems = self._measured(record)
         labels = records.labels(record)

@@ -18,6 +18,7 @@ from wsss_cli.files import Maps
 from wsss_cli.methods import grids
 from wsss_cli.methods.cam import normalise
 from wsss_cli.methods.grids import Places
+from wsss_cli.methods.instances import instances, split
 from wsss_cli.methods.random_walk import random_walk
 from wsss_cli.methods.tiles import blend, lay
 from wsss_cli.models.affinity import FeatureLinks
@@ -27,7 +28,8 @@ from wsss_cli.stage import BatchTool, Job
 from wsss_cli.tools import label_maps
 from wsss_cli.tools.photographs import read
 
-_TIES = ".affinity.png"
+_TIES, _INSTANCES = ".affinity.png", ".instances.png"
+_BAND = 64  # rows of pixels at which maps are compared at a time
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Walk:
         affinity: float32 (H, W) in [0, 1], how strongly each pixel is tied to its neighbours, or by
             an IRNet how surely it is no class boundary, when walked and asked for.
         labels: of one seen in tiles, uint8 (H, W), when walked.
+        cut: maps of classes and instances on the feature grid, (M, h, w), when walked and asked
+            for.
+        rows: the place of the class of each of these.
     """
 
     image: Image | None
@@ -56,6 +61,8 @@ class Walk:
     scores: npt.NDArray[np.float32] | None = None
     affinity: npt.NDArray[np.float32] | None = None
     labels: npt.NDArray[np.uint8] | None = None
+    cut: Tensor | None = None
+    rows: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +83,12 @@ class Walker(BatchTool):
         crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None for no CRF.
         store_scores: write the walked maps too.
         store_affinity: write the mean affinity of each pixel too.
+        instances: cut the maps apart by objects before they walk (Ahn, Cho & Kwak 2019, sec. 5),
+            and write an instance map too.
         class_list: class list given by the user, or None for that of the maps.
+
+    Raises:
+        ConfigurationError: a network that knows no instances, or too small an overlap of tiles.
     """
 
     runner: Runner
@@ -91,12 +103,18 @@ class Walker(BatchTool):
     crf: Mapping[str, Any] | None = None
     store_scores: bool = False
     store_affinity: bool = False
+    instances: bool = False
     class_list: Sequence[str] | None = None
 
     name = "random-walk"
     needs = ("image", "cam")
 
     def __post_init__(self) -> None:
+        if self.instances and not self.kind.tells_instances:
+            raise ConfigurationError(
+                f"--instances: {self.runner.path} has no displacement field, by which objects are "
+                "told apart; give a checkpoint of irn-train"
+            )
         self.links.prepare(self.runner.network)
         reach = self.links.reach * self.runner.network.stride
         if self.runner.tile and self.runner.overlap < reach:
@@ -107,7 +125,7 @@ class Walker(BatchTool):
 
     @property
     def links(self) -> Links:
-        return self.kind(self.radius)
+        return self.kind(self.radius, instances=self.instances)
 
     @property
     def outputs(self) -> Mapping[str, str]:
@@ -115,6 +133,7 @@ class Walker(BatchTool):
             "pseudo": ".png",
             **({"scores": ".npz"} if self.store_scores else {}),
             **({"affinity": _TIES} if self.store_affinity else {}),
+            **({"instances": _INSTANCES} if self.instances else {}),
         }
 
     @property
@@ -145,13 +164,17 @@ class Walker(BatchTool):
             **self.runner.bounds,
             "crf": dict(self.crf) if self.crf is not None else None,
             "classes": self.class_list,
-            # Not named where it changes nothing, as in files of earlier versions.
+            # Not named where they change nothing, as in files of earlier versions.
             **({"power": self.power} if self.power != 1 else {}),
+            **({"instances": True} if self.instances else {}),
         }
 
     def load(self, job: Job) -> Walk:
-        if self.store_affinity and (name := job.record["id"]).lower().endswith(_TIES[:-4]):
-            raise WsssError(f"its pseudo-mask would be the affinity of {name[: 4 - len(_TIES)]}")
+        name = job.record["id"]
+        for key, suffix in self.outputs.items():
+            if suffix in (_TIES, _INSTANCES) and name.lower().endswith(suffix[:-4]):
+                what = f"{key} of {name[: 4 - len(suffix)]}"
+                raise WsssError(f"its pseudo-mask would be the {what}")
         path = job.record["image"]
         image, size = read(path, self.runner)
         maps = label_maps.read_maps(job.record, "cam", size, self.class_list)
@@ -168,7 +191,7 @@ class Walker(BatchTool):
             return [self._walk_in_tiles(item) for item in items]
         return self.runner.spread(self._walk, items)
 
-    def save(self, job: Job, result: Walk) -> None:
+    def save(self, job: Job, result: Walk) -> Mapping[str, Any]:
         if "scores" in job.paths:
             assert result.scores is not None
             quarter = result.maps.cam.shape[1:]
@@ -187,6 +210,20 @@ class Walker(BatchTool):
             labels = label_maps.label_map(result.scores, result.numbers)
             labels = label_maps.resize_labels(labels, result.maps.size)
         files.write_label_map(job.paths["pseudo"], labels, job.meta)
+        if "instances" not in job.paths:
+            return {}
+        ids, found = instances(labels, *self._owners(result, labels))
+        named = dict(zip(result.numbers, result.maps.classes, strict=True))
+        objects = [
+            {"id": place, "class": named[each.number], "score": round(min(each.score, 1), 4)}
+            for place, each in enumerate(found, start=1)
+        ]
+        files.write_instance_map(job.paths["instances"], ids, objects, job.meta)
+        return {"objects": objects}
+
+    def reused(self, job: Job) -> Mapping[str, Any]:
+        path = job.paths.get("instances")
+        return {"objects": files.read_objects(path)} if path else {}
 
     def _walk(self, item: Walk) -> Walk:
         image = item.image
@@ -201,8 +238,11 @@ class Walker(BatchTool):
             item = replace(item, affinity=shown.clamp(0, 1).cpu().numpy())
         if not item.numbers:
             return replace(item, scores=np.ones((1, *size), np.float32))
-        walked = self._scores(item, self.on_image(self._walked(item, ties, size), size))
-        scores = label_maps.refine(image, walked.cpu().numpy(), self.crf)
+        walked, rows = self._walked(item, ties, size)
+        if rows is not None:
+            item = self._keep_cut(item, walked, rows)
+        found = self._scores(item, self._joined(walked, rows, len(item.numbers), size))
+        scores = label_maps.refine(image, found.cpu().numpy(), self.crf)
         return replace(item, scores=scores)
 
     def _constant(self, item: Walk) -> float | None:
@@ -211,9 +251,12 @@ class Walker(BatchTool):
             return self.links.threshold
         return self.threshold
 
-    def _walked(self, item: Walk, ties: Ties, size: tuple[int, int]) -> Tensor:
+    def _walked(
+        self, item: Walk, ties: Ties, size: tuple[int, int]
+    ) -> tuple[Tensor, list[int] | None]:
         """The maps on the feature grid after the walk, (1 + K, h, w); without the background if
-        that is a threshold."""
+        that is a threshold. With instances, of each class and cluster one, and the place of the
+        class of each, counted without the background."""
         affinity = ties.affinity
         grid = (affinity.shape[1], affinity.shape[2])
         cam = torch.from_numpy(item.maps.cam.astype(np.float32)).to(affinity.device)
@@ -223,7 +266,13 @@ class Walker(BatchTool):
                 cam.cpu().numpy(), own, alpha=self.alpha or 1, threshold=None
             )
             cam = torch.from_numpy(joined).to(affinity.device)
-        start = self.on_grid(cam, grid, size) ** self.power
+        start, rows = self.on_grid(cam, grid, size) ** self.power, None
+        if ties.clusters is not None:
+            before = len(start) - len(item.numbers)  # the background is no object
+            cut, rows = split(start[before:], ties.clusters)
+            start = torch.cat([start[:before], cut])
+        if not len(start):
+            return start, rows
         walked = random_walk(
             start if ties.passing is None else start * ties.passing,
             affinity,
@@ -232,7 +281,46 @@ class Walker(BatchTool):
             self.radius,
             exact=self.exact,
         )
-        return walked.clamp(min=0)
+        return walked.clamp(min=0), rows
+
+    def _keep_cut(self, item: Walk, walked: Tensor, rows: list[int]) -> Walk:
+        """``item`` with the walked maps of classes and instances, as they are compared."""
+        cut = walked[len(walked) - len(rows) :]
+        if self._constant(item) is not None and len(cut):
+            cut = normalise(cut.flatten(0, 1)).view_as(cut)
+        return replace(item, cut=cut.cpu(), rows=rows)
+
+    def _joined(
+        self, walked: Tensor, rows: list[int] | None, classes: int, at: Places | tuple[int, int]
+    ) -> Tensor:
+        """Walked maps at the pixels of the image, for each class that of its best instance."""
+        if rows is None:
+            return self.on_image(walked, at)
+        own = len(walked) - len(rows)
+        where = at if isinstance(at, Places) else Places.pixels(at)
+        joined = walked.new_zeros(own + classes, len(where.rows), len(where.columns))
+        for place, values in zip([*range(own), *(own + row for row in rows)], walked, strict=True):
+            torch.maximum(joined[place], self.on_image(values[None], at)[0], out=joined[place])
+        return joined
+
+    def _owners(
+        self, item: Walk, labels: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Which map of a class and an instance wins each pixel among those of the pixel's class,
+        and its score; -1 and 0 where there is none."""
+        owners, best = np.full(labels.shape, -1), np.zeros(labels.shape, np.float32)
+        if item.cut is None:
+            return owners, best
+        size = item.maps.size
+        for top in range(0, size[0], _BAND):
+            rows = torch.arange(top, min(top + _BAND, size[0]))
+            at = Places(rows, torch.arange(size[1]), size)
+            part = slice(top, top + _BAND)
+            for place, (row, values) in enumerate(zip(item.rows, item.cut, strict=True)):
+                found = self.on_image(values[None], at)[0].numpy()
+                wins = (labels[part] == item.numbers[row]) & (found > best[part])
+                owners[part][wins], best[part][wins] = place, found[wins]
+        return owners, best
 
     def _scores(self, item: Walk, walked: Tensor) -> Tensor:
         """The walked maps with a background, (1 + K, …)."""
@@ -243,7 +331,8 @@ class Walker(BatchTool):
             walked = normalise(walked.flatten(0, 1)).view_as(walked)
         else:
             walked = normalise(walked)
-        return torch.cat([torch.full_like(walked[:1], constant), walked])
+        background = walked.new_full((1, *walked.shape[1:]), constant)
+        return torch.cat([background, walked])
 
     def _walk_in_tiles(self, item: Walk) -> Walk:
         """``item``, a photograph that the network sees in tiles, with its labels.
@@ -258,13 +347,17 @@ class Walker(BatchTool):
             return replace(item, scores=scores, labels=labels)
         ties = self.links.ties(self._blended(image))
         shown = ties.shown(self.radius)[None]
-        walked = torch.ones_like(shown)
+        walked, of = torch.ones_like(shown), None
         if item.numbers:
             # Each cell looks at a pixel: the maximum over the cells is that over the pixels.
-            walked = self._scores(item, self._walked(item, ties, size))
+            walked, of = self._walked(item, ties, size)
+            if of is not None:
+                item = self._keep_cut(item, walked, of)
+                of = [*of, len(item.numbers)]  # the affinities come last
+            walked = self._scores(item, walked)
         laid = torch.cat([walked, shown])
         tiles, quarter = self.runner.tiles(size), label_maps.map_size(size)
-        parts = (self._part(laid, span, image, size) for span in tiles.spans)
+        parts = (self._part(laid, of, span, image, size) for span in tiles.spans)
         labels = np.empty(size, np.uint8)
         narrow, tied = [], np.empty(size, np.float32)
         for rows, band in blend(parts, lay(tiles, Places.pixels(size))):
@@ -282,12 +375,16 @@ class Walker(BatchTool):
         )
 
     def _part(
-        self, laid: Tensor, span: tuple[slice, slice], image: Image, size: tuple[int, int]
+        self,
+        laid: Tensor,
+        of: list[int] | None,
+        span: tuple[slice, slice],
+        image: Image,
+        size: tuple[int, int],
     ) -> Tensor:
         """Scores and mean affinity at the pixels of a tile, of maps on the grid of the whole."""
         rows, columns = (torch.arange(pixels.start, pixels.stop) for pixels in span)
-        seen, stride = self.runner.seen_size(size), self.runner.network.stride
-        found = grids.on_image(laid[None], Places(rows, columns, size), seen, stride)[0].cpu()
+        found = self._joined(laid, of, max(of or [0]) + 1, Places(rows, columns, size)).cpu()
         if self.crf is not None:
             refined = label_maps.refine(image[span], found[:-1].numpy(), self.crf)
             found[:-1] = torch.from_numpy(refined)
@@ -325,7 +422,8 @@ class Walker(BatchTool):
         )
         return grids.sample(maps[None], rows, columns)[0]
 
-    def on_image(self, walked: Tensor, size: tuple[int, int]) -> Tensor:
-        """Maps on the feature grid, (C, h, w), at the pixels of the image."""
+    def on_image(self, walked: Tensor, at: Places | tuple[int, int]) -> Tensor:
+        """Maps on the feature grid, (C, h, w), at the pixels of the image, or at places of it."""
+        size = at.of if isinstance(at, Places) else at
         seen, stride = self.runner.seen_size(size), self.runner.network.stride
-        return grids.on_image(walked[None], size, seen, stride)[0]
+        return grids.on_image(walked[None], at, seen, stride)[0]

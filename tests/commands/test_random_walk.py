@@ -344,3 +344,58 @@ def test_masks_along_boundaries_are_kept_while_the_network_is_the_same(
         state_dict=state,
     )
     assert "reused" not in inside(*call, input=cams, check=0).err
+
+
+# ---- instances -----------------------------------------------------------------------------------
+
+
+def test_instances_are_files_and_objects_of_the_record(
+    inside: Run, boundaries: Path, cams: Records
+) -> None:
+    call = ("random-walk", "-c", boundaries, *FAST, "--instances", "--skip-existing", "-o", "out")
+    done = inside(*call, input=cams, check=0)
+    assert list(done.records[0])[-3:] == ["pseudo", "instances", "objects"]
+    for record in done.records:
+        ids, objects = files.read_instance_map(
+            record["instances"], files.image_size(record["image"])
+        )
+        assert objects == record["objects"]
+        assert [each["id"] for each in objects] == list(range(1, len(objects) + 1))
+        assert set(np.unique(ids)) - {0, 255} == {each["id"] for each in objects}
+        assert all(0 < each["score"] <= 1 for each in objects)
+        labels = labels_of(record)
+        assert ((labels > 0) == (ids > 0)).all()
+        for each in objects:
+            assert np.unique(labels[ids == each["id"]]).tolist() == [
+                CLASSES.index(each["class"]) + 1
+            ]
+        with Image.open(record["instances"]) as picture:
+            assert picture.mode == "P"
+            assert picture.getpalette()[3:6] == [128, 0, 0]  # VOC's colour of 1
+    assert done.records[0]["objects"]
+    assert done.records[3]["objects"] == []  # no labels
+    again = inside(*call, input=cams, check=0)
+    assert "4 reused" in again.err
+    assert again.records == done.records
+    plain = inside(*call[:-2], "-o", "out", input=cams, check=0)
+    assert plain.records == done.records
+
+
+def test_instances_of_a_network_without_a_field_are_refused(walk: Run, cams: Records) -> None:
+    refused = walk("--instances", "-o", "out", input=cams, check=2)
+    assert refused.err == (
+        "wsss random-walk: --instances: aff.pt has no displacement field, by which objects are "
+        "told apart; give a checkpoint of irn-train\n"
+    )
+    assert refused.out == ""
+    assert not Path("out").exists()
+
+
+def test_an_id_whose_pseudo_mask_would_be_an_instance_map_is_refused(
+    inside: Run, boundaries: Path, cams: Records
+) -> None:
+    cams[1]["id"] = f"{cams[0]['id']}.instances"
+    call = ("random-walk", "-c", boundaries, *FAST, "--instances")
+    refused = inside(*call, input=cams, check=1)
+    assert f"its pseudo-mask would be the instances of {cams[0]['id']}" in refused.err
+    assert len(refused.records) == len(cams) - 1

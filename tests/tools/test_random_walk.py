@@ -299,3 +299,154 @@ def test_the_background_of_irnet_is_in_the_provenance() -> None:
     assert (params["alpha"], params["else_threshold"], params["beta"]) == (None, 0.25, 10)
     assert "else_threshold" not in walled_walker(threshold=0.3).params
     assert "else_threshold" not in walled_walker(alpha=4).params
+
+
+# ---- instances (IRNet) ---------------------------------------------------------------------------
+
+
+class Pointing(Walls):
+    """Its displacements are the colours green and blue, 128 for no way, of every fourth pixel."""
+
+    def forward(self, images: torch.Tensor) -> Relations:  # type: ignore[override]
+        cells = Look.forward(self, images)
+        return Relations(8 * cells[:, :1] - 4, 255 * cells[:, 1:] - 128)
+
+
+def pointing_walker(tile: int = 0, max_side: int = 0, **settings: Any) -> Walker:
+    """A walker along the boundaries and displacements that :class:`Pointing` sees."""
+    walker = make(max_side, tile=tile, overlap=64 if tile else 0)
+    runner = walker.runner
+    runner.network = Pointing()  # type: ignore[assignment]
+    runner.mean, runner.std = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+    given = {"alpha": None, "beta": 10, "instances": True, **settings}
+    return Walker(runner=runner, kind=BoundaryLinks, **given)
+
+
+def pointing(height: int, width: int, centres: Any) -> Any:
+    """A photograph whose cells point to the nearest of some cells, half of the way."""
+    y, x = np.mgrid[: -(-height // 4), : -(-width // 4)]
+    away = np.stack([(y - row) ** 2 + (x - column) ** 2 for row, column in centres])
+    ends = np.array(centres)[away.argmin(0)]
+    colours = np.stack([0 * y, (ends[..., 0] - y) / 2 + 128, (ends[..., 1] - x) / 2 + 128], 2)
+    return colours.round().astype(np.uint8).repeat(4, 0).repeat(4, 1)[:height, :width]
+
+
+def made(folder: Path, walker: Walker, image: Any, cam: Any, **more: Any) -> dict[str, Any]:
+    """The files of a photograph with maps of the classes ``more``, as arrays, and its objects."""
+    folder.mkdir()
+    Image.fromarray(image).save(folder / "a.png")
+    names = more.get("names", ["cow", "cat"][: len(cam)])
+    meta = {"classes": ["cat", "cow"]}
+    files.write_maps(folder / "a.npz", np.asarray(cam), names, image.shape[:2], meta)
+    record = {"id": "a", "image": str(folder / "a.png"), "cam": str(folder / "a.npz")}
+    paths = {key: folder / f"out{suffix}" for key, suffix in walker.outputs.items()}
+    job = Job(record, paths, {"tool": "test"})
+    (done,) = walker.compute([walker.load(job)])
+    assert (done.image is None) == walker.runner.in_tiles(done.maps.size)
+    extra = walker.save(job, done)
+    ids, objects = files.read_instance_map(paths["instances"], image.shape[:2])
+    assert extra == walker.reused(job) == {"objects": objects}
+    return {"pseudo": files.read_label_map(paths["pseudo"]), "ids": ids, "objects": objects}
+
+
+def test_an_instance_is_where_the_field_points_to_one_place(tmp_path: Path) -> None:
+    """Two animals of one class side by side, whose map knows no difference; one of another."""
+    image = pointing(64, 96, [(8, 5), (8, 18)])
+    cam = np.zeros((2, 16, 24))
+    cam[0, 4:8, 2:22] = 1
+    cam[1, 10:14, 2:8] = 0.9
+    still = {"steps": 0, "threshold": 0.5}
+    found = made(tmp_path / "a", pointing_walker(**still), image, cam)
+    kinds = [(each["id"], each["class"]) for each in found["objects"]]
+    assert sorted(kind for _, kind in kinds) == ["cat", "cow", "cow"]
+    assert [number for number, _ in kinds] == [1, 2, 3]
+    ids, pseudo = found["ids"], found["pseudo"]
+    left, right, cat = ids[24, 16], ids[24, 80], ids[48, 16]
+    assert len({left, right, cat, 0}) == 4
+    assert (ids[22:26, 12:44] == left).all()
+    assert (ids[22:26, 50:84] == right).all()
+    assert ((ids > 0) == (pseudo > 0)).all()
+    assert (pseudo[ids == left] == 2).all()  # cow is the second of the list
+    assert (pseudo[ids == cat] == 1).all()
+    assert found["objects"][cat - 1]["class"] == "cat"
+    assert found["objects"][cat - 1]["score"] == pytest.approx(0.9, abs=0.01)
+    alone = made(tmp_path / "b", pointing_walker(**still), pointing(64, 96, [(8, 12)]), cam)
+    assert [each["class"] for each in alone["objects"]] == ["cow", "cat"]
+
+
+def test_each_object_walks_alone(tmp_path: Path) -> None:
+    """The map of one of two animals walks to its walls, and not as far as the sum of both."""
+    image = pointing(64, 96, [(8, 5), (8, 18)])
+    image[:, 44:52, 0] = 255  # a wall between them
+    cam = np.zeros((1, 16, 24))
+    cam[0, 6:10, 4:8] = cam[0, 6:10, 16:20] = 1
+    found = made(tmp_path / "a", pointing_walker(), image, cam)
+    assert len(found["objects"]) == 2
+    assert len(np.unique(found["ids"][:, 4:40])) == 1
+    assert len(np.unique(found["ids"][:, 60:92])) == 1
+    assert found["ids"][30, 20] != found["ids"][30, 76]
+
+
+def test_small_pieces_are_of_no_instance_but_keep_their_class(tmp_path: Path) -> None:
+    cam = np.zeros((1, 16, 24))
+    cam[0, 4:12, 2:10] = 1
+    cam[0, 2, 20] = 1
+    walker = pointing_walker(steps=0, threshold=0.3)
+    found = made(tmp_path / "a", walker, pointing(64, 96, [(8, 12)]), cam)
+    assert [each["id"] for each in found["objects"]] == [1]
+    assert found["ids"][9, 81] == 255
+    assert found["pseudo"][9, 81] == 2
+    assert np.unique(found["ids"]).tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize(
+    ("cam", "names"), [(np.zeros((0, 16, 24)), []), (np.zeros((1, 16, 24)), ["cow"])]
+)
+@pytest.mark.parametrize("tile", [0, 256])
+def test_without_an_object_the_map_is_empty(
+    tmp_path: Path, cam: Any, names: list[str], tile: int
+) -> None:
+    image = pointing(64, 96, [(8, 12)])
+    if tile:
+        image, cam = np.tile(image, (1, 4, 1)), np.tile(cam, (1, 1, 4))
+    found = made(tmp_path / "a", pointing_walker(tile), image, cam, names=names)
+    assert not found["ids"].any()
+    assert not found["pseudo"].any()
+    assert found["objects"] == []
+
+
+@pytest.mark.parametrize("more", [{}, {"alpha": 2}, {"crf": STILL}])
+def test_instances_of_tiles_are_those_of_the_whole(tmp_path: Path, more: dict[str, Any]) -> None:
+    settings = {"steps": 4, **more}
+    centres = [(20, 15), (25, 44), (20, 70), (45, 92)]
+    image = pointing(203, 401, centres)
+    y, x = np.mgrid[:51, :101]
+    near = [np.exp(-((y - row) ** 2 + (x - column) ** 2) / 150) for row, column in centres]
+    cam = [np.maximum(near[0], near[1]), np.maximum(0.8 * near[2], 0.7 * near[3])]
+    tiled = made(tmp_path / "tiles", pointing_walker(256, **settings), image, cam)
+    whole = made(tmp_path / "whole", pointing_walker(**settings), image, cam)
+    assert [each["class"] for each in whole["objects"]] == ["cow", "cow", "cat", "cat"]
+    assert [each["class"] for each in tiled["objects"]] == ["cow", "cow", "cat", "cat"]
+    assert (tiled["pseudo"] == whole["pseudo"]).mean() > 0.999
+    # Equal scores may swap their ids.
+    pairs, counts = np.unique(tiled["ids"].astype(int) * 256 + whole["ids"], return_counts=True)
+    assert counts[np.argsort(-counts)[:5]].sum() > 0.999 * counts.sum()
+    assert len({pair // 256 for pair in pairs[np.argsort(-counts)[:5]]}) == 5
+
+
+def test_a_smaller_view_has_its_instances_at_the_photographs_size(tmp_path: Path) -> None:
+    cam = np.zeros((1, 16, 24))
+    cam[0, 4:12, 2:22] = 1
+    image = pointing(64, 96, [(8, 12)])
+    walker = pointing_walker(max_side=48, steps=0, threshold=0.5)
+    found = made(tmp_path / "a", walker, image, cam)
+    assert found["ids"].shape == (64, 96)
+    assert ((found["ids"] > 0) == (found["pseudo"] > 0)).all()
+
+
+def test_instances_need_a_field_and_are_in_the_provenance() -> None:
+    assert pointing_walker().params["instances"] is True
+    assert "instances" not in walled_walker().params
+    assert pointing_walker().runner.network.displaces is True
+    with pytest.raises(ConfigurationError, match="has no displacement field"):
+        make(instances=True)

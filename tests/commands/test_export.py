@@ -612,3 +612,150 @@ def test_files_of_an_earlier_export_are_told(
     part = inside("export", form, "-o", "out", "-q", input=maps[2:], check=0)
     assert part.err.startswith(f"wsss export {form}: {name} and 1 more: {told}")
     assert part.err.count("\n") == 1
+
+
+# ---- instances -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def herd(workdir: Path) -> list[dict[str, Any]]:
+    """A photograph of two cats that touch, a dog behind a post, and a bit of a cat; and of none."""
+    labels, ids = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint8)
+    labels[5:20, 5:30], ids[5:20, 5:18], ids[5:20, 18:30] = 1, 2, 1
+    labels[8:10, 8:10] = ids[8:10, 8:10] = 0  # a hole
+    labels[25:35, 10:20] = labels[25:35, 24:30] = 3
+    ids[25:35, 10:20] = ids[25:35, 24:30] = 3
+    labels[2:4, 50:52], ids[2:4, 50:52] = 1, 255
+    labels[38:, :5] = ids[38:, :5] = 255
+    meta = files.provenance("t", {}, classes=CLASSES)
+    objects = [
+        {"id": place, "class": name, "score": 1 / place}
+        for place, name in enumerate(["cat", "cat", "dog"], start=1)
+    ]
+    files.write_label_map("a.png", labels, meta)
+    files.write_instance_map("a.instances.png", ids, objects, meta)
+    files.write_label_map("b.png", np.zeros_like(labels), meta)
+    files.write_instance_map("b.instances.png", np.zeros_like(ids), [], meta)
+    made = []
+    for name in ("a", "b"):
+        Image.new("RGB", (60, 40), (90, 90, 90)).save(f"{name}.jpg")
+        keys = {"image": f"{name}.jpg", "pseudo": f"{name}.png"}
+        made.append({"id": name, **keys, "instances": f"{name}.instances.png"})
+    return made
+
+
+def instance_masks(record: dict[str, Any]) -> dict[int, Any]:
+    ids, _ = files.read_instance_map(record["instances"])
+    return {one: ids == one for one in np.unique(ids).tolist() if one not in (0, 255)}
+
+
+@pytest.mark.parametrize("per", [(), ("--per", "instance")])
+@pytest.mark.parametrize("polygons", [(), ("--polygons", "--tolerance", "0")])
+def test_an_annotation_of_coco_is_an_instance(
+    herd: list[dict[str, Any]], inside: Run, per: tuple[str, ...], polygons: tuple[str, ...]
+) -> None:
+    done = inside("export", "coco", *per, *polygons, "-o", "x.json", input=herd, check=0)
+    assert done.records == herd
+    assert "of the pixels are 255 or of no instance: not in the file" in done.err
+    found = json.loads(Path("x.json").read_text())["annotations"]
+    masks = instance_masks(herd[0])
+    assert [(each["image_id"], each["category_id"]) for each in found] == [(1, 1), (1, 1), (1, 3)]
+    assert [each["iscrowd"] for each in found] == [0, 0, 0]
+    largest_first = sorted(masks.values(), key=lambda mask: -mask.sum())
+    for each, mask in zip(found, largest_first, strict=True):
+        assert each["area"] == mask.sum()
+        if not polygons:
+            assert (mask_of(decoded(each["segmentation"]["counts"]), (40, 60)) == mask).all()
+    assert len(found[2]["segmentation"]) == 2  # of the dog behind the post, counts or two rings
+    crowd = ("--crowd", "-o", "y.json")
+    inside("export", "coco", *per, *polygons, *crowd, input=herd, check=0)
+    crowds = [e for e in json.loads(Path("y.json").read_text())["annotations"] if e["iscrowd"]]
+    assert [each["area"] for each in crowds] == [14, 14]  # the bit and 255, either class
+
+
+def test_regions_and_classes_of_coco_know_no_instances(
+    herd: list[dict[str, Any]], inside: Run
+) -> None:
+    counts = {}
+    for per in ("region", "class"):
+        inside("export", "coco", "--per", per, "-o", f"{per}.json", input=herd, check=0)
+        counts[per] = len(json.loads(Path(f"{per}.json").read_text())["annotations"])
+    assert counts == {"region": 4, "class": 2}
+    bare = [{**herd[0], "instances": None}, herd[1]]
+    done = inside("export", "coco", "--per", "instance", "-o", "z.json", input=bare, check=1)
+    assert "a: record has no 'instances' (made by random-walk --instances)" in done.err
+    done = inside("export", "coco", "-o", "bare.json", input=bare, check=0)
+    assert len(json.loads(Path("bare.json").read_text())["annotations"]) == 4
+
+
+def test_polygons_of_yolo_and_labelme_are_parts_of_instances(
+    herd: list[dict[str, Any]], inside: Run
+) -> None:
+    inside("export", "yolo", "--tolerance", "0", "-o", "yolo", input=herd, check=0)
+    lines = Path("yolo/labels/a.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["0", "0", "2", "2"]  # both parts of the dog
+    inside("export", "labelme", "--tolerance", "0", "-o", "lm", input=herd, check=0)
+    shapes = json.loads(Path("lm/a.json").read_text())["shapes"]
+    found = [(each["label"], each["group_id"]) for each in shapes]
+    assert found == [
+        ("cat", 2),
+        ("cat", 1),
+        ("dog", 3),
+        ("dog", 3),
+        ("__ignore__", None),
+        ("cat", None),  # the bit keeps its class
+    ]
+
+
+def test_voc_has_the_objects_too(herd: list[dict[str, Any]], inside: Run) -> None:
+    inside("export", "voc", "-o", "voc", input=herd, check=0)
+    for record in herd:
+        ids, objects = files.read_instance_map(record["instances"])
+        there, told = files.read_instance_map(f"voc/SegmentationObject/{record['id']}.png")
+        assert np.array_equal(there, ids)
+        assert told == objects
+        with Image.open(f"voc/SegmentationObject/{record['id']}.png") as picture:
+            assert (picture.mode, picture.getpalette()[3:6]) == ("P", [128, 0, 0])
+        labels = files.read_label_map(f"voc/SegmentationClass/{record['id']}.png")
+        assert np.array_equal(labels, truth(record))
+    bare = [{**record, "instances": None} for record in herd]
+    told_of = inside("export", "voc", "-o", "voc", input=bare, check=0).err
+    assert "SegmentationObject/a.png and 1 more: there already" in told_of
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_instances_of_another_label_map_are_refused(
+    form: str, herd: list[dict[str, Any]], inside: Run
+) -> None:
+    """As after a CRF: a pixel more, a pixel less, or of another class."""
+    labels, meta = files.read_labels("a.png")
+    for place, number in (((6, 40), 1), ((6, 6), 0), ((6, 6), 3)):
+        changed = labels.copy()
+        changed[place] = number
+        files.write_label_map("a.png", changed, meta)
+        done = inside("export", form, "-o", "out.json", input=herd, check=1)
+        assert "a: a.instances.png: not the instances of a.png" in done.err
+        assert "jq -c 'del(.instances)'" in done.err
+        assert done.records == herd[1:]
+        assert "Traceback" not in done.err
+    files.write_label_map("a.png", labels, meta)
+    ids, objects = files.read_instance_map("a.instances.png")
+    assert objects is not None
+    files.write_instance_map("a.instances.png", ids, [{**e, "class": "dog"} for e in objects])
+    assert "not the instances" in inside("export", form, "-o", "o", input=herd, check=1).err
+    files.write_instance_map("a.instances.png", ids, objects[:2])
+    err = inside("export", form, "-o", "o", input=herd, check=1).err
+    assert "does not tell the class of instance 3" in err
+    Path("a.instances.png").write_bytes(b"no picture")
+    assert "a.instances.png" in inside("export", form, "-o", "o", input=herd, check=1).err
+
+
+def test_instances_are_those_of_pseudo(herd: list[dict[str, Any]], inside: Run) -> None:
+    """Another label map has none of them; and those of VOC itself tell no classes."""
+    herd[0]["pred"] = herd[1]["pred"] = "b.png"
+    done = inside("export", "coco", "--key", "pred", "-o", "x.json", input=herd, check=0)
+    assert done.records == herd
+    ids, _ = files.read_instance_map("a.instances.png")
+    files.write_label_map("a.instances.png", ids)
+    inside("export", "coco", "-o", "y.json", input=herd, check=0)
+    assert len(json.loads(Path("y.json").read_text())["annotations"]) == 3

@@ -197,3 +197,18 @@ def test_a_true_mask_shares_the_names_of_the_other_files(record: dict[str, Any])
     assert viewer.row({**record, "mask": "m.png"})[0][0].names == [("dog", (0, 128, 0))]
     alone = {"id": "a", "image": "a.png", "mask": "m.png"}
     assert viewer.row(alone)[0][0].names == [("class 2", (0, 128, 0))]
+
+
+def test_instances_have_colours_and_scores_of_their_own(record: dict[str, Any]) -> None:
+    ids = np.zeros((40, 80), np.uint8)
+    ids[:, 40:55], ids[:, 55:70], ids[:, 70:] = 1, 2, 255
+    objects = [{"id": 1, "class": "dog", "score": 0.912}, {"id": 2, "class": "dog", "score": 0.5}]
+    files.write_instance_map("i.png", ids, objects)
+    cell = Viewer(keys=("instances",), width=80).row({**record, "instances": "i.png"})[0][0]
+    assert cell.names == [("dog 0.91", (128, 0, 0)), ("dog 0.50", (0, 128, 0))]
+    pixels = np.asarray(cell.picture).astype(int)
+    assert pixels[20, 45].argmax() == 0
+    assert pixels[20, 60].argmax() == 1
+    files.write_label_map("i.png", ids)  # as VOC's own
+    cell = Viewer(keys=("instances",), width=80).row({**record, "instances": "i.png"})[0][0]
+    assert [name for name, _ in cell.names] == ["instance 1", "instance 2"]

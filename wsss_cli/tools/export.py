@@ -67,6 +67,7 @@ class Exporter(RecordTool):
         self.count = self.unknown = 0
         self._pixels = self._labelled = self._changed = self._claimed = 0
         self._numbering: Numbering | None = None
+        self._of_none = False  # whether there are pixels of a class but of no instance among them
         self.ids: Labels | None = None
         self.objects: list[dict[str, Any]] | None = None
         self._done, self._met = Seen(), Seen()  # ids of what is written, and of what was tried
@@ -138,6 +139,7 @@ class Exporter(RecordTool):
         self._read_instances(job.record, labels, names)
         if self.ids is not None and not self.fragments:
             labels = np.where(self.ids == IGNORE, np.uint8(IGNORE), labels)
+            self._of_none |= bool((unknown != (labels == IGNORE)).any())
             unknown = labels == IGNORE
         back = self.write(job, labels)
         # From here on nothing fails: the counts are of what is written.
@@ -235,7 +237,8 @@ class Exporter(RecordTool):
             console.note(self.name, f"{text}, by filling the polygons again")
         if self.unknown and self.ignored:
             share = _percent(self.unknown, self._pixels)
-            console.note(self.name, f"{share} of the pixels are {IGNORE}: {self.ignored}")
+            what = f"{IGNORE} or of no instance" if self._of_none else f"{IGNORE}"
+            console.note(self.name, f"{share} of the pixels are {what}: {self.ignored}")
 
 
 def tell_strangers(tool: str, found: tuple[int, str]) -> None:

@@ -73,9 +73,10 @@ KEYS: dict[str, Key] = {
         "grey PNG, 255 = tied to all its neighbours", "random-walk --affinity", "affinity"
     ),
     "instances": Key(
-        "instance map, PNG: ids from 1, 255 = none of them", "random-walk --instances", "instances"
+        "instance map, PNG; `objects` has class and score of each id",
+        "random-walk --instances",
+        "instances",
     ),
-    "objects": Key("class and score of each id", "random-walk --instances", path=False),
     "view": Key("picture to look at", "view", "view"),
 }
 

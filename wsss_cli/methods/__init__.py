@@ -16,6 +16,7 @@ file             paper                                                run by
 ``erasing``      Wei et al., CVPR 2017 (AE-PSL), sec. 3.1             erase
 ``grids``        none: maps laid onto the image, means over scales    make-cam, random-walk, predict
                  and mirror images                                    and the training tools
+``instances``    Ahn, Cho & Kwak 2019, sec. 5 (objects told apart)    random-walk --instances
 ``irn``          Ahn, Cho & Kwak, CVPR 2019 (IRNet), sec. 4           irn-train, random-walk
 ``pamr``         Araslanov & Roth, CVPR 2020 (PAMR), sec. 4           crf --method pamr, eps-train
 ``psl``          Wei et al., CVPR 2017 (AE-PSL), sec. 3.2             train-seg --psl, predict

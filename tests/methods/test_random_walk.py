@@ -108,7 +108,7 @@ def test_any_number_of_steps(steps: int, exact: bool) -> None:
     torch.testing.assert_close(result, dense_walk(scores, affinity, steps=steps), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("beta", [0, 0.5, 1, 8, 24])
+@pytest.mark.parametrize("beta", [0, 0.5, 1, 2, 3, 7.25, 8, 13, 24])
 def test_any_exponent(beta: float) -> None:
     affinity = made("learned", 8, 9) * (made("learned", 8, 9, seed=3) > 0.5)
     scores = torch.rand(1, 8, 9)
@@ -125,6 +125,30 @@ def test_any_radius_and_grid(radius: int, size: tuple[int, int]) -> None:
     expected = dense_walk(scores, affinity, steps=64, radius=radius)
     result = random_walk(scores, affinity, steps=64, radius=radius)
     torch.testing.assert_close(result.double(), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("classes", range(1, 10))
+def test_any_number_of_classes(classes: int, exact: bool) -> None:
+    affinity = made("learned", 5, 7)
+    scores = torch.rand(classes, 5, 7, generator=torch.Generator().manual_seed(classes))
+    expected = dense_walk(scores, affinity)
+    result = random_walk(scores, affinity, exact=exact)
+    torch.testing.assert_close(result.double(), expected, atol=1e-4, rtol=0)
+    for each, alone in zip(result, scores, strict=True):
+        torch.testing.assert_close(each, random_walk(alone[None], affinity, exact=exact)[0])
+
+
+def test_links_that_lead_outside_are_none() -> None:
+    affinity, scores = made("learned", 6, 5).double(), torch.rand(2, 6, 5, dtype=torch.float64)
+    inside = torch.zeros_like(affinity)
+    for p, (dy, dx) in enumerate(neighbour_offsets(5)):
+        for y in range(6 - dy):
+            for x in range(max(0, -dx), min(5, 5 - dx)):
+                inside[p, y, x] = 1
+    assert 0 < inside.mean() < 1
+    huge = torch.where(inside > 0, affinity, 1e300)  # its power is infinite
+    torch.testing.assert_close(random_walk(scores, huge), random_walk(scores, affinity * inside))
 
 
 def test_batches_are_walked_one_by_one() -> None:

@@ -76,21 +76,20 @@ def random_walk(
         for result, image_scores, links in zip(walked, scores, affinity, strict=True):
             if not image_scores.numel():
                 continue
-            links = links.to(device, torch.float64)
-            # Without the factor, beta = 0 would turn missing links into 0**0 = 1.
-            matrix, root = _similar(links**beta * (links > 0), radius)
-            # T^t s = D^-1/2 S^t D^1/2 s.
-            start = (image_scores.to(device) * root).flatten(1).T.contiguous()
+            links = _power(links.to(device, torch.float64), beta)
+            transition, degrees = _transition(links, radius)
+            start = _columns(image_scores.to(device))
             if exact:
                 end = start
                 for _ in range(int(steps)):
-                    end = matrix @ end
+                    end = transition @ end
             else:
-                # An expansion with error e changes a pixel by at most e |D^1/2 s|_2 / D_ii^1/2. As
-                # constants pass unchanged, s counts from the middle of its range: hence the half.
-                bound = float(root.norm() / root.min()) / 2
-                end = _expand(matrix, start, chebyshev_power(int(steps), tolerance / bound))
-            result.copy_(end.T.reshape(image_scores.shape) / root)
+                # D^1/2 T D^-1/2 = S, so an expansion with error e changes a pixel by at most
+                # e |D^1/2 s|_2 / D_ii^1/2. As constants pass unchanged, s counts from the middle of
+                # its range: hence the half.
+                bound = float((degrees.sum() / degrees.min()).sqrt()) / 2
+                end = _expand(transition, start, chebyshev_power(int(steps), tolerance / bound))
+            result.copy_(end[:, : len(image_scores)].T.reshape(image_scores.shape))
     return walked[0] if single else walked
 
 
@@ -110,33 +109,47 @@ def _check(scores: Tensor, affinity: Tensor, radius: int) -> None:
         raise ValueError("affinities must not be negative, infinite or NaN")
 
 
-def _similar(links: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    """S, CSR (h w, h w), and D^1/2, (h, w), of one image from the upper half of W^beta, (P, h, w).
+def _power(links: Tensor, beta: float) -> Tensor:
+    """``links`` ** beta, but 0 where there is no link, even for beta = 0."""
+    if beta == 0:
+        return (links > 0).to(links.dtype)
+    if not float(beta).is_integer():
+        return links**beta
+    result = links
+    for digit in f"{int(beta):b}"[1:]:  # by squaring: a power of two floats takes far longer
+        result = result * result
+        if digit == "1":
+            result = result * links
+    return result
 
-    S has 2 P + 1 entries in every row. Links to pixels outside the image are zeros in some column
+
+def _transition(links: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """T, CSR (h w, h w), and D, (h w,), of one image from the upper half of W^beta, (P, h, w).
+
+    T has 2 P + 1 entries in every row. Links to pixels outside the image are zeros in some column
     inside, which is faster than leaving them out.
     """
     height, width = links.shape[1:]
     offsets = neighbour_offsets(radius)
     pairs, size = len(offsets), height * width
-    ends = [pair_slices(*offset, height, width) for offset in offsets]
-    degrees = links.new_ones(height, width)
-    for link, (here, there) in zip(links, ends, strict=True):
-        degrees[here] += link[here]
-        degrees[there] += link[here]
+    ahead = [dy * width + dx for dy, dx in offsets]
+    # CSR has its columns in ascending order: neighbours above, the pixel itself, neighbours below,
+    # the last in the order of the offsets.
+    band = links.new_zeros(2 * pairs + 1, size)
+    band[pairs] = 1
+    below = band[pairs + 1 :].view(pairs, height, width)
+    for plane, link, offset in zip(below, links, offsets, strict=True):
+        here, _ = pair_slices(*offset, height, width)
+        plane[here] = link[here]
+    for pair, far in enumerate(ahead):
+        # Without its rows, the map of a link lies a number of cells from that of the link back;
+        # where that leads to another row there is 0.
+        if 0 < far < size:
+            band[pairs - 1 - pair, far:] = band[pairs + 1 + pair, : size - far]
+    degrees = band.sum(0)
     if not bool(torch.isfinite(degrees).all()):
         raise ValueError("affinity ** beta is too large for its number format")
-    scale = degrees.rsqrt()
-    band = links.new_zeros(2 * pairs + 1, height, width)
-    band[pairs] = scale * scale
-    # CSR has its columns in ascending order: neighbours above, the pixel itself, neighbours below.
-    for rank, pair in enumerate(sorted(range(pairs), key=offsets.__getitem__), start=1):
-        here, there = ends[pair]
-        link = links[pair][here] * scale[here] * scale[there]
-        band[pairs + rank][here] = link
-        band[pairs - rank][there] = link
-    ahead = torch.tensor([dy * width + dx for dy, dx in sorted(offsets)], dtype=torch.int32)
-    steps = torch.cat([-ahead.flip(0), ahead.new_zeros(1), ahead])
+    steps = torch.tensor([-far for far in reversed(ahead)] + [0, *ahead], dtype=torch.int32)
     columns = (torch.arange(size, dtype=torch.int32)[:, None] + steps).clamp_(0, size - 1)
     rows = torch.arange(0, columns.numel() + 1, 2 * pairs + 1, dtype=torch.int32)
     with warnings.catch_warnings():
@@ -144,20 +157,35 @@ def _similar(links: Tensor, radius: int) -> tuple[Tensor, Tensor]:
         matrix = torch.sparse_csr_tensor(
             rows.to(links.device),
             columns.flatten().to(links.device),
-            band.flatten(1).T.flatten(),
+            band.div_(degrees).T.flatten(),
             (size, size),
             check_invariants=False,
         )
-    return matrix, degrees.sqrt()
+    return matrix, degrees
+
+
+def _columns(scores: Tensor) -> Tensor:
+    """Scores (C, h, w) as float64 (h w, C or more), in rows that fill the registers of a CPU.
+
+    Its sparse product takes as long for three columns as for four with zeros, or longer.
+    """
+    count = len(scores)
+    fill = -count % 4 if scores.device.type == "cpu" else 0
+    columns = scores.new_zeros(scores[0].numel(), count + fill, dtype=torch.float64)
+    columns[:, :count] = scores.flatten(1).T
+    return columns
 
 
 def _expand(matrix: Tensor, vectors: Tensor, weights: list[float]) -> Tensor:
-    """sum_k c_k T_k(matrix) vectors by the recurrence T_k = 2 x T_(k-1) - T_(k-2)."""
-    before, now = vectors, matrix @ vectors
+    """sum_k c_k T_k(matrix) vectors by the recurrence T_k = 2 x T_(k-1) - T_(k-2).
+
+    It takes the memory of ``vectors``.
+    """
     total = vectors * weights[0]
+    before, now = vectors, matrix @ vectors
     for degree, weight in enumerate(weights[1:], start=1):
         if degree > 1:
-            before, now = now, torch.addmm(before, matrix, now, beta=-1, alpha=2)
+            before, now = now, before.addmm_(matrix, now, beta=-1, alpha=2)
         if weight:
             total.add_(now, alpha=weight)
     return total

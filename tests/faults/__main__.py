@@ -52,6 +52,8 @@ def main() -> None:
                 required = row.required = row.required or required
                 took = time.monotonic() - before
                 print(f"{kind}: {row.what}: {row.shown()} ({took:.0f} s)", file=sys.stderr)
+                for violation in row.violations:  # at once: a run that is ended loses its table
+                    print(f"{kind}: {row.what}: {violation}", file=sys.stderr)
                 before = time.monotonic()
     width = max(len(row.what) for row in rows)
     print(f"\n{'fault':{width}}  cases  violations  required")

@@ -125,7 +125,6 @@ def command(
     from wsss_cli.datasets.check import Differences
     from wsss_cli.stage import Failures
     from wsss_cli.tools.eval import Question, evaluate, own_values
-    from wsss_cli.tools.eval_plot import check_picture, plot_result
     from wsss_cli.tools.report import check_free, facts, load_counts, merged, render, save_counts
 
     _options.only_with("runs without --merge", not merge, *_OF_MEASURING, choice="merge")
@@ -134,7 +133,10 @@ def command(
     differences = Differences("eval")
     kept = [path for path in (per_image, confusion, plot) if path]
     files.check_targets(kept, keep=records)
-    check_picture(plot)
+    if plot:  # only then, as loading what draws takes as long as reading dozens of masks
+        from wsss_cli.tools.eval_plot import check_picture, plot_result
+
+        check_picture(plot)
     check_free(confusion, per_image, plot)
     with own_values(per_image) as each:
         if merge:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -40,6 +41,11 @@ def gathered(edge: Tensor) -> Tensor:
     return affinity
 
 
+def both(scores: Tensor, edge: Tensor) -> Tensor:
+    """The walk along the affinities of a boundary map."""
+    return random_walk(scores, path_affinity(edge)[0])
+
+
 def fastest(*functions: Callable[[], object]) -> list[float]:
     """Milliseconds of the fastest run of each, measured in turns."""
     best = [math.inf] * len(functions)
@@ -58,10 +64,10 @@ def main() -> None:
         edge = boundaries(*grid)
         scores, learned = scene(*grid)
         ours, plain, walk, other = fastest(
-            lambda e=edge: path_affinity(e),
-            lambda e=edge: gathered(e),
-            lambda s=scores, e=edge: random_walk(s, path_affinity(e)[0]),
-            lambda s=scores, a=learned: random_walk(s, a),
+            partial(path_affinity, edge),
+            partial(gathered, edge),
+            partial(both, scores, edge),
+            partial(random_walk, scores, learned),
         )
         affinity = path_affinity(edge)
         assert torch.equal(affinity, gathered(edge))

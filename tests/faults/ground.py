@@ -26,7 +26,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "segmentation": {"output_stride": 16, "head": "largefov"},
 }
 _MARK = "FAULTS"  # variable of the environment that interrupted tools, and their children, have
-_PATIENCE = 30  # seconds that a tool may take to end
+_PATIENCE = 30  # seconds that a tool may take to end, on a machine without much other work
 CPU = ("--device", "cpu", "--precision", "fp32")
 SMALL = ("--crop", "64", "--batch-size", "4", "--save-every", "2", *CPU)
 # Every streaming tool, and the key that it adds.
@@ -112,6 +112,7 @@ class Ground:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(REPOSITORY),
         }
+        started = time.monotonic()
         make_toy("toy", train=24, val=4, size=96, seed=0)
         self._networks()
         records = self.run("index", "voc", "toy", "--saliency", "Saliency", check=0).records
@@ -120,6 +121,8 @@ class Ground:
         self.run("make-cam", self.plain, *options, "-o", "in/cam", save="cam.jsonl", check=0)
         self.run("make-aff-labels", "cam.jsonl", "-o", "in/aff", save="in.jsonl", check=0)
         self.stream = "in.jsonl"
+        # Where other work leaves it little of the processors, this too took long.
+        self.patience = max(_PATIENCE, 3 * (time.monotonic() - started))
 
     def _networks(self) -> None:
         import torch
@@ -214,7 +217,7 @@ class Ground:
                 process.send_signal(how)
             struck = process.returncode is None
             try:
-                process.wait(_PATIENCE)
+                process.wait(self.patience)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

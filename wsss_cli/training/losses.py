@@ -150,12 +150,12 @@ def absent_loss(
     Args:
         logits: shape (N, 1 + C, h, w), background first.
         labels: 0 or 1, shape (N, C); NaN where they are not known. An image with such a label, or
-            with all of them 1, does not count.
-        inside: bool (N, 1, h, w): the cells that count; an image has none if it cannot be read.
+            with all of them 1, has the loss 0.
+        inside: bool (N, 1, h, w): the cells that count; an image without any has the loss 0.
         weights: weight of each image, shape (N,), at least 0; by default 1.
 
     Returns:
-        The mean; 0 if no image counts.
+        The mean; if all weights are 0, so is it.
     """
     # log(1 - f) from the logits at the best cell of each class: exact where f is close to 1.
     logits = logits.float().flatten(2)
@@ -168,11 +168,10 @@ def absent_loss(
     others = at_best.masked_fill(own, -torch.inf)
     each = at_best.logsumexp(1) - others.logsumexp(1)
     absent = labels == 0
-    counts = inside.any(1) & ~labels.isnan().any(1) & absent.any(1)
+    counts = inside.any(1) & ~labels.isnan().any(1)
+    losses = (each * absent).sum(1) / absent.sum(1).clamp(min=1) * counts
     if weights is None:
         weights = each.new_ones(len(each))
-    weights = weights * counts
-    losses = (each * absent).sum(1) / absent.sum(1).clamp(min=1)
     return weights @ losses / weights.sum().clamp(min=1e-6)
 
 

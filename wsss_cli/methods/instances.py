@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from wsss_cli.methods.regions import regions
 
@@ -45,19 +46,14 @@ def centroids(displacement: Tensor, iterations: int = 300) -> Tensor:
     if not bool(torch.isfinite(field).all()):
         raise ValueError("displacement holds NaN or infinite values")
     height, width = field.shape[1:]
-    flat = field.flatten(1)
-    last = torch.tensor([height - 1.0, width - 1.0], dtype=field.dtype)[:, None]
+    last = torch.tensor([height - 1, width - 1], dtype=field.dtype)[:, None]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack([rows, columns]).flatten(1).to(field.dtype)
     for _ in range(iterations):
-        low = places.floor()
-        (down, right), first = places - low, low.long()
-        (y, x), (below, beside) = first, torch.minimum(first + 1, last.long())
-        step = (flat[:, y * width + x] * (1 - right) + flat[:, y * width + beside] * right) * (
-            1 - down
-        ) + (
-            flat[:, below * width + x] * (1 - right) + flat[:, below * width + beside] * right
-        ) * down
+        # grid_sample counts from -1 to 1 between the first and the last cell, columns first.
+        grid = (2 * places / last.clamp(min=1) - 1).flip(0).T[None, None]
+        step = functional.grid_sample(field[None], grid, "bilinear", "border", align_corners=True)
+        step = step[0, :, 0]
         moved = (places + step).clamp(min=0).minimum(last)
         if torch.equal(moved, places):
             break

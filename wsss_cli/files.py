@@ -37,7 +37,13 @@ from wsss_cli.classes import MAX_CLASSES, palette
 from wsss_cli.dict_maps import dict_maps
 from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.pickled import HEADERS, PARSING, read_dict
-from wsss_cli.pictures import MAX_PIXELS, check_png, read_label_map_and_texts, reading
+from wsss_cli.pictures import (
+    MAX_PIXELS,
+    OBJECTS_KEY,
+    check_png,
+    read_label_map_and_texts,
+    reading,
+)
 from wsss_cli.pictures import image_size as image_size  # these also as files.NAME
 from wsss_cli.pictures import open_rgb as open_rgb
 from wsss_cli.pictures import read_bounded as read_bounded
@@ -53,7 +59,6 @@ if TYPE_CHECKING:
 Meta = dict[str, Any]
 
 _PNG_KEY = "wsss"  # the PNG text chunk that holds the provenance
-_OBJECTS_KEY = "wsss-objects"  # and that of the classes and scores of an instance map
 _TEMPORARY = ".wsss-"
 _LEFTOVER = re.compile(r"\.wsss-[0-9a-f]+(-[0-9]+)?\.tmp")  # of early versions too
 _AWAY = "move it away or change --out"
@@ -364,7 +369,7 @@ def _save(
     if meta is not None:
         info.add_text(_PNG_KEY, json.dumps(meta))
     if objects is not None:
-        info.add_text(_OBJECTS_KEY, json.dumps(list(objects)))
+        info.add_text(OBJECTS_KEY, json.dumps(list(objects)))
     image.save(to, format="PNG", pnginfo=info, compress_type=strategy)
 
 
@@ -455,8 +460,8 @@ def read_instance_map(
     Raises:
         WsssError: as :func:`read_label_map`, or an id of which it does not tell the class.
     """
-    ids, texts = read_label_map_and_texts(path, size)
-    objects = _objects(texts.get(_OBJECTS_KEY))
+    ids, texts = read_label_map_and_texts(path, size, of_instances=True)
+    objects = _objects(texts.get(OBJECTS_KEY))
     most = int(np.where(ids == IGNORE, 0, ids).max(initial=0))
     if objects is not None and most > len(objects):
         raise WsssError(f"{path}: does not tell the class of instance {most}; make it again")
@@ -467,7 +472,7 @@ def read_objects(path: str | Path) -> list[dict[str, Any]]:
     """The objects of an instance map alone; empty where it tells of none."""
     try:
         with open_regular(path) as stream, Image.open(stream) as image:
-            return _objects(image.info.get(_OBJECTS_KEY)) or []
+            return _objects(image.info.get(OBJECTS_KEY)) or []
     except Exception:  # damage shows anywhere in the libraries
         return []
 

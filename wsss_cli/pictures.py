@@ -26,6 +26,7 @@ from wsss_cli.errors import WsssError, describe
 from wsss_cli.texts import open_regular
 
 MAX_PIXELS = 1 << 27  # of a picture: 134 million; reading takes 3 to 13 bytes for each
+OBJECTS_KEY = "wsss-objects"  # the PNG text of the classes and scores of an instance map
 _SEVERAL = "holds several pictures; save the one that is meant as a file of its own"
 _SUBFILE, _LESSER = 254, 1 | 4  # TIFF tag: a smaller copy or a mask of the first page
 _MAX_PAGES = 100
@@ -456,10 +457,16 @@ def read_label_map(path: str | Path, size: tuple[int, int] | None = None) -> npt
 
 
 def read_label_map_and_texts(
-    path: str | Path, size: tuple[int, int] | None = None
+    path: str | Path, size: tuple[int, int] | None = None, *, of_instances: bool = False
 ) -> tuple[npt.NDArray[np.uint8], dict[Any, Any]]:
-    """:func:`read_label_map`, and what else the file says, as Pillow's ``info``."""
+    """:func:`read_label_map`, and what else the file says, as Pillow's ``info``.
+
+    An instance map that tells of its objects is refused unless asked for: its ids would pass for
+    class numbers.
+    """
     with _opened(path, "label map") as image:
+        if OBJECTS_KEY in image.info and not of_instances:
+            raise WsssError(f"{path}: an instance map, whose numbers are no classes")
         return _label_map(image, path, size), image.info
 
 

@@ -750,6 +750,14 @@ def test_instances_of_another_label_map_are_refused(
     assert "a.instances.png" in inside("export", form, "-o", "o", input=herd, check=1).err
 
 
+def test_ids_of_instances_are_no_class_numbers(herd: list[dict[str, Any]], inside: Run) -> None:
+    for record in herd:
+        record["mask"] = record["pseudo"]
+    for command in (("eval",), ("crf", "-o", "o"), ("export", "voc", "-o", "o")):
+        done = inside(*command, "--key", "instances", input=herd, check=1)
+        assert "a.instances.png: an instance map, whose numbers are no classes" in done.err
+
+
 def test_instances_are_those_of_pseudo(herd: list[dict[str, Any]], inside: Run) -> None:
     """Another label map has none of them; and those of VOC itself tell no classes."""
     herd[0]["pred"] = herd[1]["pred"] = "b.png"

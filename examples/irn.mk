@@ -66,8 +66,4 @@ $(IRN)/irn.pt: $(IRN)/aff_label.jsonl $(call SETTINGS_OF,TRAIN_IRN)
 $(IRN)/pseudo.jsonl: $(IRN)/irn.pt $(call SETTINGS_OF,IRN_WALK)
 	$(SET_IRN) random-walk $(IRN)/aff_label.jsonl -c $< $(IRN_WALK) --skip-existing -o $(IRN)/pseudo > $@
 
-$(IRN)/walk.json: $(IRN)/pseudo.jsonl $(RUN)/train.jsonl
-	$(PICK) | $(EVAL) --key pseudo > $@
-
-$(IRN)/weak.pt: $(IRN)/pseudo.jsonl $(NETWORK_SETTINGS)
-	$(call TRAIN_NETWORK,$<,pseudo)
+$(eval $(call FROM_MASKS,$(IRN)))

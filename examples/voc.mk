@@ -86,6 +86,15 @@ TRAIN_NETWORK = $(strip $(SET) train-seg $(1) --target $(2) --classes $(CLASSES)
 	$(BACKBONE_OPTIONS) $(TRAIN_SEG) $(3) $(RESUME))
 NETWORK_SETTINGS = $(call SETTINGS_OF,CLASSES BACKBONE_OPTIONS TRAIN_SEG)
 
+# $(call FROM_MASKS,FOLDER): the measure of FOLDER's pseudo-masks, and the network that learns them.
+define FROM_MASKS
+$(1)/walk.json: $(1)/pseudo.jsonl $(RUN)/train.jsonl
+	$$(PICK) | $$(EVAL) --key pseudo > $$@
+
+$(1)/weak.pt: $(1)/pseudo.jsonl $(NETWORK_SETTINGS)
+	$$(call TRAIN_NETWORK,$$<,pseudo)
+endef
+
 # $(call FROM_MAPS,FOLDER,MAPS,CHECKPOINT): the stages after the activation maps, the same for every
 # method. MAPS are the records with the maps, CHECKPOINT the classifier that made them.
 define FROM_MAPS
@@ -99,11 +108,7 @@ $(1)/aff.pt: $(1)/aff_label.jsonl $(3) $(call SETTINGS_OF,TRAIN_AFF)
 $(1)/pseudo.jsonl: $(1)/aff.pt $(call SETTINGS_OF,WALK)
 	$$(SET) random-walk $(1)/aff_label.jsonl -c $$< $$(WALK) --skip-existing -o $(1)/pseudo > $$@
 
-$(1)/walk.json: $(1)/pseudo.jsonl $(RUN)/train.jsonl
-	$$(PICK) | $$(EVAL) --key pseudo > $$@
-
-$(1)/weak.pt: $(1)/pseudo.jsonl $(NETWORK_SETTINGS)
-	$$(call TRAIN_NETWORK,$$<,pseudo)
+$(call FROM_MASKS,$(1))
 endef
 $(eval $(call FROM_MAPS,$(RUN),$(RUN)/cam.jsonl,$(RUN)/cam.pt))
 

@@ -171,6 +171,12 @@ def test_labels_are_none_when_absent_and_unique_when_there() -> None:
     assert records.labels({"id": "a", "labels": ["b", "a", "b"]}) == ["b", "a"]
 
 
+def test_the_first_key_is_one_with_a_value() -> None:
+    record = {"id": "a", "pseudo": None, "mask": "m.png", "pred": "p.png"}
+    assert records.first_key(record, ["pseudo", "mask", "pred"]) == "mask"
+    assert records.first_key(record, ["pseudo"]) is None
+
+
 def test_need_says_who_makes_what_is_missing() -> None:
     with pytest.raises(RecordError, match=r"record has no 'mine'\Z"):
         records.need({"id": "a"}, ["mine"])

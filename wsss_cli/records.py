@@ -367,6 +367,11 @@ def labels(record: Record) -> list[str] | None:
     return list(dict.fromkeys(value))
 
 
+def first_key(record: Mapping[str, Any], keys: Iterable[str]) -> str | None:
+    """The first of ``keys`` that the record has, or None."""
+    return next((key for key in keys if record.get(key)), None)
+
+
 def need(record: Mapping[str, Any], keys: Iterable[str]) -> None:
     """Raise RecordError naming the keys that ``record`` lacks and the tools that add them."""
     if missing := [key for key in keys if record.get(key) is None]:

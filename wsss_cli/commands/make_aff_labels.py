@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -9,24 +11,19 @@ import click
 from wsss_cli.commands import _frame, _options
 
 
-def _cut(
-    context: click.Context, parameter: click.Parameter, value: tuple[float, float] | None
-) -> tuple[float, float] | None:
-    if value is not None and not 0 <= value[1] < value[0] <= 1:
-        raise click.BadParameter(
-            f"{value[0]:g},{value[1]:g}: the first must be larger, and both from 0 to 1"
-        )
-    return value
+def _falling(most: float, bounds: str) -> Callable[..., tuple[float, float] | None]:
+    """A callback that refuses two numbers unless ``most`` >= first > second >= 0."""
 
+    def check(
+        context: click.Context, parameter: click.Parameter, value: tuple[float, float] | None
+    ) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[1] < value[0] <= most:
+            raise click.BadParameter(
+                f"{value[0]:g},{value[1]:g}: the first must be larger, and both {bounds}"
+            )
+        return value
 
-def _factors(
-    context: click.Context, parameter: click.Parameter, value: tuple[float, float] | None
-) -> tuple[float, float] | None:
-    if value is not None and not 0 <= value[1] < value[0]:
-        raise click.BadParameter(
-            f"{value[0]:g},{value[1]:g}: the first must be larger, and both at least 0"
-        )
-    return value
+    return check
 
 
 @_frame.command()
@@ -51,7 +48,7 @@ def _factors(
     "--cut",
     default=None,
     type=_options.Numbers(count=2),
-    callback=_cut,
+    callback=_falling(1, "from 0 to 1"),
     metavar="CLASS,BACKGROUND",
     help="The regions of IRNet instead: CAMs are cut at either value, and the CRF runs over "
     "the labels, of --certainty; 0.3,0.05 in its code.",
@@ -60,7 +57,7 @@ def _factors(
     "--cut-own",
     default=None,
     type=_options.Numbers(count=2),
-    callback=_factors,
+    callback=_falling(math.inf, "at least 0"),
     metavar="CLASS,BACKGROUND",
     help="Likewise for maps with a background of their own, as SIPE's: instead of a cut, that "
     "background times either value; 1,0.5 in its code.",

@@ -22,7 +22,7 @@ from wsss_cli.classes import IGNORE, numbers
 from wsss_cli.datasets.augment import Jitter, View, take_grey, take_image, take_labels
 from wsss_cli.datasets.soft import SoftLabels, of_labels, of_scores
 from wsss_cli.errors import WsssError, describe
-from wsss_cli.records import Record, RecordError
+from wsss_cli.records import Record, RecordError, first_key
 
 
 class ChooseView(Protocol):
@@ -166,7 +166,7 @@ class Samples:
             labels = self._read_label_map(record, size)
             label_map = take_labels(labels, view)
             if self._soft_classes is not None:
-                if self._label_map_key(record) in (None, "mask"):
+                if first_key(record, self._label_map_keys) in (None, "mask"):
                     soft = of_labels(label_map)
                 else:
                     soft = of_scores(record, size, view, self._soft_classes, labels)
@@ -207,11 +207,8 @@ class Samples:
             soft=of_labels(np.full(view.crop, IGNORE, np.uint8)) if self._soft_classes else None,
         )
 
-    def _label_map_key(self, record: Record) -> str | None:
-        return next((key for key in self._label_map_keys if record.get(key)), None)
-
     def _read_label_map(self, record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
-        key = self._label_map_key(record)
+        key = first_key(record, self._label_map_keys)
         if key is None:
             return np.full(size, IGNORE, np.uint8)
         path = record[key]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.records import Record, RecordError
+from wsss_cli.records import Record, RecordError, first_key
 
 # ---- marking -------------------------------------------------------------------------------------
 
@@ -74,8 +74,7 @@ def by_strength(records: Sequence[Record], keys: Sequence[str]) -> tuple[list[in
     strong: list[int] = []
     weak: list[int] = []
     for place, record in enumerate(records):
-        used = next(key for key in keys if record.get(key))
-        (strong if used == "mask" else weak).append(place)
+        (strong if first_key(record, keys) == "mask" else weak).append(place)
     return strong, weak
 
 

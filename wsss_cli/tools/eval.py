@@ -91,7 +91,7 @@ class Question:
             ConfigurationError: it has maps that number their classes, and there is no list.
             WsssError: the record has none of the keys.
         """
-        key = self.key or next((key for key in _DEFAULT_KEYS if record.get(key)), None)
+        key = self.key or records.first_key(record, _DEFAULT_KEYS)
         if key is None:
             raise WsssError("record has no 'pred', 'pseudo' or 'cam'; name a key with --key")
         if self.classes is not None:

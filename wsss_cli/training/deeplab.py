@@ -23,7 +23,7 @@ from wsss_cli.metrics import Confusion
 from wsss_cli.models.deeplab import SegmentationNetwork
 from wsss_cli.models.device import Compute
 from wsss_cli.models.psl import Judged
-from wsss_cli.records import KEYS, Record, need, paths
+from wsss_cli.records import KEYS, Record, first_key, need, paths
 from wsss_cli.training.batch import Batch, SoftLabels, collate
 from wsss_cli.training.distributed import Group
 from wsss_cli.training.loop import Loss, Validate
@@ -283,7 +283,7 @@ def check_needed(
         always: further keys that it needs.
         of_pseudo: further keys that it needs unless it learns its true ``mask``.
     """
-    is_true = next((key for key in keys if record.get(key)), None) == "mask"
+    is_true = first_key(record, keys) == "mask"
     needed = [*always, *(() if is_true else of_pseudo)]
     need(record, needed)
     for path in paths(record, [key for key in needed if KEYS[key].path]):
@@ -315,7 +315,7 @@ def class_list(
     if classes is not None:
         return tuple(classes)
     for record in given:
-        meta = files.read_meta(record[next(key for key in keys if record.get(key))])
+        meta = files.read_meta(record[first_key(record, keys) or keys[0]])
         if meta and (names := inputs.class_list(meta)):
             return check_classes(names, "the label maps")
     raise ConfigurationError("the label maps do not name their classes: give --classes")

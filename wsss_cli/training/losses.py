@@ -86,10 +86,7 @@ def pixel_loss(
     if confidence is not None:
         confidence = confidence[:, rows[:, None], columns]
         each, counts = each * confidence, counts * confidence
-    if weights is None:
-        weights = each.new_ones(len(each))
-    total = weights @ each.sum((1, 2))
-    return total / (weights @ counts.sum((1, 2)).float()).clamp(min=1e-6)
+    return _mean(each.sum((1, 2)), counts.sum((1, 2)).float(), weights)
 
 
 def soft_pixel_loss(
@@ -128,9 +125,7 @@ def soft_pixel_loss(
     wanted = soft.probabilities[:, :, rows[:, None], columns] * counts[:, None]
     places = soft.numbers[:, :, None, None].expand_as(wanted)
     each = -(wanted * logs.gather(1, places)).sum((1, 2, 3))
-    if weights is None:
-        weights = each.new_ones(len(each))
-    return weights @ each / (weights @ wanted.sum((1, 2, 3))).clamp(min=1e-6)
+    return _mean(each, wanted.sum((1, 2, 3)), weights)
 
 
 def absent_loss(
@@ -170,9 +165,14 @@ def absent_loss(
     absent = labels == 0
     counts = inside.any(1) & ~labels.isnan().any(1)
     losses = (each * absent).sum(1) / absent.sum(1).clamp(min=1) * counts
+    return _mean(losses, torch.ones_like(losses), weights)
+
+
+def _mean(sums: Tensor, counts: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean over N weighted images of what is summed, and counted, in each; 0 if none counts."""
     if weights is None:
-        weights = each.new_ones(len(each))
-    return weights @ losses / weights.sum().clamp(min=1e-6)
+        weights = sums.new_ones(len(sums))
+    return weights @ sums / (weights @ counts).clamp(min=1e-6)
 
 
 def random_grid(labels: Tensor, every: int) -> tuple[Tensor, Tensor]:

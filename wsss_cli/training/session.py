@@ -134,7 +134,7 @@ class Session:
             try:
                 keys = [self.options.image_key]
                 if either:
-                    keys.append(next((key for key in either if record.get(key)), either[0]))
+                    keys.append(records.first_key(record, either) or either[0])
                 if learn and "mask" in either:
                     strong.check_strength(read, keys[-1])
                 for path in records.paths(record, keys):

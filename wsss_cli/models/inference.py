@@ -63,7 +63,7 @@ class Runner:
         spread: calls a function on several items side by side on a CPU (:class:`SideBySide`).
         abreast: the number of items at the same time.
         digest, classes, path: of the checkpoint.
-        mean, std: statistics of the backbone that images are normalised with, (1, 3, 1, 1).
+        scale, shift: of the backbone: RGB from 0 to 255 × scale + shift is normalised, (1, 3, 1, 1).
     """
 
     def __init__(
@@ -97,8 +97,11 @@ class Runner:
         fold_once(self.network)
         self.spread = SideBySide(self.device)
         self.abreast = self.spread.abreast
-        self.mean = torch.tensor(network.backbone.mean, device=self.device).view(1, 3, 1, 1)
-        self.std = torch.tensor(network.backbone.std, device=self.device).view(1, 3, 1, 1)
+        mean, std = (
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1)
+            for values in (network.backbone.mean, network.backbone.std)
+        )
+        self.scale, self.shift = 1 / (255 * std), -mean / std
 
     @property
     def bounds(self) -> dict[str, int]:
@@ -143,6 +146,8 @@ class Runner:
             One view per scale; with ``flip``, unless ``joined``, two, the plain one first.
         """
         given = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float()
+        if self.resize == "bilinear":  # once for all sizes; Pillow resizes whole numbers
+            given = self._normalised(given)
         sides = [given, given.flip(-1)] if flip and not joined else [given]
         joined = joined and flip
         size = self.seen_size((given.shape[2], given.shape[3]))
@@ -200,11 +205,12 @@ class Runner:
         joined: bool,
         item: tuple[Tensor, slice, tuple[int, int]],
     ) -> tuple[Tensor, ...]:
-        """One pass of the network over a part of the images, resized and normalised first.
+        """One pass of the network over a part of the images, resized first.
 
         Args:
             keep, joined: as of :meth:`views`.
-            item: RGB from 0 to 255, float32 (N, 3, H, W); which of them; (H', W') to resize to.
+            item: images, float32 (N, 3, H, W), normalised or, for bicubic, RGB from 0 to 255; which
+                of them; (H', W') to resize to.
 
         Returns:
             The kept part of its output; without ``keep`` the output, and the scores of the images
@@ -213,8 +219,8 @@ class Runner:
         images, part, size = item
         with torch.inference_mode():
             with self.compute.autocast():
-                batch = _resized(images[part], size, self.resize) / 255
-                batch = (batch - self.mean) / self.std
+                batch = _resized(images[part], size, self.resize)
+                batch = batch if self.resize == "bilinear" else self._normalised(batch)
                 batch = batch.contiguous(memory_format=torch.channels_last)
                 outputs = [
                     self.network(side) for side in ((batch, batch.flip(-1)) if joined else (batch,))
@@ -227,6 +233,10 @@ class Runner:
             if keep is not None:
                 return (keep(output, part),)
             return output if isinstance(output, tuple) else (output,)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """RGB from 0 to 255 as the backbone takes it."""
+        return torch.addcmul(self.shift, images, self.scale)
 
     def __call__(self, image: Image) -> Tensor:
         """The network's output (C, h, w), float32, for one photograph at scale 1."""

@@ -2,19 +2,21 @@
 # maps, with the settings and measurements of voc.mk.
 #
 #   make voc6-irn DATA=voc6              on the CAMs of voc.mk
-#   make voc6-irn DATA=voc6 MAPS=eps     on the EPS maps of eps.mk; MAPS=sipe: on the maps of sipe.mk
+#   make voc6-irn DATA=voc6 MAPS=eps     on the EPS maps of eps.mk; MAPS=epspp: on those of EPS++
+#   make voc6-irn DATA=voc6 MAPS=sipe    on the maps of sipe.mk
 #
 # What the other recipe has made already is used as it is.
 
 MAPS ?= cam
 # Of each: the recipe, its maps, the folder of the stages after them, and whether the maps have a
 # background of their own.
-OF_MAPS_cam  := voc  cam              . no
-OF_MAPS_eps  := eps  eps/eps.maps     eps/plain yes
-OF_MAPS_sipe := sipe sipe/is-cam.maps sipe yes
-OF_MAPS      := $(OF_MAPS_$(MAPS))
+OF_MAPS_cam   := voc  cam              . no
+OF_MAPS_eps   := eps  eps/eps.maps     eps/plain yes
+OF_MAPS_epspp := eps  eps/epspp.maps   eps yes
+OF_MAPS_sipe  := sipe sipe/is-cam.maps sipe yes
+OF_MAPS       := $(OF_MAPS_$(MAPS))
 ifeq ($(OF_MAPS),)
-$(error MAPS is cam, eps or sipe, not '$(MAPS)')
+$(error MAPS is cam, eps, epspp or sipe, not '$(MAPS)')
 endif
 
 .PHONY: irn

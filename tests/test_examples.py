@@ -237,6 +237,7 @@ def test_the_recipe_of_sipe_is_all_valid() -> None:
     [
         ("cam", "", "runs/voc6/cam.jsonl"),
         ("eps", "eps/plain/", "runs/voc6/eps/eps.maps.jsonl"),
+        ("epspp", "eps/", "runs/voc6/eps/epspp.maps.jsonl"),
         ("sipe", "sipe/", "runs/voc6/sipe/is-cam.maps.jsonl"),
     ],
 )
@@ -260,7 +261,7 @@ def test_irnet_on_other_maps_is_refused() -> None:
     command = ["make", "-n", "-f", str(EXAMPLES / "irn.mk"), "DATA=d", "MAPS=ae"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "MAPS is cam, eps or sipe, not 'ae'" in done.stderr
+    assert "MAPS is cam, eps, epspp or sipe, not 'ae'" in done.stderr
 
 
 @pytest.mark.usefixtures("workdir")
@@ -444,18 +445,24 @@ def test_all_methods_come_into_one_table_with_their_times(workdir: Path) -> None
     times = Path("runs/voc6/times.tsv").read_text().splitlines()
     spent = {line.split()[-1]: int(line.split()[0]) for line in times}
     trained = [name for name in spent if name.endswith(".pt")]
-    assert len(trained) == 20
+    assert len(trained) == 28
     assert all(spent[name] >= 1 for name in trained)
     table = done.stdout[done.stdout.index("| method ") :].splitlines()
     assert [line.split("|")[1].strip() for line in table[2:]] == [
         "CAM + AffinityNet",
+        "CAM + IRNet",
         "AE-PSL",
-        "EPS",
-        "EPS++",
-        "SIPE",
+        "EPS + AffinityNet",
+        "EPS + IRNet",
+        "EPS++ + AffinityNet",
+        "EPS++ + IRNet",
+        "SIPE + AffinityNet",
+        "SIPE + IRNet",
         "true masks (ceiling)",
     ]
-    assert table[6].startswith("| SIPE | `make voc6-sipe` | 50.0 | 50.0 | 50.0 | 100.0 % | ")
+    measured = "50.0 | 50.0 | 50.0 | 100.0 % | "
+    assert table[9].startswith(f"| SIPE + AffinityNet | `make voc6-sipe` | {measured}")
+    assert table[10].startswith(f"| SIPE + IRNet | `make voc6-irn MAPS=sipe` | {measured}")
 
 
 def test_the_time_of_a_command_is_written_however_it_ends(workdir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,26 @@ def test_the_way_follows_the_number_of_photographs_a_class(saliency: bool) -> No
     assert choose(counted(4), saliency=True) != choose(counted(4), saliency=False)
 
 
-@pytest.mark.parametrize("each", [4, 16, 130])
+@pytest.mark.parametrize(
+    ("photographs", "lengths"),
+    [
+        (102, ["--steps 150", "--steps 150", "--steps 150"]),
+        (200, ["--steps 150", "--epochs 8", "--epochs 12"]),  # 150 steps of 8 or 16
+        (299, ["--steps 150", "--epochs 8", "--epochs 12"]),
+        (300, ["--epochs 8", "--epochs 8", "--epochs 12"]),
+    ],
+)
+@pytest.mark.parametrize("saliency", ["u2netp", None])
+def test_every_training_is_long_enough(
+    photographs: int, lengths: list[str], saliency: str | None, workdir: Path
+) -> None:
+    Path("a.jsonl").touch()
+    given = Given(photos="a.jsonl", out="out", saliency=saliency, network=True)
+    lines = commands(given, counted(FEW + 1, labelled=photographs))
+    assert re.findall(r"--(?:epochs|steps) \d+", " ".join(lines)) == lengths
+
+
+@pytest.mark.parametrize("each", [4, 16, FEW + 1, 130])
 @pytest.mark.parametrize("saliency", ["u2netp", None])
 def test_every_planned_command_is_one_that_the_tools_take(
     each: int, saliency: str | None, workdir: Path

@@ -63,7 +63,7 @@ class Runner:
         spread: calls a function on several items side by side on a CPU (:class:`SideBySide`).
         abreast: the number of items at the same time.
         digest, classes, path: of the checkpoint.
-        scale, shift: of the backbone: RGB from 0 to 255 × scale + shift is normalised, (1, 3, 1, 1).
+        scale, shift: RGB from 0 to 255 × scale + shift is what the backbone takes, (1, 3, 1, 1).
     """
 
     def __init__(

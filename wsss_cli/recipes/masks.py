@@ -27,6 +27,7 @@ from wsss_cli.recipes.run import LOCK, Runner, Step, callable_as, locked
 from wsss_cli.records import Record
 
 FEW = 50  # photographs a class, at most
+LEAST = 150  # steps of a training that all layers take part in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +126,13 @@ def choose(counted: Counted, *, saliency: bool) -> Way:
 
 # A backbone that learns from few photographs learns them by heart; the new layer alone does not.
 _NEW_LAYER_ONLY = ("--freeze-until", "head", "--batch-size", "16", "--steps", "60")
-_AS_VOC6 = ("--epochs", "8", "--lr", "0.02")
+_AS_VOC6 = ("--lr", "0.02", "--batch-size", "16", "--epochs", "8")
 _TWO_SCALES, _THREE_SCALES = ("--scales", "0.5,1"), ("--scales", "0.5,1,1.5")
 _NARROW = ("--bilateral", "50,5,4", "--gaussian", "3,1")
 _SALIENT = ("crf", "--by-saliency", *_NARROW)
 _REFINED = ("crf", "--threshold", "0.3", "--bilateral", "50,5,10")
 _ALPHAS = ("--low-alpha", "2", "--high-alpha", "12")
-_AFFINITY = ("--lr", "0.01", "--crop", "256")
+_AFFINITY = ("--lr", "0.01", "--crop", "256", "--batch-size", "8", "--epochs", "8")
 _WALKED = ("random-walk", "--beta", "8", "--alpha", "8")
 _SHORT = ("--lr", "0.001", "--batch-size", "8", "--steps", "300")
 _LONG = ("--lr", "0.001", "--batch-size", "16", "--epochs", "12")
@@ -217,17 +218,18 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
             replace(step, instead="if that is its network, --saliency-model none does without it")
         )
         photos = at("saliency.jsonl")
+    enough = partial(_enough_steps, photographs=counted.labelled)
     trainer, *settings = way.trainer
     model = ("-c", at("classifier.pt"))
     steps += [
-        train(trainer, photos, *classes, *settings, to="classifier.pt"),
+        train(trainer, photos, *classes, *enough(settings), to="classifier.pt"),
         stream("make-cam", photos, *model, *way.maps, to="cam"),
     ]
     maps, (refiner, *settings) = at("cam.jsonl"), way.mask
     if refiner == "random-walk":
         steps += [
             stream("make-aff-labels", maps, *_ALPHAS, to="regions"),
-            train("train-aff", at("regions.jsonl"), *model, *_AFFINITY, to="affinity.pt"),
+            train("train-aff", at("regions.jsonl"), *model, *enough(_AFFINITY), to="affinity.pt"),
         ]
         maps, settings = at("regions.jsonl"), ["-c", at("affinity.pt"), *settings]
     steps += [
@@ -236,10 +238,20 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
     ]
     if given.network:
         steps += [
-            train("train-seg", at("masks.jsonl"), *classes, *way.network, to="network.pt"),
+            train("train-seg", at("masks.jsonl"), *classes, *enough(way.network), to="network.pt"),
             stream("predict", every_photo, "-c", at("network.pt"), to="predicted"),
         ]
     return way, steps
+
+
+def _enough_steps(settings: Sequence[str], photographs: int) -> list[str]:
+    """Settings of a trainer; steps instead of epochs if these are shorter than LEAST steps."""
+    *others, unit, number = settings
+    if unit == "--epochs":
+        batch = int(others[others.index("--batch-size") + 1])
+        if int(number) * photographs < LEAST * batch:
+            unit, number = "--steps", str(LEAST)
+    return [*others, unit, number]
 
 
 def _record_files(given: Given, counted: Counted) -> tuple[str, str]:

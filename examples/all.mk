@@ -9,11 +9,11 @@ include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 # NAME:RECIPE:MAPS:MASKS:NETWORK:FILES, see summary.py. Files that several methods need count for each.
 AFTER := aff_label.jsonl aff.pt pseudo.jsonl weak.pt
-AFTER_IRN := aff_label.jsonl irn.pt pseudo.jsonl weak.pt
+AFTER_IRN := irn.pt pseudo.jsonl weak.pt
 
 # $(call BOTH_WALKS,NAME,RECIPE,MAPS,FOLDER/,FILES,MAPS of irn.mk): the rows of maps with either network.
 BOTH_WALKS = '$(1) + AffinityNet:$(2):$(3):$(4)walk:$(4)weak:$(5) $(addprefix $(4),$(AFTER))' \
-	'$(1) + IRNet:voc6-irn MAPS=$(6):$(3):$(4)irn/walk:$(4)irn/weak:$(5) $(addprefix $(4)irn/,$(AFTER_IRN))'
+	'$(1) + IRNet:voc6-irn MAPS=$(6):$(3):$(4)irn/walk:$(4)irn/weak:$(5) $(4)aff_label.jsonl $(addprefix $(4)irn/,$(AFTER_IRN))'
 ALL_ROWS := $(call BOTH_WALKS,CAM,voc6,cam,,cam.pt cam.jsonl,cam) \
 	'AE-PSL:voc6-ae:ae/step3.mined:ae/step3.merged:ae/psl:cam.pt cam.jsonl ae/step* ae/psl.pt' \
 	$(call BOTH_WALKS,EPS,voc6-eps,eps/eps.maps,eps/plain/,eps/eps.pt eps/eps.maps.jsonl,eps) \

@@ -5,15 +5,16 @@
 #   make voc6-irn DATA=voc6 MAPS=eps     on the EPS maps of eps.mk; MAPS=epspp: on those of EPS++
 #   make voc6-irn DATA=voc6 MAPS=sipe    on the maps of sipe.mk
 #
-# What the other recipe has made already is used as it is.
+# What the other recipe has made already is used as it is, also AffinityNet's regions. IRN_LABEL gives
+# IRNet regions of its own, as its authors have them: IRN_LABEL='--cut 0.3,0.05', or for maps with a
+# background of their own IRN_LABEL='--cut-own 1,0.5'.
 
 MAPS ?= cam
-# Of each: the recipe, its maps, the folder of the stages after them, and whether the maps have a
-# background of their own.
-OF_MAPS_cam   := voc  cam              . no
-OF_MAPS_eps   := eps  eps/eps.maps     eps/plain yes
-OF_MAPS_epspp := eps  eps/epspp.maps   eps yes
-OF_MAPS_sipe  := sipe sipe/is-cam.maps sipe yes
+# Of each: the recipe, its maps, and the folder of the stages after them.
+OF_MAPS_cam   := voc  cam              .
+OF_MAPS_eps   := eps  eps/eps.maps     eps/plain
+OF_MAPS_epspp := eps  eps/epspp.maps   eps
+OF_MAPS_sipe  := sipe sipe/is-cam.maps sipe
 OF_MAPS       := $(OF_MAPS_$(MAPS))
 ifeq ($(OF_MAPS),)
 $(error MAPS is cam, eps, epspp or sipe, not '$(MAPS)')
@@ -27,11 +28,9 @@ include $(dir $(lastword $(MAKEFILE_LIST)))$(word 1,$(OF_MAPS)).mk
 IRN_MAPS := $(word 2,$(OF_MAPS))
 BESIDE   := $(patsubst ./%,%,$(word 3,$(OF_MAPS))/)
 IRN      := $(RUN)/$(BESIDE)irn
+REGIONS  := $(if $(IRN_LABEL),$(IRN)/,$(RUN)/$(BESIDE))aff_label.jsonl
 
-# cpu-irn.toml has the regions of the CAM; a background of the maps takes the place of its cut.
-COMMA     := ,
-IRN_LABEL ?= $(if $(filter yes,$(OF_MAPS)),--cut-own 1$(COMMA)0.5)
-SET_IRN   := $(WSSS) --config $(RECIPES)cpu-irn.toml
+SET_IRN  := $(WSSS) --config $(RECIPES)cpu-irn.toml
 OF_IRN_LABEL := make-aff-labels
 OF_TRAIN_IRN := irn-train
 OF_IRN_WALK  := random-walk
@@ -62,10 +61,11 @@ $(IRN)/aff_label.jsonl: $(RUN)/$(IRN_MAPS).jsonl $(call SETTINGS_OF,IRN_LABEL)
 	@mkdir -p $(IRN)
 	$(SET_IRN) make-aff-labels $< $(IRN_LABEL) --skip-existing -o $(IRN)/aff_label > $@
 
-$(IRN)/irn.pt: $(IRN)/aff_label.jsonl $(call SETTINGS_OF,TRAIN_IRN)
+$(IRN)/irn.pt: $(REGIONS) $(call SETTINGS_OF,IRN_LABEL TRAIN_IRN)
+	@mkdir -p $(IRN)
 	$(SET_IRN) irn-train $< $(BACKBONE_OPTIONS) $(TRAIN_IRN) $(RESUME)
 
 $(IRN)/pseudo.jsonl: $(IRN)/irn.pt $(call SETTINGS_OF,IRN_WALK)
-	$(SET_IRN) random-walk $(IRN)/aff_label.jsonl -c $< $(IRN_WALK) --skip-existing -o $(IRN)/pseudo > $@
+	$(SET_IRN) random-walk $(REGIONS) -c $< $(IRN_WALK) --skip-existing -o $(IRN)/pseudo > $@
 
 $(eval $(call FROM_MASKS,$(IRN)))

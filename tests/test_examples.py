@@ -233,7 +233,7 @@ def test_the_recipe_of_sipe_is_all_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("maps", "folder", "regions"),
+    ("maps", "folder", "made_of"),
     [
         ("cam", "", "runs/voc6/cam.jsonl"),
         ("eps", "eps/plain/", "runs/voc6/eps/eps.maps.jsonl"),
@@ -241,19 +241,24 @@ def test_the_recipe_of_sipe_is_all_valid() -> None:
         ("sipe", "sipe/", "runs/voc6/sipe/is-cam.maps.jsonl"),
     ],
 )
+@pytest.mark.parametrize("own", ["", "--cut-own 1,0.5"])
 @pytest.mark.usefixtures("workdir")
-def test_the_recipe_of_irnet_is_all_valid(maps: str, folder: str, regions: str) -> None:
-    calls = recipe_calls("irn.mk", "irn", f"MAPS={maps}")
+def test_the_recipe_of_irnet_is_all_valid(maps: str, folder: str, made_of: str, own: str) -> None:
+    calls = recipe_calls("irn.mk", "irn", f"MAPS={maps}", f"IRN_LABEL={own}")
+    folders = [f"runs/voc6/{folder}", f"runs/voc6/{folder}irn/"]
+    regions = f"{folders[bool(own)]}aff_label"
     (learns,) = [call for call in calls if call[0] == "irn-train"]
-    assert learns[1] == f"runs/voc6/{folder}irn/aff_label.jsonl"
-    (of_irnet,) = [call for call in calls if call[0] == "make-aff-labels" and "irn" in call[-1]]
-    assert of_irnet[1] == regions
-    assert ("--cut-own" in of_irnet) == (maps != "cam")
-    walks = [call[-1] for call in calls if call[0] == "random-walk"]
-    assert walks == [f"runs/voc6/{folder}{name}pseudo" for name in ("", "irn/")]
+    assert learns[1] == f"{regions}.jsonl"
+    made = [call for call in calls if call[0] == "make-aff-labels"]
+    assert [call[-1] for call in made] == [f"{folders[0]}aff_label", regions][: 1 + bool(own)]
+    assert all(call[1] == made_of for call in made)
+    assert ("--cut-own" in made[-1]) == bool(own)
+    walks = [call for call in calls if call[0] == "random-walk"]
+    assert [call[-1] for call in walks] == [f"{name}pseudo" for name in folders]
+    assert walks[1][1] == f"{regions}.jsonl"
     networks = [call[-1] for call in calls if call[0] == "train-seg"]
     assert sorted(networks) == sorted(
-        ["runs/voc6/full.pt", f"runs/voc6/{folder}irn/weak.pt", f"runs/voc6/{folder}weak.pt"]
+        ["runs/voc6/full.pt", *(f"{name}weak.pt" for name in folders)]
     )
 
 

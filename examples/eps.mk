@@ -13,9 +13,8 @@ include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 TRAIN_EPS ?= $(TRAIN_CAM)
 OF_TRAIN_EPS := eps-train
-# The maps of EPS++ have a background of their own, so the CRF has no threshold.
 OF_EPS_CRF   := crf
-SET_EPS_CRF  := $(WSSS) --config $(RECIPES)cpu-eps.toml
+SET_EPS_CRF  := $(SET_OWN)
 STRONG    ?= 16 8 4
 EPS       := $(RUN)/eps
 
@@ -52,12 +51,12 @@ $(EPS)/eps.pt $(EPS)/epspp.pt: $(EPS)/train.jsonl $(call SETTINGS_OF,CLASSES BAC
 $(EPS)/%.maps.jsonl: $(EPS)/%.pt $(call SETTINGS_OF,SCALES)
 	$(SET) make-cam $(EPS)/train.jsonl -c $< $(SCALES) --skip-existing -o $(EPS)/$*.cam > $@
 
-$(eval $(call FROM_MAPS,$(EPS),$(EPS)/epspp.maps.jsonl,$(EPS)/epspp.pt))
-$(eval $(call FROM_MAPS,$(EPS)/plain,$(EPS)/eps.maps.jsonl,$(EPS)/eps.pt))
+$(eval $(call FROM_MAPS,$(EPS),$(EPS)/epspp.maps.jsonl,$(EPS)/epspp.pt,OWN_WALK))
+$(eval $(call FROM_MAPS,$(EPS)/plain,$(EPS)/eps.maps.jsonl,$(EPS)/eps.pt,OWN_WALK))
 
 # The same maps and masks as above: --skip-existing computes nothing again.
 $(EPS)/strong%.jsonl: $(EPS)/pseudo.jsonl
-	$(WSSS) index voc $(DATA) --split $(TRAIN) --strong 1/$* | $(SET) make-cam -q -c $(EPS)/epspp.pt $(SCALES) --skip-existing -o $(EPS)/epspp.cam | $(SET) random-walk -q -c $(EPS)/aff.pt $(WALK) --skip-existing -o $(EPS)/pseudo > $@
+	$(WSSS) index voc $(DATA) --split $(TRAIN) --strong 1/$* | $(SET) make-cam -q -c $(EPS)/epspp.pt $(SCALES) --skip-existing -o $(EPS)/epspp.cam | $(SET_OWN) random-walk -q -c $(EPS)/aff.pt $(OWN_WALK) --skip-existing -o $(EPS)/pseudo > $@
 
 # Named here, make does not take them for intermediate files, to be deleted in the end.
 $(STRONG:%=$(EPS)/strong%.jsonl) $(STRONG:%=$(EPS)/strong%.pt):

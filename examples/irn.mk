@@ -30,6 +30,8 @@ BESIDE   := $(patsubst ./%,%,$(word 3,$(OF_MAPS))/)
 IRN      := $(RUN)/$(BESIDE)irn
 REGIONS  := $(if $(IRN_LABEL),$(IRN)/,$(RUN)/$(BESIDE))aff_label.jsonl
 
+# The CAMs of EfficientNet-Lite0 are wider than those of ResNet-50, which its authors cut at 0.25.
+IRN_WALK ?= $(if $(filter cam,$(MAPS)),--threshold 0.5)
 SET_IRN  := $(WSSS) --config $(RECIPES)cpu-irn.toml
 OF_IRN_LABEL := make-aff-labels
 OF_TRAIN_IRN := irn-train

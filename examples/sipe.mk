@@ -40,7 +40,7 @@ $(SIPE)/is-cam.maps.jsonl: $(SIPE)/sipe.pt $(call SETTINGS_OF,SCALES)
 $(SIPE)/cam.maps.jsonl: $(SIPE)/sipe.pt $(RUN)/train.jsonl $(call SETTINGS_OF,SCALES)
 	$(SET) make-cam $(RUN)/train.jsonl -c $< --map cam $(SCALES) --skip-existing -o $(SIPE)/cam > $@
 
-$(eval $(call FROM_MAPS,$(SIPE),$(SIPE)/is-cam.maps.jsonl,$(SIPE)/sipe.pt))
+$(eval $(call FROM_MAPS,$(SIPE),$(SIPE)/is-cam.maps.jsonl,$(SIPE)/sipe.pt,OWN_WALK))
 
 # ---- the mIoU of each stage ----
 

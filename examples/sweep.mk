@@ -1,8 +1,8 @@
-# How the random walk depends on its beta, number of steps and alpha (figure 8 of Ahn & Kwak 2018):
-# each in turn, the others as in CONFIG. Nothing before the walk is made again.
+# How the random walk depends on its beta, number of steps and alpha (figure 8 of Ahn & Kwak 2018), and
+# on its floor: each in turn, the others as in CONFIG. Nothing before the walk is made again.
 #
 #   make sweep DATA=voc6     the 6-class subset on a CPU
-#   make sweep DATA=voc6 BETAS='4 8' ALPHAS= STEPS=
+#   make sweep DATA=voc6 BETAS='4 8' STEPS= ALPHAS= FLOORS=
 #
 # Measured on the photographs of SPLIT, a list of DATA, all of them among those of TRAIN. Settings
 # that were chosen so are to be measured on others.
@@ -20,12 +20,14 @@ SPLIT  ?= train
 BETAS  ?= 1 2 4 8 12 16
 STEPS  ?= 1 4 16 64 256 1024
 ALPHAS ?= 1 2 4 8 16 24
+FLOORS ?= 0 0.3 0.4 0.5 0.6
 SWEEP  := $(RUN)/sweep/$(SPLIT)
 
-SWEPT := $(BETAS:%=$(SWEEP)/beta-%.json) $(STEPS:%=$(SWEEP)/steps-%.json) $(ALPHAS:%=$(SWEEP)/alpha-%.json)
+SWEPT := $(BETAS:%=$(SWEEP)/beta-%.json) $(STEPS:%=$(SWEEP)/steps-%.json) $(ALPHAS:%=$(SWEEP)/alpha-%.json) \
+	$(FLOORS:%=$(SWEEP)/floor-%.json)
 
 ifeq ($(strip $(SWEPT)),)
-$(error give a value to try: BETAS, STEPS or ALPHAS)
+$(error give a value to try: BETAS, STEPS, ALPHAS or FLOORS)
 endif
 
 .PHONY: sweep-table
@@ -42,4 +44,4 @@ $(SWEEP)/$(1)-%.json: $(RUN)/aff_label.jsonl $(RUN)/aff.pt $(RUN)/$(SPLIT).jsonl
 	@mkdir -p $$(@D)
 	$$(call CHOSEN,$(RUN)/$(SPLIT).jsonl) | $$(SET) random-walk -c $(RUN)/aff.pt $$(WALK) --$(1) $$* --skip-existing -o $(SWEEP)/$(1)-$$* | $$(EVAL) --key pseudo > $$@
 endef
-$(foreach option,beta steps alpha,$(eval $(call WALK_WITH,$(option))))
+$(foreach option,beta steps alpha floor,$(eval $(call WALK_WITH,$(option))))

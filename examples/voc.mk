@@ -31,6 +31,12 @@ OF_CRF       := crf
 # A command with the settings of CONFIG.
 SET := $(WSSS) --config $(CONFIG)
 
+# On maps that have a background of their own; WALK is on top of either.
+SET_OWN      := $(WSSS) --config $(RECIPES)cpu-own.toml
+OWN_WALK      = $(WALK)
+OF_OWN_WALK  := random-walk
+SET_OWN_WALK := $(SET_OWN)
+
 ROWS := 'cam:train:CAM, best threshold' \
 	'crf:train:CAM + dense CRF' \
 	'walk:train:CAM + AffinityNet, random walk' \
@@ -95,8 +101,9 @@ $(1)/weak.pt: $(1)/pseudo.jsonl $(NETWORK_SETTINGS)
 	$$(call TRAIN_NETWORK,$$<,pseudo)
 endef
 
-# $(call FROM_MAPS,FOLDER,MAPS,CHECKPOINT): the stages after the activation maps, the same for every
-# method. MAPS are the records with the maps, CHECKPOINT the classifier that made them.
+# $(call FROM_MAPS,FOLDER,MAPS,CHECKPOINT,WALK): the stages after the activation maps, the same for
+# every method. MAPS are the records with the maps, CHECKPOINT the classifier that made them, WALK the
+# variable with the options of the walk, OWN_WALK where the maps have a background of their own.
 define FROM_MAPS
 $(1)/aff_label.jsonl: $(2) $(call SETTINGS_OF,AFF_LABEL)
 	@mkdir -p $(1)
@@ -105,12 +112,12 @@ $(1)/aff_label.jsonl: $(2) $(call SETTINGS_OF,AFF_LABEL)
 $(1)/aff.pt: $(1)/aff_label.jsonl $(3) $(call SETTINGS_OF,TRAIN_AFF)
 	$$(SET) train-aff $$< -c $(3) $$(TRAIN_AFF) $$(RESUME)
 
-$(1)/pseudo.jsonl: $(1)/aff.pt $(call SETTINGS_OF,WALK)
-	$$(SET) random-walk $(1)/aff_label.jsonl -c $$< $$(WALK) --skip-existing -o $(1)/pseudo > $$@
+$(1)/pseudo.jsonl: $(1)/aff.pt $(call SETTINGS_OF,$(4))
+	$$(or $$(SET_$(4)),$$(SET)) random-walk $(1)/aff_label.jsonl -c $$< $$($(4)) --skip-existing -o $(1)/pseudo > $$@
 
 $(call FROM_MASKS,$(1))
 endef
-$(eval $(call FROM_MAPS,$(RUN),$(RUN)/cam.jsonl,$(RUN)/cam.pt))
+$(eval $(call FROM_MAPS,$(RUN),$(RUN)/cam.jsonl,$(RUN)/cam.pt,WALK))
 
 # ---- true masks -> network (the ceiling) ----
 

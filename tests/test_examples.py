@@ -271,11 +271,13 @@ def test_irnet_on_other_maps_is_refused() -> None:
 
 @pytest.mark.usefixtures("workdir")
 def test_the_recipe_of_the_sweep_is_all_valid() -> None:
-    calls = recipe_calls("sweep.mk", "sweep", "BETAS=2 8", "STEPS=", "ALPHAS=4")
+    values = ("BETAS=2 8", "STEPS=", "ALPHAS=4", "FLOORS=0.5")
+    calls = recipe_calls("sweep.mk", "sweep", *values)
     walks = [call for call in calls if call[0] == "random-walk"]
-    assert [call[3:5] for call in walks] == [["--beta", "2"], ["--beta", "8"], ["--alpha", "4"]]
+    tried = ["--beta 2", "--beta 8", "--alpha 4", "--floor 0.5"]
+    assert [" ".join(call[3:5]) for call in walks] == tried
     assert [call[-1] for call in walks] == [
-        f"runs/voc6/sweep/train/{name}" for name in ("beta-2", "beta-8", "alpha-4")
+        f"runs/voc6/sweep/train/{name}" for name in ("beta-2", "beta-8", "alpha-4", "floor-0.5")
     ]
     assert not {"train-seg", "predict"} & {call[0] for call in calls}
 
@@ -283,10 +285,13 @@ def test_the_recipe_of_the_sweep_is_all_valid() -> None:
 def test_a_sweep_of_nothing_is_refused() -> None:
     command = ["make", "-n", "-f", str(EXAMPLES / "sweep.mk"), "DATA=d"]
     done = subprocess.run(
-        [*command, "BETAS=", "STEPS=", "ALPHAS="], capture_output=True, text=True, check=False
+        [*command, "BETAS=", "STEPS=", "ALPHAS=", "FLOORS="],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
-    assert "give a value to try: BETAS, STEPS or ALPHAS" in done.stderr
+    assert "give a value to try: BETAS, STEPS, ALPHAS or FLOORS" in done.stderr
 
 
 def test_a_sweep_becomes_a_table_and_a_plot(workdir: Path) -> None:

@@ -127,6 +127,8 @@ def test_the_three_backgrounds(walk: Run, cams: Records) -> None:
     files.write_maps("own.npz", soft[1:], ("cat",), (48, 64), META)
     assert found("--alpha", "16") == (2, 2)  # 0.8^16 = 0.03
     assert found("--alpha", "4") == (0, 2)  # 0.8^4 = 0.41
+    assert found("--alpha", "16", "--floor", "0.1") == (2, 2)
+    assert found("--alpha", "16", "--floor", "0.3") == (0, 2)  # the left has 0.2 of 1
 
 
 def test_scores_and_labels_agree(walk: Run, cams: Records) -> None:

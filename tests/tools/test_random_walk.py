@@ -85,6 +85,21 @@ def test_all_maps_are_raised_to_the_power_before_they_walk() -> None:
     assert make(power=1.5).params["power"] == 1.5
 
 
+@pytest.mark.parametrize("settings", [{"alpha": 2}, {"threshold": 0.3}])
+def test_a_class_is_only_where_it_has_its_share_of_its_maximum(settings: dict[str, Any]) -> None:
+    cam, size = np.random.default_rng(0).random((2, 12, 16)), (48, 64)
+    cam[1] /= 4  # of a lower maximum, and to be cut relative to it
+    plain = walked(make(steps=0, **settings), cam, size)
+    scores = walked(make(steps=0, floor=0.7, **settings), cam, size)
+    kept = plain[1:] >= 0.7 * plain[1:].max((1, 2), keepdims=True)
+    assert 0.01 < kept[0].mean() < 0.9
+    assert 0.01 < kept[1].mean() < 0.9
+    np.testing.assert_allclose(scores[0], plain[0], atol=1e-6)
+    np.testing.assert_allclose(scores[1:], np.where(kept, plain[1:], 0), atol=1e-6)
+    assert "floor" not in make().params
+    assert make(floor=0.7).params["floor"] == 0.7
+
+
 def test_without_a_class_there_is_background_only() -> None:
     scores = walked(make(), np.zeros((0, 12, 16)), (48, 64))
     assert scores.shape == (1, 48, 64)
@@ -134,7 +149,9 @@ def written(walker: Walker, record: dict[str, Any], folder: Path) -> dict[str, A
 
 @pytest.mark.parametrize("labels", [("cat", "cow"), ("cow",), ()])
 @pytest.mark.parametrize("size", [(400, 700), (403, 701), (20, 900)])
-@pytest.mark.parametrize("settings", [{"alpha": 2}, {"threshold": 0.6}, {"crf": STILL}])
+@pytest.mark.parametrize(
+    "settings", [{"alpha": 2}, {"threshold": 0.6}, {"floor": 0.6, "alpha": 2}, {"crf": STILL}]
+)
 def test_a_walk_over_tiles_is_the_walk_over_the_whole(
     tmp_path: Path, labels: tuple[str, ...], size: tuple[int, int], settings: dict[str, Any]
 ) -> None:
@@ -415,7 +432,7 @@ def test_without_an_object_the_map_is_empty(
     assert found["objects"] == []
 
 
-@pytest.mark.parametrize("more", [{}, {"alpha": 2}, {"crf": STILL}])
+@pytest.mark.parametrize("more", [{}, {"alpha": 2}, {"alpha": 2, "floor": 0.4}, {"crf": STILL}])
 def test_instances_of_tiles_are_those_of_the_whole(tmp_path: Path, more: dict[str, Any]) -> None:
     settings = {"steps": 4, **more}
     centres = [(20, 15), (25, 44), (20, 70), (45, 92)]

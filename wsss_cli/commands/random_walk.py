@@ -33,6 +33,15 @@ from wsss_cli.commands import _frame, _options
 @_options.radius_option()
 @_options.alpha_option(None, show_default="16; with irn --threshold 0.25 instead")
 @_options.threshold_option
+@click.option(
+    "--floor",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    metavar="F",
+    help="A class is only where its walked map has at least F of its maximum; the rest is "
+    "background too.",
+)
 @click.option("--exact", is_flag=True, help="Do every step; slower, differs by less than 1e-4.")
 @_options.crf_options("walked maps")
 @click.option("--scores", is_flag=True, help="Store the walked maps too, as `scores` (NPZ).")
@@ -70,8 +79,9 @@ def command(
     `scores`: OUT/ID.npz, the walked maps; with --affinity `affinity`: OUT/ID.affinity.png, the mean
     affinity of each pixel to its neighbours, 255 where it is tied to all of them. The background
     walks too: the maps' own background where they have one, else (1 - max CAM)^alpha. With
-    --threshold, the walked maps, each divided by its maximum, are compared with T instead. An image
-    without labels is all background.
+    --threshold, the walked maps, each divided by its maximum, are compared with T instead. With
+    --floor too, what has walked far from an object is background. An image without labels is all
+    background.
 
     With --instances, CAMs are cut apart where the displacement field points to different objects,
     and each part walks alone. Adds `instances`: OUT/ID.instances.png, 0 background, ids from 1, 255

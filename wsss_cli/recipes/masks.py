@@ -133,7 +133,7 @@ _SALIENT = ("crf", "--by-saliency", *_NARROW)
 _REFINED = ("crf", "--threshold", "0.3", "--bilateral", "50,5,10")
 _ALPHAS = ("--low-alpha", "2", "--high-alpha", "12")
 _AFFINITY = ("--lr", "0.01", "--crop", "256", "--batch-size", "8", "--epochs", "8")
-_WALKED = ("random-walk", "--beta", "8", "--alpha", "8")
+_WALKED = ("random-walk", "--beta", "8")  # with the background of the maps, or alpha 16
 _SHORT = ("--lr", "0.001", "--batch-size", "8", "--steps", "300")
 _LONG = ("--lr", "0.001", "--batch-size", "16", "--epochs", "12")
 
@@ -166,7 +166,7 @@ _CAM = Way(
     why="measured: mIoU about 75 with 130 photographs a class; with good saliency 80",
     trainer=("train-cam", *_AS_VOC6),
     maps=_THREE_SCALES,
-    mask=_WALKED,
+    mask=(*_WALKED, "--floor", "0.5"),
     network=_LONG,
 )
 

@@ -79,6 +79,7 @@ class Walker(BatchTool):
         alpha: exponent of the background score, which walks along with the classes; None for the
             threshold of the links, where the maps have no background of their own.
         threshold: constant background compared with the walked maps instead, or None.
+        floor: a class is only where its walked map has at least this share of its maximum.
         exact: do all steps one by one.
         crf: arguments of :func:`wsss_cli.methods.crf.dense_crf`, or None for no CRF.
         store_scores: write the walked maps too.
@@ -99,6 +100,7 @@ class Walker(BatchTool):
     radius: int = 5
     alpha: float | None = 16
     threshold: float | None = None
+    floor: float = 0
     exact: bool = False
     crf: Mapping[str, Any] | None = None
     store_scores: bool = False
@@ -166,6 +168,7 @@ class Walker(BatchTool):
             "classes": self.class_list,
             # Not named where they change nothing, as in files of earlier versions.
             **({"power": self.power} if self.power != 1 else {}),
+            **({"floor": self.floor} if self.floor else {}),
             **({"instances": True} if self.instances else {}),
         }
 
@@ -242,6 +245,7 @@ class Walker(BatchTool):
         if rows is not None:
             item = self._keep_cut(item, walked, rows)
         found = self._scores(item, self._joined(walked, rows, len(item.numbers), size))
+        found = self._floored(found, _maxima(found))
         scores = label_maps.refine(image, found.cpu().numpy(), self.crf)
         return replace(item, scores=scores)
 
@@ -334,6 +338,13 @@ class Walker(BatchTool):
         background = walked.new_full((1, *walked.shape[1:]), constant)
         return torch.cat([background, walked])
 
+    def _floored(self, scores: Tensor, maxima: Tensor) -> Tensor:
+        """Scores (1 + K, h, w) that are 0 where a class has less than its share of its maximum."""
+        if not self.floor:
+            return scores
+        least = self.floor * maxima[:, None, None]
+        return torch.cat([scores[:1], scores[1:].where(scores[1:] >= least, 0)])
+
     def _walk_in_tiles(self, item: Walk) -> Walk:
         """``item``, a photograph that the network sees in tiles, with its labels.
 
@@ -347,7 +358,7 @@ class Walker(BatchTool):
             return replace(item, scores=scores, labels=labels)
         ties = self.links.ties(self._blended(image))
         shown = ties.shown(self.radius)[None]
-        walked, of = torch.ones_like(shown), None
+        walked, of, maxima = torch.ones_like(shown), None, shown.new_zeros(0)
         if item.numbers:
             # Each cell looks at a pixel: the maximum over the cells is that over the pixels.
             walked, of = self._walked(item, ties, size)
@@ -355,9 +366,10 @@ class Walker(BatchTool):
                 item = self._keep_cut(item, walked, of)
                 of = [*of, len(item.numbers)]  # the affinities come last
             walked = self._scores(item, walked)
+            maxima = _maxima(walked, of and of[:-1]).cpu()
         laid = torch.cat([walked, shown])
         tiles, quarter = self.runner.tiles(size), label_maps.map_size(size)
-        parts = (self._part(laid, of, span, image, size) for span in tiles.spans)
+        parts = (self._part(laid, of, maxima, span, image, size) for span in tiles.spans)
         labels = np.empty(size, np.uint8)
         narrow, tied = [], np.empty(size, np.float32)
         for rows, band in blend(parts, lay(tiles, Places.pixels(size))):
@@ -378,6 +390,7 @@ class Walker(BatchTool):
         self,
         laid: Tensor,
         of: list[int] | None,
+        maxima: Tensor,
         span: tuple[slice, slice],
         image: Image,
         size: tuple[int, int],
@@ -385,6 +398,7 @@ class Walker(BatchTool):
         """Scores and mean affinity at the pixels of a tile, of maps on the grid of the whole."""
         rows, columns = (torch.arange(pixels.start, pixels.stop) for pixels in span)
         found = self._joined(laid, of, max(of or [0]) + 1, Places(rows, columns, size)).cpu()
+        found[:-1] = self._floored(found[:-1], maxima)
         if self.crf is not None:
             refined = label_maps.refine(image[span], found[:-1].numpy(), self.crf)
             found[:-1] = torch.from_numpy(refined)
@@ -427,3 +441,13 @@ class Walker(BatchTool):
         size = at.of if isinstance(at, Places) else at
         seen, stride = self.runner.seen_size(size), self.runner.network.stride
         return grids.on_image(walked[None], at, seen, stride)[0]
+
+
+def _maxima(scores: Tensor, rows: Sequence[int] | None = None) -> Tensor:
+    """The maximum of each class, (K,), in scores (1 + K, h, w); with rows, the classes of the maps
+    after the background, that of all maps of a class."""
+    found = scores[1:].amax((1, 2))
+    if rows is None:
+        return found
+    of = torch.tensor(rows, dtype=torch.int64, device=found.device)
+    return found.new_zeros(max(rows, default=-1) + 1).scatter_reduce(0, of, found, "amax")

@@ -13,8 +13,9 @@ include $(dir $(lastword $(MAKEFILE_LIST)))voc.mk
 
 TRAIN_EPS ?= $(TRAIN_CAM)
 OF_TRAIN_EPS := eps-train
+# The maps of EPS++ have a background of their own, so the CRF has no threshold.
 OF_EPS_CRF   := crf
-SET_EPS_CRF  := $(SET_OWN)
+SET_EPS_CRF  := $(WSSS) --config $(RECIPES)cpu-eps.toml
 STRONG    ?= 16 8 4
 EPS       := $(RUN)/eps
 
@@ -56,7 +57,7 @@ $(eval $(call FROM_MAPS,$(EPS)/plain,$(EPS)/eps.maps.jsonl,$(EPS)/eps.pt,OWN_WAL
 
 # The same maps and masks as above: --skip-existing computes nothing again.
 $(EPS)/strong%.jsonl: $(EPS)/pseudo.jsonl
-	$(WSSS) index voc $(DATA) --split $(TRAIN) --strong 1/$* | $(SET) make-cam -q -c $(EPS)/epspp.pt $(SCALES) --skip-existing -o $(EPS)/epspp.cam | $(SET_OWN) random-walk -q -c $(EPS)/aff.pt $(OWN_WALK) --skip-existing -o $(EPS)/pseudo > $@
+	$(WSSS) index voc $(DATA) --split $(TRAIN) --strong 1/$* | $(SET) make-cam -q -c $(EPS)/epspp.pt $(SCALES) --skip-existing -o $(EPS)/epspp.cam | $(SET) random-walk -q -c $(EPS)/aff.pt $(OWN_WALK) --skip-existing -o $(EPS)/pseudo > $@
 
 # Named here, make does not take them for intermediate files, to be deleted in the end.
 $(STRONG:%=$(EPS)/strong%.jsonl) $(STRONG:%=$(EPS)/strong%.pt):

@@ -31,11 +31,9 @@ OF_CRF       := crf
 # A command with the settings of CONFIG.
 SET := $(WSSS) --config $(CONFIG)
 
-# On maps that have a background of their own; WALK is on top of either.
-SET_OWN      := $(WSSS) --config $(RECIPES)cpu-own.toml
-OWN_WALK      = $(WALK)
-OF_OWN_WALK  := random-walk
-SET_OWN_WALK := $(SET_OWN)
+# The walk of maps that have a background of their own, where a floor has not been measured.
+OWN_WALK     = --floor 0 $(WALK)
+OF_OWN_WALK := random-walk
 
 ROWS := 'cam:train:CAM, best threshold' \
 	'crf:train:CAM + dense CRF' \
@@ -113,7 +111,7 @@ $(1)/aff.pt: $(1)/aff_label.jsonl $(3) $(call SETTINGS_OF,TRAIN_AFF)
 	$$(SET) train-aff $$< -c $(3) $$(TRAIN_AFF) $$(RESUME)
 
 $(1)/pseudo.jsonl: $(1)/aff.pt $(call SETTINGS_OF,$(4))
-	$$(or $$(SET_$(4)),$$(SET)) random-walk $(1)/aff_label.jsonl -c $$< $$($(4)) --skip-existing -o $(1)/pseudo > $$@
+	$$(SET) random-walk $(1)/aff_label.jsonl -c $$< $$($(4)) --skip-existing -o $(1)/pseudo > $$@
 
 $(call FROM_MASKS,$(1))
 endef

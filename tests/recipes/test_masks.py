@@ -11,7 +11,7 @@ import pytest
 
 from wsss_cli.cli import COMMANDS, cli
 from wsss_cli.errors import ConfigurationError
-from wsss_cli.recipes.masks import FEW, Counted, Given, choose, count, make, plan
+from wsss_cli.recipes.masks import FEW, FEW_BY_SALIENCY, Counted, Given, choose, count, make, plan
 from wsss_cli.recipes.run import Step
 
 
@@ -48,7 +48,8 @@ def test_photographs_are_counted_by_label() -> None:
 
 @pytest.mark.parametrize("saliency", [False, True])
 def test_the_way_follows_the_number_of_photographs_a_class(saliency: bool) -> None:
-    ways = [choose(counted(n), saliency=saliency) for n in (1, FEW, FEW + 1)]
+    few = FEW_BY_SALIENCY if saliency else FEW
+    ways = [choose(counted(n), saliency=saliency) for n in (1, few, few + 1)]
     assert ways[0] == ways[1]
     assert ways[2].mask[0] == "random-walk"
     assert all(way.why for way in ways)

@@ -57,7 +57,7 @@ def looking(cam_checkpoint: Checkpoint) -> Callable[..., Runner]:
     def make(stride: int = 16, max_side: int = 0, twice: bool = False, **bounds: int) -> Runner:
         runner = Runner(cam_checkpoint, device="cpu", precision="fp32", max_side=max_side, **bounds)
         runner.network = LookTwice() if twice else Look(stride)  # type: ignore[assignment]
-        runner.shift, runner.scale = torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 1), 1 / 255)
+        runner.mean, runner.std = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
         return runner
 
     return make

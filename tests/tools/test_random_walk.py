@@ -112,8 +112,8 @@ def looking_walker(tile: int = 0, **settings: Any) -> Walker:
     """A walker whose features are colours of single pixels from 0 to 5, every eighth of them."""
     walker = make(tile=tile, overlap=64 if tile else 0, **settings)
     walker.runner.network = Look(8)  # type: ignore[assignment]
-    walker.runner.shift = torch.zeros(1, 3, 1, 1)
-    walker.runner.scale = torch.full((1, 3, 1, 1), 1 / (255 * 0.2))
+    walker.runner.mean = torch.zeros(1, 3, 1, 1)
+    walker.runner.std = torch.full((1, 3, 1, 1), 0.2)
     return walker
 
 
@@ -240,7 +240,7 @@ def walled_walker(tile: int = 0, **settings: Any) -> Walker:
     walker = make(tile=tile, overlap=64 if tile else 0)
     runner = walker.runner
     runner.network = Walls()  # type: ignore[assignment]
-    runner.shift, runner.scale = torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 1), 1 / 255)
+    runner.mean, runner.std = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
     return Walker(runner=runner, kind=BoundaryLinks, **{"alpha": None, **settings})
 
 
@@ -334,7 +334,7 @@ def pointing_walker(tile: int = 0, max_side: int = 0, **settings: Any) -> Walker
     walker = make(max_side, tile=tile, overlap=64 if tile else 0)
     runner = walker.runner
     runner.network = Pointing()  # type: ignore[assignment]
-    runner.shift, runner.scale = torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 1), 1 / 255)
+    runner.mean, runner.std = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
     given = {"alpha": None, "beta": 10, "instances": True, **settings}
     return Walker(runner=runner, kind=BoundaryLinks, **given)
 

@@ -63,7 +63,7 @@ class Runner:
         spread: calls a function on several items side by side on a CPU (:class:`SideBySide`).
         abreast: the number of items at the same time.
         digest, classes, path: of the checkpoint.
-        scale, shift: RGB from 0 to 255 × scale + shift is what the backbone takes, (1, 3, 1, 1).
+        mean, std: statistics of the backbone that images are normalised with, (1, 3, 1, 1).
     """
 
     def __init__(
@@ -97,11 +97,8 @@ class Runner:
         fold_once(self.network)
         self.spread = SideBySide(self.device)
         self.abreast = self.spread.abreast
-        mean, std = (
-            torch.tensor(values, device=self.device).view(1, 3, 1, 1)
-            for values in (network.backbone.mean, network.backbone.std)
-        )
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.mean = torch.tensor(network.backbone.mean, device=self.device).view(1, 3, 1, 1)
+        self.std = torch.tensor(network.backbone.std, device=self.device).view(1, 3, 1, 1)
 
     @property
     def bounds(self) -> dict[str, int]:
@@ -236,7 +233,7 @@ class Runner:
 
     def _normalised(self, images: Tensor) -> Tensor:
         """RGB from 0 to 255 as the backbone takes it."""
-        return torch.addcmul(self.shift, images, self.scale)
+        return (images / 255 - self.mean) / self.std
 
     def __call__(self, image: Image) -> Tensor:
         """The network's output (C, h, w), float32, for one photograph at scale 1."""

@@ -120,9 +120,8 @@ class Way:
 
 def choose(counted: Counted, *, saliency: bool) -> Way:
     """The way that was best for as many photographs a class, with or without saliency."""
-    if saliency:
-        return _FROZEN_CAM_BY_SALIENCY if counted.each <= FEW_BY_SALIENCY else _EPS
-    return _FROZEN_CAM if counted.each <= FEW else _CAM
+    limit, (few, many) = (FEW_BY_SALIENCY, _BY_SALIENCY) if saliency else (FEW, _BY_LABELS)
+    return few if counted.each <= limit else many
 
 
 # A backbone that learns from few photographs learns them by heart; the new layer alone does not.
@@ -171,6 +170,10 @@ _CAM = Way(
     mask=(*_WALKED, "--floor", "0.5"),
     network=_LONG,
 )
+
+# For few and for many photographs a class.
+_BY_SALIENCY = (_FROZEN_CAM_BY_SALIENCY, _EPS)
+_BY_LABELS = (_FROZEN_CAM, _CAM)
 
 
 def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:

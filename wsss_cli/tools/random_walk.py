@@ -245,7 +245,7 @@ class Walker(BatchTool):
         if rows is not None:
             item = self._keep_cut(item, walked, rows)
         found = self._scores(item, self._joined(walked, rows, len(item.numbers), size))
-        found = self._floored(found, _maxima(found))
+        found = self._floored(found)
         scores = label_maps.refine(image, found.cpu().numpy(), self.crf)
         return replace(item, scores=scores)
 
@@ -338,11 +338,12 @@ class Walker(BatchTool):
         background = walked.new_full((1, *walked.shape[1:]), constant)
         return torch.cat([background, walked])
 
-    def _floored(self, scores: Tensor, maxima: Tensor) -> Tensor:
-        """Scores (1 + K, h, w) that are 0 where a class has less than its share of its maximum."""
+    def _floored(self, scores: Tensor, maxima: Tensor | None = None) -> Tensor:
+        """Scores (1 + K, h, w) that are 0 where a class has less than its share of its maximum; of
+        a part of the image, given the maxima (K,) of the whole."""
         if not self.floor:
             return scores
-        least = self.floor * maxima[:, None, None]
+        least = self.floor * (_maxima(scores) if maxima is None else maxima)[:, None, None]
         return torch.cat([scores[:1], scores[1:].where(scores[1:] >= least, 0)])
 
     def _walk_in_tiles(self, item: Walk) -> Walk:

@@ -23,6 +23,7 @@ _LOG_INTERVAL = 30.0  # seconds between progress lines when stderr is not a term
 # Set in the environment of a tool whose caller shows the progress: it is told in lines that begin
 # with MARK, which no message does.
 TELL, MARK = "WSSS_TELL_PROGRESS", "\x1e"
+WHOLE = "whole"  # key of the line of a tool whose file is whole though records failed
 _TELL_INTERVAL = 0.2
 
 _level = 0  # -1 quiet, 0 normal, 1 verbose
@@ -191,10 +192,19 @@ class _Told:
         now = time.monotonic()
         if now - self._last >= _TELL_INTERVAL:
             self._last = now
-            told = json.dumps({**self._told, "done": self._done, "shown": shown}, default=str)
-            with suppress(OSError):  # the caller has gone
-                sys.stderr.write(f"{MARK}{told}\n")
-                sys.stderr.flush()
+            _tell({**self._told, "done": self._done, "shown": shown})
+
+
+def tell_whole() -> None:
+    """Tell the caller, if it asks, that what this tool makes is whole though records failed."""
+    if os.environ.get(TELL):
+        _tell({WHOLE: True})
+
+
+def _tell(what: dict[str, Any]) -> None:
+    with suppress(OSError):  # the caller has gone
+        sys.stderr.write(f"{MARK}{json.dumps(what, default=str)}\n")
+        sys.stderr.flush()
 
 
 class _Lines:

@@ -189,6 +189,7 @@ def test_names_that_look_like_options(photos: Path, shell: Run) -> None:
     dry = shell("wsss masks --dry-run --saliency-model none -o -out -- -ph", check=0).out
     assert "index folder ./-ph " in dry
     assert "mkdir -p ./-out\n" in dry
+    assert " -out/" not in dry
 
 
 def test_a_folder_that_cannot_be_made(photos: Path) -> None:
@@ -239,6 +240,10 @@ def test_bad_photographs_are_named_and_the_others_get_masks(photos: Path) -> Non
     records = [json.loads(line) for line in Path("out/masks.jsonl").read_text().splitlines()]
     assert {record["id"]: record["labels"] for record in records}["cat/0 é"] == ["cat", "dog"]
     assert len(records) == 4
+    before = made()
+    _, err = masks(photos.name, "--saliency-model", "none", code=1)
+    assert "wsss masks: 4 masks of 5 photographs in out/masks\n" in err
+    assert made() == before
 
 
 @pytest.mark.parametrize(
@@ -285,6 +290,60 @@ def test_a_step_that_fails_is_named_and_what_to_do(photos: Path) -> None:
         assert "net.onnx" in err
         assert "wsss masks: saliency failed (exit code 2); if that is its network, --sal" in err
     assert made() == before
+
+
+def test_a_training_that_fails_does_not_go_on_with_an_earlier_classifier(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks(photos.name, *ALONE)
+    before = made()
+    monkeypatch.setenv("WSSS_TRAIN_CAM_IMAGE_KEY", "picture")
+    _, err = masks(photos.name, *ALONE, code=1)
+    assert "nothing was trained" in err
+    assert "wsss masks: train-cam failed (exit code 1)" in err
+    assert "masks of" not in err
+    assert made() == before
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"id": broken', "records.jsonl:2: "),
+        ('{"id": "b", "image": "gone.jpg", "labels": ["cat"]}', "b: gone.jpg: No such file"),
+    ],
+)
+def test_records_that_a_training_would_refuse_are_named_before_any_work(
+    photos: Path, shell: Run, line: str, problem: str
+) -> None:
+    listed = shell(f"wsss index folder '{photos.name}'", check=0).out.splitlines(keepends=True)
+    Path("records.jsonl").write_text("".join([listed[0], line + "\n", *listed[1:]]))
+    _, err = masks("records.jsonl", *ALONE, code=2)
+    assert problem in err
+    assert "take its line out" in err
+    assert not Path("out").exists()
+
+
+def test_a_pipe_of_records_is_refused(photos: Path) -> None:
+    os.mkfifo("pipe")
+    _, err = masks("pipe", *ALONE, code=2)
+    assert "pipe: a pipe, which can be read only once; save the records to a file" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "settings", "problem"),
+    [
+        ([], "[crf]\nfoo = 1\n", "wsss.toml:2: [crf] has no option 'foo'"),
+        (["--device", "cuda:99"], "", "--device cuda:99: "),
+        (["--seed", "99999999999999999999"], "", "'--seed'"),
+    ],
+)
+def test_what_a_later_step_would_refuse_is_refused_before_any_work(
+    photos: Path, args: list[str], settings: str, problem: str
+) -> None:
+    Path("wsss.toml").write_text(settings)
+    _, err = masks(photos.name, *ALONE, *args, code=2)
+    assert problem in err
+    assert not Path("out").exists()
 
 
 def test_a_second_run_is_refused_while_the_first_lives_and_goes_on_after_its_end(

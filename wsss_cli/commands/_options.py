@@ -392,7 +392,13 @@ processes_option = click.option(
     help="Parallel processes.",
 )
 
-seed_option = click.option("--seed", default=0, show_default=True, type=int, help="Random seed.")
+seed_option = click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Random seed.",
+)
 
 
 def batch_size_option(default: int, what: str) -> Callable[[F], F]:

@@ -59,7 +59,8 @@ def command(
     """
     from wsss_cli.recipes.masks import Given, make
 
-    settings = click.get_current_context().find_root().params.get("settings")
+    root = click.get_current_context().find_root()
+    settings = root.params.get("settings")
     given = Given(
         photos=photos,
         out=out,
@@ -70,4 +71,16 @@ def command(
         device=device,
         seed=seed,
     )
-    make(given, before=["--config", settings] if settings else [], dry_run=dry_run)
+
+    def check_settings(tool: str) -> None:
+        assert isinstance(root.command, click.Group)
+        declared = root.command.get_command(root, tool)
+        if declared and not isinstance(declared, click.Group):
+            _frame.check_settings(declared, tool, root)
+
+    make(
+        given,
+        before=["--config", settings] if settings else [],
+        dry_run=dry_run,
+        check_settings=check_settings,
+    )

@@ -329,12 +329,18 @@ def _walk(
     try:
         excluded |= {_identity(folder)}
         with os.scandir(folder) as entries:
-            names = sorted(
-                (entry.name, entry.is_dir())
+            shown = [
+                entry
                 for entry in entries
                 if not entry.name.startswith(".")
                 and (entry.name.lower().endswith(_PICTURES) or entry.is_dir())
-            )
+            ]
+            names = sorted((entry.name, entry.is_dir()) for entry in shown)
+            dangling = {
+                entry.name
+                for entry in shown
+                if entry.is_symlink() and not os.path.exists(entry.path)
+            }
         if os.path.isfile(os.path.join(folder, _BESIDE_NAMES)):
             names = _without_masks(names)
     except OSError as error:
@@ -346,6 +352,9 @@ def _walk(
         if is_folder:
             if _identity(os.path.join(root, path)) not in excluded:
                 yield from _walk(root, path + "/", excluded, on_error, others)
+            continue
+        if name in dangling:
+            on_error(f"{path}: a link to a file that is not there")
             continue
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in OTHER_SUFFIXES:

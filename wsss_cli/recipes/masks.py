@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -21,12 +22,12 @@ from wsss_cli.classes import check_labels, numbers
 from wsss_cli.datasets.check import check_numbering
 from wsss_cli.datasets.folder import OnError, folder_records
 from wsss_cli.datasets.tables import usual_table
-from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.methods.crf import engine
 from wsss_cli.recipes.run import LOCK, Runner, Step, callable_as, locked
 from wsss_cli.records import Record
 
-FEW, FEW_BY_SALIENCY = 50, 24  # photographs a class, at most
+FEW, FEW_BY_SALIENCY = 50, 15  # photographs a class, at most
 LEAST = 150  # steps of a training that all layers take part in
 
 
@@ -139,7 +140,7 @@ _LONG = ("--lr", "0.001", "--batch-size", "16", "--epochs", "12")
 
 _FROZEN_CAM_BY_SALIENCY = Way(
     name="CAM of a frozen backbone, background by saliency",
-    why="measured: mIoU about 65 with 4 photographs a class, 69 with 16; labels alone 45",
+    why="measured: mIoU about 65 with 4 or 16 photographs a class; labels alone 45",
     trainer=("train-cam", *_NEW_LAYER_ONLY),
     maps=_TWO_SCALES,
     mask=_SALIENT,
@@ -147,8 +148,8 @@ _FROZEN_CAM_BY_SALIENCY = Way(
 )
 _EPS = Way(
     name="EPS, AffinityNet and random walk",
-    why="measured: mIoU 76 with 32 photographs a class, about 80 with 130 and better saliency; "
-    "labels alone 75",
+    why="measured: mIoU about 72 with 16 photographs a class, 76 with 32, 80 with 130 and better "
+    "saliency; labels alone 75 with 130",
     trainer=("eps-train", "--variant", "eps", *_AS_VOC6),
     maps=_THREE_SCALES,
     mask=_WALKED,
@@ -185,10 +186,7 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
     saliency = given.saliency is not None
     _check(given, counted, saliency=saliency)
     way = choose(counted, saliency=saliency)
-    out = Path(given.out)
-
-    def at(name: str) -> str:
-        return str(out / name)
+    at = partial(_in_out, given)
 
     # What is the default need not be said.
     device = ("--device", given.device) if given.device != "auto" else ()
@@ -257,10 +255,10 @@ def _enough_steps(settings: Sequence[str], photographs: int) -> list[str]:
 
 def _record_files(given: Given, counted: Counted) -> tuple[str, str]:
     """The files of the records of all photographs, and of those with labels."""
-    with_labels = str(Path(given.out) / "photos.jsonl")
+    with_labels = _in_out(given, "photos.jsonl")
     every = given.photos
     if Path(every).is_dir():
-        every = str(Path(given.out) / "all.jsonl") if counted.unlabelled else with_labels
+        every = _in_out(given, "all.jsonl") if counted.unlabelled else with_labels
     return every, with_labels if counted.unlabelled else every
 
 
@@ -290,7 +288,13 @@ def _check(given: Given, counted: Counted, *, saliency: bool) -> None:
         )
 
 
-def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> None:
+def make(
+    given: Given,
+    *,
+    before: Sequence[str] = (),
+    dry_run: bool = False,
+    check_settings: Callable[[str], None] = lambda tool: None,
+) -> None:
     """Print the commands, and run them unless it is a dry run; say where the masks are.
 
     Ends the process: 0, or 1 if records failed on the way.
@@ -299,14 +303,20 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
         given: what to make them from.
         before: arguments of ``wsss`` before each command.
         dry_run: print only.
+        check_settings: raises an error if what is set for a tool elsewhere is nothing it takes.
 
     Raises:
         ConfigurationError: the photographs, or what the recipe needs, are not there.
         StepFailed: a step left nothing to go on with.
     """
     given = replace(given, photos=_no_option(given.photos), out=_no_option(given.out))
-    if not Path(given.photos).is_dir() and given.table:
-        raise ConfigurationError("--csv is for a folder of photographs; records have their labels")
+    if not Path(given.photos).is_dir():
+        if given.table:
+            raise ConfigurationError("--csv is for a folder of photographs; records have labels")
+        if not Path(given.photos).is_file():
+            raise ConfigurationError(
+                f"{given.photos}: a pipe, which can be read only once; save the records to a file"
+            )
     if given.table is None:
         given = replace(given, table=usual_table(given.photos))
     elif given.table.lower().endswith(".npy"):
@@ -322,6 +332,11 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     check_numbering(found, "mask", given.classes or [*counted.by_class])
     way, steps = plan(given, counted)
     _check_places(given, steps)
+    for step in steps:
+        if step.args:
+            check_settings(step.args[0])
+    if not Path(given.photos).is_dir():
+        _check_records(given, counted, found)
     wsss = " ".join([callable_as(), *map(shlex.quote, before)])
     for line in _told(given, counted, way):
         _show(f"# {console.clean(line)}")
@@ -354,6 +369,10 @@ def make(given: Given, *, before: Sequence[str] = (), dry_run: bool = False) -> 
     for line in _made(given, counted):
         console.note("masks", line)
     sys.exit(1 if run.failed or stale else 0)
+
+
+def _in_out(given: Given, name: str) -> str:
+    return _no_option(str(Path(given.out) / name))
 
 
 def _no_option(path: str) -> str:
@@ -420,8 +439,37 @@ def _check_places(given: Given, steps: Sequence[Step]) -> None:
             )
 
 
+def _check_records(given: Given, counted: Counted, found: Iterable[Record]) -> None:
+    """Raise ConfigurationError if a trainer, which refuses them, is the first to read bad records.
+
+    The other tools name them and go on with the rest.
+    """
+    if given.saliency is not None and not counted.have_saliency:
+        return
+    bad: list[str] = []
+    if not counted.unlabelled:  # else the lines that are no records are left out with them
+        deque(records.read([given.photos], bad.append), maxlen=0)
+    for record in found:
+        if records.labels(record) is not None:
+            try:
+                os.stat(records.path(record, "image"))
+            except (WsssError, OSError) as error:
+                bad.append(f"{record['id']}: {describe(error)}")
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise ConfigurationError(
+            f"{given.photos}: a record that cannot be used: {bad[0]}{more}; mend it, or take its "
+            "line out"
+        )
+
+
 def _check_installed(given: Given, counted: Counted) -> None:
-    """Raise ConfigurationError if the saliency network cannot run, or the CRF of all ways."""
+    """Raise ConfigurationError if the saliency network cannot run, or the CRF of all ways, or there
+    is no such device."""
+    if given.device not in ("auto", "cpu"):
+        from wsss_cli.models.device import choose as choose_device  # torch takes seconds to load
+
+        choose_device(given.device)
     if given.saliency is not None and not counted.have_saliency and not find_spec("onnxruntime"):
         raise ConfigurationError(
             "saliency needs onnxruntime: pip install onnxruntime, and run the same command again; "

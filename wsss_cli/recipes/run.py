@@ -159,6 +159,7 @@ class Runner:
         self._tool, self._steps, self._lock = tool, steps, lock
         self._before = tuple(before)
         self._place = 0
+        self._is_whole = False  # the running tool said that what it makes is there
         self.failed = False
 
     def __call__(self, step: Step) -> None:
@@ -171,12 +172,12 @@ class Runner:
         if not step.args:
             self._write(step)
             return
+        before = _written(step.made)
+        self._is_whole = False
         code = self._run(step)
-        if (
-            code == 1
-            and os.path.exists(step.made)
-            and (not step.output or os.path.getsize(step.made))
-        ):
+        # What lies there may be of an earlier run, made from other photographs.
+        is_new = self._is_whole or _written(step.made) not in (None, before)
+        if code == 1 and is_new and (not step.output or os.path.getsize(step.made)):
             self.failed = True  # of some records
         elif code:
             raise StepFailed(step, code)
@@ -246,6 +247,9 @@ class Runner:
                     continue
                 if not (told := _progress(raw)):
                     continue
+                if console.WHOLE in told:
+                    self._is_whole = True
+                    continue
                 if shown is None or of != (told["total"], told["unit"]) or told["done"] < done:
                     stack.close()
                     of, done = (told["total"], told["unit"]), 0 if shown else told["done"]
@@ -268,6 +272,15 @@ class StepFailed(WsssError):
         how = f"was killed (signal {-code})" if code < 0 else f"failed (exit code {code})"
         super().__init__(f"{step.name} {how}; {step.instead}")
         self.exit_code = code if code > 0 else 128 - code
+
+
+def _written(path: str) -> tuple[int, int] | None:
+    """What changes when a file is written again; None if it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _python() -> list[str]:

@@ -297,6 +297,7 @@ class Session:
         unreadable = trainer.run(resume=options.resume, replace=options.replace)
         if unreadable:
             console.warn(self.tool, f"left out {_count(unreadable)} that cannot be read")
+            console.tell_whole()
             sys.exit(1)
 
 

@@ -371,6 +371,9 @@ def test_a_killed_run_leaves_its_folder_to_the_next(photos: Path) -> None:
             break
     first.kill()
     first.wait()
+    left = Path("out/.wsss-0a1b.tmp")
+    left.touch()
+    os.utime(left, (time.time() - 120,) * 2)
     deadline = time.monotonic() + 60
     while True:  # the tool that was running ends its step first
         second = start(photos.name, "--saliency-model", "none")
@@ -380,6 +383,7 @@ def test_a_killed_run_leaves_its_folder_to_the_next(photos: Path) -> None:
         assert f"a tool that process {first.pid}, now gone, had started still works in it" in err
         time.sleep(0.2)
     assert second.returncode == 0, err
+    assert not left.exists()
 
 
 def test_progress_is_one_line_for_the_whole(photos: Path, monkeypatch: Any) -> None:

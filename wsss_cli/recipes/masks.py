@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-from wsss_cli import console, records
+from wsss_cli import console, files, records
 from wsss_cli.classes import check_labels, numbers
 from wsss_cli.datasets.check import check_numbering
 from wsss_cli.datasets.folder import OnError, folder_records
@@ -354,6 +354,7 @@ def make(
         return
     _check_installed(given, counted)
     with locked(given.out) as lock:
+        files.remove_leftovers(given.out, "masks")
         run = Runner("masks", len(steps), lock, before)
         _show(directory)
         for step in steps:

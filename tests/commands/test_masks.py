@@ -150,12 +150,15 @@ def test_records_are_labelled_however_their_json_is_spaced(photos: Path, run: Ru
     lines += ['{"id": "m", "image": "n.jpg", "meta": {"labels": ["cat"]}}']
     Path("in.jsonl").write_text("\n".join(lines) + "\n")
     masks("in.jsonl", *ALONE)
-    lines += ['{"id": "o", "ima', r'{"id": "p", "image": "\udcff.jpg", "labels": ["cat"]}']
+    lines += ['{"id": "o", "ima']
     Path("in.jsonl").write_text("\n".join(lines) + "\n")
     _, err = masks("in.jsonl", *ALONE, code=1)
     assert "wsss masks: in.jsonl:7: not a JSON object" in err
-    assert "wsss masks: 4 masks of 5 photographs in out/masks\n" in err
-    assert "wsss masks: without a mask, for the reasons above: p\n" in err
+    assert "wsss masks: 4 masks of 4 photographs in out/masks\n" in err
+    lines += [r'{"id": "p", "image": "\udcff.jpg", "labels": ["cat"]}']
+    Path("in.jsonl").write_text("\n".join(lines) + "\n")
+    _, err = masks("in.jsonl", *ALONE, code=2)  # the training would refuse it
+    assert r"a record that cannot be used: p: \udcff.jpg: No such file" in err
 
 
 def test_masks_of_photographs_that_are_gone_are_named(photos: Path) -> None:

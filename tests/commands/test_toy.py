@@ -44,7 +44,11 @@ def test_refuses_what_is_not_its_own(run: Run, workdir: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("toy", "--seed", "-1"), "seed -1: must be at least 0"),
+        (
+            ("toy", "--seed", "-1"),
+            "Invalid value for '--seed': -1 is not in the range 0<=x<=4294967295. "
+            "('wsss toy --help' lists the options)",
+        ),
         (
             ("toy", "--num-train", "-1"),
             "Invalid value for '--num-train': -1 is not in the range x>=0. "

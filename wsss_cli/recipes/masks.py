@@ -335,8 +335,6 @@ def make(
     for step in steps:
         if step.args:
             check_settings(step.args[0])
-    if not Path(given.photos).is_dir():
-        _check_records(given, counted, found)
     wsss = " ".join([callable_as(), *map(shlex.quote, before)])
     for line in _told(given, counted, way):
         _show(f"# {console.clean(line)}")
@@ -353,6 +351,8 @@ def make(
             _show(line)
         return
     _check_installed(given, counted)
+    if not Path(given.photos).is_dir():
+        _check_records(given, counted, found)
     with locked(given.out) as lock:
         files.remove_leftovers(given.out, "masks")
         run = Runner("masks", len(steps), lock, before)

@@ -336,6 +336,8 @@ def test_a_pipe_of_records_is_refused(photos: Path) -> None:
     ("args", "settings", "problem"),
     [
         ([], "[crf]\nfoo = 1\n", "wsss.toml:2: [crf] has no option 'foo'"),
+        ([], "[crf]\nthreshold = 'low'\n", "wsss.toml:2: "),
+        ([], "[index.folder]\nfoo = 1\n", "wsss.toml:2: [index.folder] has no option 'foo'"),
         (["--device", "cuda:99"], "", "--device cuda:99: "),
         (["--seed", "99999999999999999999"], "", "'--seed'"),
     ],
@@ -347,6 +349,17 @@ def test_what_a_later_step_would_refuse_is_refused_before_any_work(
     _, err = masks(photos.name, *ALONE, *args, code=2)
     assert problem in err
     assert not Path("out").exists()
+
+
+def test_a_setting_under_its_former_name_is_no_fault(workdir: Path) -> None:
+    for number in range(32):
+        path = Path("photos", ["cat", "dog"][number % 2], f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    Path("wsss.toml").write_text("[eps-train]\nstrong = true\n")
+    out, err = masks("photos", "--dry-run")
+    assert " eps-train " in out
+    assert "setting strong is called strong_masks now" in err
 
 
 def test_a_second_run_is_refused_while_the_first_lives_and_goes_on_after_its_end(

@@ -39,20 +39,31 @@ def command(context: click.Context, names: tuple[str, ...], changed: bool) -> No
         declared = group.get_command(top, name)
         if declared is None:
             raise click.UsageError(f"no command '{name}'; 'wsss --help' lists them")
-        for line in _lines(top, declared, name, changed):
+        for line in lines(top, declared, name, changed=changed):
             click.echo(console.clean(line))
 
 
-def _lines(
-    parent: click.Context, declared: click.Command, name: str, changed: bool
+def lines(
+    parent: click.Context, declared: click.Command, name: str, *, changed: bool
 ) -> Iterator[str]:
+    """The settings of a command, or of a group's commands, a line each.
+
+    Args:
+        parent: context that the command would be called in.
+        declared: the command.
+        name: what it is called.
+        changed: leave the defaults out.
+
+    Raises:
+        UsageError: the file or the environment has an option or a value that it cannot have.
+    """
     context = click.Context(declared, parent=parent, info_name=name)
     if isinstance(declared, _frame.Group):
         declared.check_settings(name, parent)
         for sub in declared.list_commands(context):
             inner = declared.get_command(context, sub)
             assert inner is not None
-            yield from _lines(context, inner, sub, changed)
+            yield from lines(context, inner, sub, changed=changed)
         return
     if isinstance(declared, _frame.Command):
         declared.rename_settings(name, parent)

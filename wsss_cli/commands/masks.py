@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import click
 
-from wsss_cli.commands import _frame, _options
+from wsss_cli.commands import _frame, _options, config
 
 
 @_frame.command()
@@ -75,8 +77,8 @@ def command(
     def check_settings(tool: str) -> None:
         assert isinstance(root.command, click.Group)
         declared = root.command.get_command(root, tool)
-        if declared and not isinstance(declared, click.Group):
-            _frame.check_settings(declared, tool, root)
+        assert declared is not None
+        deque(config.lines(root, declared, tool, changed=True), maxlen=0)
 
     make(
         given,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -324,9 +323,10 @@ def make(
             f"{given.table}: has no names of classes; make records of it with 'wsss index folder "
             "--csv FILE.npy --classes LIST', and give those"
         )
-    # The first step names what is left out, if there is one.
-    tell = partial(console.warn, "masks") if dry_run else _say_nothing
-    found = list(_records(given, tell))
+    problems: list[str] = []
+    found = list(_records(given, problems.append))
+    for problem in problems if dry_run else ():  # else the first step names them, if there is one
+        console.warn("masks", problem)
     counted = count(found)
     # True masks are only to measure with, but in another order they would measure wrong.
     check_numbering(found, "mask", given.classes or [*counted.by_class])
@@ -352,7 +352,7 @@ def make(
         return
     _check_installed(given, counted)
     if not Path(given.photos).is_dir():
-        _check_records(given, counted, found)
+        _check_records(given, counted, found, problems)
     with locked(given.out) as lock:
         files.remove_leftovers(given.out, "masks")
         run = Runner("masks", len(steps), lock, before)
@@ -440,16 +440,17 @@ def _check_places(given: Given, steps: Sequence[Step]) -> None:
             )
 
 
-def _check_records(given: Given, counted: Counted, found: Iterable[Record]) -> None:
+def _check_records(
+    given: Given, counted: Counted, found: Iterable[Record], problems: Sequence[str]
+) -> None:
     """Raise ConfigurationError if a trainer, which refuses them, is the first to read bad records.
 
     The other tools name them and go on with the rest.
     """
     if given.saliency is not None and not counted.have_saliency:
         return
-    bad: list[str] = []
-    if not counted.unlabelled:  # else the lines that are no records are left out with them
-        deque(records.read([given.photos], bad.append), maxlen=0)
+    # With unlabelled records, the lines that are none are left out with them.
+    bad = [] if counted.unlabelled else [*problems]
     for record in found:
         if records.labels(record) is not None:
             try:

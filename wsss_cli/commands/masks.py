@@ -6,7 +6,7 @@ from collections import deque
 
 import click
 
-from wsss_cli.commands import _frame, _options, config
+from wsss_cli.commands import _frame, _in_effect, _options
 
 
 @_frame.command()
@@ -78,7 +78,7 @@ def command(
         assert isinstance(root.command, click.Group)
         declared = root.command.get_command(root, tool)
         assert declared is not None
-        deque(config.lines(root, declared, tool, changed=True), maxlen=0)
+        deque(_in_effect.lines(root, declared, tool, changed=True), maxlen=0)
 
     make(
         given,

@@ -157,8 +157,9 @@ def test_records_are_labelled_however_their_json_is_spaced(photos: Path, run: Ru
     assert "wsss masks: 4 masks of 4 photographs in out/masks\n" in err
     lines += [r'{"id": "p", "image": "\udcff.jpg", "labels": ["cat"]}']
     Path("in.jsonl").write_text("\n".join(lines) + "\n")
-    _, err = masks("in.jsonl", *ALONE, code=2)  # the training would refuse it
-    assert r"a record that cannot be used: p: \udcff.jpg: No such file" in err
+    _, err = masks("in.jsonl", *ALONE, code=1)  # the training would refuse it
+    assert r"wsss masks: p: \udcff.jpg: No such file" in err
+    assert "wsss masks: 4 masks of 4 photographs in out/masks\n" in err
 
 
 def test_masks_of_photographs_that_are_gone_are_named(photos: Path) -> None:
@@ -308,21 +309,38 @@ def test_a_training_that_fails_does_not_go_on_with_an_earlier_classifier(
     assert made() == before
 
 
+BROKEN = '{"id": broken'
+ABSENT = '{"id": "b.(c)", "image": "gone.jpg", "labels": ["cat"]}'
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
-    [
-        ('{"id": broken', "records.jsonl:2: "),
-        ('{"id": "b", "image": "gone.jpg", "labels": ["cat"]}', "b: gone.jpg: No such file"),
-    ],
+    [(BROKEN, "records.jsonl:2: not a JSON object"), (ABSENT, "b.(c): gone.jpg: No such file")],
 )
-def test_records_that_a_training_would_refuse_are_named_before_any_work(
+def test_records_that_a_training_would_refuse_are_named_and_left_out(
     photos: Path, shell: Run, line: str, problem: str
 ) -> None:
     listed = shell(f"wsss index folder '{photos.name}'", check=0).out.splitlines(keepends=True)
     Path("records.jsonl").write_text("".join([listed[0], line + "\n", *listed[1:]]))
+    out, err = masks("records.jsonl", *ALONE, code=1)
+    assert f"wsss masks: {problem}" in err
+    assert err.count(problem) == 1
+    assert "wsss masks: 4 masks of 4 photographs in out/masks\n" in err
+    kept = Path("out/photos.jsonl").read_text()
+    assert kept == "".join(listed)
+    _, err = masks("records.jsonl", *ALONE, "--dry-run")
+    assert f"wsss masks: {problem}" in err
+    if line == ABSENT:
+        [command] = [line for line in out.splitlines() if line.startswith("grep")]
+        shell(command.replace("out/photos.jsonl", "again.jsonl"), check=0)
+        assert Path("again.jsonl").read_text() == kept
+
+
+def test_records_none_of_which_can_be_used_are_refused(photos: Path) -> None:
+    Path("records.jsonl").write_text(f"{BROKEN}\n{ABSENT}\n")
     _, err = masks("records.jsonl", *ALONE, code=2)
-    assert problem in err
-    assert "take its line out" in err
+    assert "records.jsonl: no record that can be used: records.jsonl:1: not a JSON obj" in err
+    assert "(and 1 more)" in err
     assert not Path("out").exists()
 
 

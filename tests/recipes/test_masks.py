@@ -195,6 +195,9 @@ def test_a_step_as_shell() -> None:
     assert Step.labelled("a b.jsonl", "c.jsonl").command("w") == (
         "grep -E '\"labels\" *: *\\[' 'a b.jsonl' > c.jsonl"
     )
+    assert Step.labelled("a.jsonl", "c.jsonl", ["x", "d/y.z"]).command("w") == (
+        'grep -E \'"labels" *: *\\[\' a.jsonl | grep -v -E \'"id" *: *("x"|"d/y\\.z")\' > c.jsonl'
+    )
 
 
 def test_without_the_crf_nothing_is_begun(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +205,8 @@ def test_without_the_crf_nothing_is_begun(workdir: Path, monkeypatch: pytest.Mon
         '{"id": "a", "image": "a.jpg", "labels": ["cat"]}\n'
         '{"id": "b", "image": "b.jpg", "labels": ["dog"]}\n'
     )
+    for name in ("a.jpg", "b.jpg"):
+        Path(name).touch()
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     with pytest.raises(ConfigurationError, match="pip install pydensecrf2, which needs a C"):
         make(Given(photos="a.jsonl", out="out"))

@@ -21,9 +21,9 @@ from wsss_cli.classes import check_labels, numbers
 from wsss_cli.datasets.check import check_numbering
 from wsss_cli.datasets.folder import OnError, folder_records
 from wsss_cli.datasets.tables import usual_table
-from wsss_cli.errors import ConfigurationError, WsssError, describe
+from wsss_cli.errors import ConfigurationError, WsssError
 from wsss_cli.methods.crf import engine
-from wsss_cli.recipes.run import LOCK, Runner, Step, callable_as, locked
+from wsss_cli.recipes.run import LOCK, Runner, Step, absent, callable_as, locked
 from wsss_cli.records import Record
 
 FEW, FEW_BY_SALIENCY = 50, 15  # photographs a class, at most
@@ -64,6 +64,8 @@ class Counted:
         by_class: how many show each class, in the order of names.
         have_saliency: whether all labelled records have a saliency map.
         alike: whether all labelled ones show the same classes.
+        absent: ids of further labelled records, whose photograph is not there.
+        broken: lines that are no records.
     """
 
     labelled: int
@@ -71,6 +73,13 @@ class Counted:
     by_class: Mapping[str, int]
     have_saliency: bool
     alike: bool
+    absent: Sequence[str] = ()
+    broken: int = 0
+
+    @property
+    def mixed(self) -> bool:
+        """Whether a file of records has others than those that masks are made for."""
+        return bool(self.unlabelled or self.absent or self.broken)
 
     @property
     def each(self) -> float:
@@ -206,8 +215,8 @@ def plan(given: Given, counted: Counted) -> tuple[Way, list[Step]]:
         every = ("--keep-unlabelled",) if given.network else ()
         listed = ("index", "folder", given.photos, *table, *every, "--merge-copies")
         steps.append(Step(listed, output=every_photo))
-    if counted.unlabelled:
-        steps.append(Step.labelled(every_photo, photos))
+    if counted.mixed:
+        steps.append(Step.labelled(every_photo, photos, counted.absent))
     classes = ("--classes", at("classes.txt"))
     steps.append(Step.lines(tuple(given.classes or counted.by_class), at("classes.txt")))
     if given.saliency is not None and not counted.have_saliency:
@@ -257,8 +266,8 @@ def _record_files(given: Given, counted: Counted) -> tuple[str, str]:
     with_labels = _in_out(given, "photos.jsonl")
     every = given.photos
     if Path(every).is_dir():
-        every = _in_out(given, "all.jsonl") if counted.unlabelled else with_labels
-    return every, with_labels if counted.unlabelled else every
+        every = _in_out(given, "all.jsonl") if counted.mixed else with_labels
+    return every, with_labels if counted.mixed else every
 
 
 _ON_DEVICE = ("make-cam", "random-walk", "predict")
@@ -323,11 +332,10 @@ def make(
             f"{given.table}: has no names of classes; make records of it with 'wsss index folder "
             "--csv FILE.npy --classes LIST', and give those"
         )
-    problems: list[str] = []
-    found = list(_records(given, problems.append))
-    for problem in problems if dry_run else ():  # else the first step names them, if there is one
-        console.warn("masks", problem)
-    counted = count(found)
+    found, counted, problems = _counted(given)
+    if dry_run:  # else the first step names them
+        for problem in problems:
+            console.warn("masks", problem)
     # True masks are only to measure with, but in another order they would measure wrong.
     check_numbering(found, "mask", given.classes or [*counted.by_class])
     way, steps = plan(given, counted)
@@ -351,8 +359,6 @@ def make(
             _show(line)
         return
     _check_installed(given, counted)
-    if not Path(given.photos).is_dir():
-        _check_records(given, counted, found, problems)
     with locked(given.out) as lock:
         files.remove_leftovers(given.out, "masks")
         run = Runner("masks", len(steps), lock, before)
@@ -415,6 +421,33 @@ def _records(given: Given, on_error: OnError) -> Iterator[Record]:
     )
 
 
+def _counted(given: Given) -> tuple[list[Record], Counted, list[str]]:
+    """The records that masks can be made of, their number, and what is wrong with the others.
+
+    Raises:
+        ConfigurationError: masks can be made of none.
+    """
+    problems: list[str] = []
+    found = list(_records(given, problems.append))
+    if Path(given.photos).is_dir():  # its tool leaves out what cannot be used
+        return found, count(found), problems
+    broken = len(problems)
+    gone: list[str] = []
+    usable: list[Record] = []
+    for record in found:
+        problem = absent(record) if records.labels(record) is not None else None
+        if problem:
+            problems.append(problem)
+            gone.append(str(record["id"]))
+        else:
+            usable.append(record)
+    counted = replace(count(usable), absent=gone, broken=broken)
+    if problems and not counted.labelled:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ConfigurationError(f"{given.photos}: no record that can be used: {problems[0]}{more}")
+    return usable, counted, problems
+
+
 def _check_places(given: Given, steps: Sequence[Step]) -> None:
     """Raise ConfigurationError if the steps would write among the photographs, or over a file.
 
@@ -438,31 +471,6 @@ def _check_places(given: Given, steps: Sequence[Step]) -> None:
             raise ConfigurationError(
                 f"{target}: is there, and not from 'wsss masks'; give another folder with -o"
             )
-
-
-def _check_records(
-    given: Given, counted: Counted, found: Iterable[Record], problems: Sequence[str]
-) -> None:
-    """Raise ConfigurationError if a trainer, which refuses them, is the first to read bad records.
-
-    The other tools name them and go on with the rest.
-    """
-    if given.saliency is not None and not counted.have_saliency:
-        return
-    # With unlabelled records, the lines that are none are left out with them.
-    bad = [] if counted.unlabelled else [*problems]
-    for record in found:
-        if records.labels(record) is not None:
-            try:
-                os.stat(records.path(record, "image"))
-            except (WsssError, OSError) as error:
-                bad.append(f"{record['id']}: {describe(error)}")
-    if bad:
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise ConfigurationError(
-            f"{given.photos}: a record that cannot be used: {bad[0]}{more}; mend it, or take its "
-            "line out"
-        )
 
 
 def _check_installed(given: Given, counted: Counted) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,13 @@ from typing import IO, Any
 
 import wsss_cli
 from wsss_cli import console, files, records
-from wsss_cli.errors import ConfigurationError, WsssError
+from wsss_cli.errors import ConfigurationError, WsssError, describe
 from wsss_cli.interrupt import withheld
+from wsss_cli.records import Record
 
 LOCK = ".wsss-lock"
 _LABELS = r'"labels" *: *\['  # what grep looks for
+_SPECIAL = re.compile(r"[][\\^$.|?*+(){}]")  # in its patterns
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Step:
         args: arguments of ``wsss``; empty for a step that is no tool.
         output: file for what it prints, or None.
         text: lines that the step writes instead.
-        source: file of records of which it keeps those with labels.
+        source: file of records of which it keeps those with labels and a photograph.
+        absent: ids in it whose photograph is not there.
         instead: what to do if it fails, in words.
     """
 
@@ -44,6 +48,7 @@ class Step:
     output: str | None = None
     text: tuple[str, ...] = ()
     source: str | None = None
+    absent: tuple[str, ...] = ()
     instead: str = "what is finished is kept, and the same command goes on"
 
     @classmethod
@@ -52,9 +57,9 @@ class Step:
         return cls((), output, tuple(text))
 
     @classmethod
-    def labelled(cls, source: str, output: str) -> Step:
-        """Keep the records with labels."""
-        return cls((), output, source=source)
+    def labelled(cls, source: str, output: str, absent: Sequence[str] = ()) -> Step:
+        """Keep the records with labels, but for those whose photograph is not there."""
+        return cls((), output, source=source, absent=tuple(absent))
 
     @property
     def name(self) -> str:
@@ -77,9 +82,28 @@ class Step:
             line = f"{wsss} {shlex.join(self.args)}"
         elif self.source:
             line = f"grep -E {shlex.join((_LABELS, self.source))}"
+            if self.absent:
+                line += f" | grep -v -E {shlex.quote(_with_ids(self.absent))}"
         else:
             line = f"printf '%s\\n' {shlex.join(self.text)}"
         return line + (f" > {shlex.quote(self.output)}" if self.output else "")
+
+
+def _with_ids(ids: Iterable[str]) -> str:
+    """Pattern of grep for the records with these ids."""
+    quoted = (json.dumps(name, ensure_ascii=False) for name in ids)
+    either = "|".join(_SPECIAL.sub(r"\\\g<0>", name) for name in quoted)
+    return f'"id" *: *({either})'
+
+
+def absent(record: Record) -> str | None:
+    """Why the photograph of a record is not there, or None if it is."""
+    try:
+        [image] = records.paths(record, ["image"])
+        os.stat(image)
+    except (WsssError, OSError) as error:
+        return f"{record['id']}: {describe(error)}"
+    return None
 
 
 def callable_as() -> str:
@@ -189,7 +213,11 @@ class Runner:
                 stream.writelines(f"{line}\n".encode() for line in step.text)
                 return
             for record in records.read([step.source], self._left_out):
-                if records.labels(record) is not None:
+                if records.labels(record) is None:
+                    continue
+                if problem := absent(record):
+                    self._left_out(problem)
+                else:
                     stream.write(records.as_line(record))
 
     def _left_out(self, problem: str) -> None:

@@ -17,7 +17,8 @@ CONFIG ?= $(RECIPES)cpu.toml
 RUN    ?= runs/voc6
 
 # Options on top of CONFIG, and the command that each is of. BACKBONE and WEIGHTS are those of the
-# classifier and of the segmentation network.
+# classifier and of the segmentation network. Other families than EfficientNet have other stages to
+# freeze: BACKBONE=resnet50 TRAIN_CAM='--freeze-until layer2'.
 BACKBONE_OPTIONS := $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 OF_TRAIN_CAM := train-cam
 OF_SCALES    := make-cam

@@ -251,7 +251,8 @@ def test_random_weights_learn_their_batch_statistics(inside: Run, photographs: R
 def test_frozen_stages_keep_their_weights(inside: Run, photographs: Records) -> None:
     """And dropout goes into the config that rebuilds the network."""
     whole = ("--freeze-until", "head", "--epochs", "1")
-    inside("train-cam", *SMALL, *whole, input=photographs, check=0)
+    done = inside("train-cam", *SMALL, *whole, input=photographs, check=0)
+    assert "--freeze-until head keeps random weights; take it away, or give --weights" in done.err
     start = files.load_checkpoint("cam.pt").state_dict
     frozen = ("--freeze-until", "stage2", "--bn-affine", "--dropout", "0.5", "--epochs", "1")
     inside("train-cam", *SMALL, *frozen, "-o", "b.pt", input=photographs, check=0)
@@ -267,6 +268,11 @@ def test_frozen_stages_keep_their_weights(inside: Run, photographs: Records) -> 
     assert moved("backbone._blocks.3._project_conv.weight")
     assert moved("backbone._blocks.3._bn1.weight")  # scale and shift learn,
     assert not moved("backbone._blocks.3._bn1.running_mean")  # statistics do not
+
+    Path("wsss.toml").write_text('[train-cam]\nfreeze_until = "stage2"\n')
+    again = ("--epochs", "1", "--freeze-until", "none", "-o", "d.pt")
+    inside("train-cam", *SMALL, *again, input=photographs, check=0)
+    assert files.load_checkpoint("d.pt").config["training"]["freeze_until"] is None
 
     wrong = ("--freeze-until", "layer2", "-o", "c.pt")
     done = inside("train-cam", *SMALL, *wrong, input=photographs, check=2)

@@ -283,11 +283,13 @@ _freezing = (
     ),
     click.option(
         "--freeze-until",
-        default=None,
         metavar="STAGE",
+        default="none",
+        show_default=True,
+        callback=lambda context, parameter, value: None if value == "none" else value,
         help="Freeze the backbone up to this stage: conv1, layer1 … of ResNet-50 and 101, "
         "conv1a, b2, b3 … of ResNet-38, conv1, conv2 … of VGG-16, stem, stage1 … of "
-        "EfficientNet.",
+        "EfficientNet; none of them with none.",
     ),
 )
 FREEZING = ("freeze_bn", "bn_affine", "freeze_until")

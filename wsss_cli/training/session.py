@@ -262,6 +262,12 @@ class Session:
                 precision=self.compute.precision,
             )
         )
+        if options.freeze_until and weights == "none":
+            advice = [
+                *advice,
+                f"--freeze-until {options.freeze_until} keeps random weights; take it away, or "
+                "give --weights imagenet",
+            ]
         plan = {key: value for key, value in asdict(options).items() if key in _PLAN}
         if options.freeze_bn is None:
             plan["freeze_bn"] = weights != "none"

@@ -23,7 +23,8 @@ def freeze_until(backbone: Backbone, stage: str) -> None:
     names = list(backbone.stages)
     if stage not in names:
         raise ConfigurationError(
-            f"--freeze-until {stage}: {backbone.name} has no such stage; it has {', '.join(names)}",
+            f"--freeze-until {stage}: {backbone.name} has no such stage; it has "
+            f"{', '.join(names)}; none freezes nothing",
             option="freeze_until",
         )
     for name in names[: names.index(stage) + 1]:

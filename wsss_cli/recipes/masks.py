@@ -157,7 +157,7 @@ _FROZEN_CAM_BY_SALIENCY = Way(
 )
 _EPS = Way(
     name="EPS, AffinityNet and random walk",
-    why="measured: mIoU about 72 with 16 photographs a class, 76 with 32, 78 with 130 (80 with "
+    why="measured: mIoU about 73 with 16 photographs a class, 76 with 32, 78 with 130 (80 with "
     "better saliency); labels alone 75",
     trainer=("eps-train", "--variant", "eps", *_AS_VOC6),
     maps=_THREE_SCALES,
